@@ -1,0 +1,59 @@
+"""What the engine needs to know of a model, whatever file it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from isthmus.kernels.base import F32, QuantizedWeight, RopeStyle
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """The shape of a decoder-only transformer with grouped-query attention and a gated MLP."""
+
+    architecture: str
+    """`llama` or `qwen2`"""
+    layers: int
+    hidden: int
+    ffn: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocab: int
+    context: int
+    """The most positions that the model was trained for."""
+    rope_base: float
+    rope_style: RopeStyle
+    norm_eps: float
+    tied_embedding: bool
+    """The head is the embedding table: there is no `output.weight`."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerSpec:
+    """A tokenizer in the form of Hugging Face's `tokenizers`, with what a chat needs of it."""
+
+    tokenizer_json: str
+    bos_id: int | None
+    add_bos: bool
+    eos_ids: tuple[int, ...]
+    """Every token that ends a turn."""
+    special_ids: tuple[int, ...]
+    """Control tokens: never matched in a user's text, never shown in an answer."""
+    chat_template: str
+    """Jinja2 source, from the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A model file, opened. Tensors are read one at a time, by their GGUF names."""
+
+    name: str
+    config: ModelConfig
+    tokenizer: TokenizerSpec
+    tensor_names: tuple[str, ...]
+    matrix: Callable[[str], QuantizedWeight]
+    """A weight matrix in the canonical form. Unquantized ones are stored as 8 bits, group 32."""
+    vector: Callable[[str], F32]
+    """A norm's weight or a bias. [width] float32"""

@@ -1,0 +1,243 @@
+"""What a backend is: pack weights once, plan a graph once, run the plan for every step.
+
+The graph is a flat tuple of fused operators, about six a layer. Each operator reads and writes a
+few activation buffers that the plan owns; their shapes are written `[tokens, width]`, where
+`tokens` is the number of tokens in the batch at hand:
+
+    x      [tokens, hidden]   the residual stream
+    n      [tokens, hidden]   the normed input of the next product
+    qkv    [tokens, (heads + 2 * kv_heads) * head_dim]
+    a      [tokens, heads * head_dim]   what attention found
+    h      [tokens, ffn]      the gated hidden layer
+
+The key/value cache is paged: a pool of blocks of `block_tokens` positions, shared by all layers
+and sequences. A sequence's block table says which blocks hold its positions, in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
+U8 = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class QuantizedWeight:
+    """A matrix in the one canonical form: `w[r, c] = scales[r, g] * codes[r, c] + minimums[r, g]`.
+
+    `g = c // group`. `bits` is 4, 6 or 8 (the codes are below `2**bits`); `group` is 16, 32, 64 or
+    128, and the last group of a row may be short.
+    """
+
+    bits: int
+    group: int
+    codes: U8
+    """[rows, cols]"""
+    scales: F32
+    """[rows, ceil(cols / group)]"""
+    minimums: F32
+    """[rows, ceil(cols / group)]"""
+
+    @property
+    def rows(self) -> int:
+        """Output features."""
+        return int(self.codes.shape[0])
+
+    @property
+    def cols(self) -> int:
+        """Input features."""
+        return int(self.codes.shape[1])
+
+    def dequantize(self) -> F32:
+        """The matrix. [rows, cols] float32"""
+        cols = self.cols
+        scales = np.repeat(self.scales, self.group, axis=1)[:, :cols]
+        minimums = np.repeat(self.minimums, self.group, axis=1)[:, :cols]
+        return self.codes * scales + minimums
+
+    @staticmethod
+    def stack(weights: Sequence[QuantizedWeight]) -> QuantizedWeight:
+        """One matrix of all rows, in order. The weights must agree in `cols` and `group`."""
+        if len({(w.cols, w.group) for w in weights}) != 1:
+            raise ValueError("stacked weights must have the same columns and groups")
+        return QuantizedWeight(
+            bits=max(w.bits for w in weights),
+            group=weights[0].group,
+            codes=np.concatenate([w.codes for w in weights]),
+            scales=np.concatenate([w.scales for w in weights]),
+            minimums=np.concatenate([w.minimums for w in weights]),
+        )
+
+
+class Packed(Protocol):
+    """A weight in a backend's own layout, its only resident copy."""
+
+    @property
+    def rows(self) -> int: ...
+
+    @property
+    def cols(self) -> int: ...
+
+    @property
+    def nbytes(self) -> int: ...
+
+
+class RopeStyle(StrEnum):
+    """Which two values of a head turn together."""
+
+    INTERLEAVED = "interleaved"
+    """(0, 1), (2, 3), …: GGUF's order for llama."""
+    HALVES = "halves"
+    """(0, d/2), (1, d/2 + 1), …: qwen2's."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embed:
+    """`x = table[token]`"""
+
+    table: Packed
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Norm:
+    """`n = x / rms(x) * weight`; weight: [hidden]"""
+
+    weight: F32
+    eps: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class QKV:
+    """`qkv = n @ weight.T + bias`; bias: [rows] or None"""
+
+    weight: Packed
+    bias: F32 | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Attention:
+    """Turn q and k by their positions, write k and v to the pool, `a = softmax(q k / √d) v`."""
+
+    layer: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    rope_base: float
+    rope_style: RopeStyle
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Output:
+    """`x += a @ weight.T`"""
+
+    weight: Packed
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GatedMLP:
+    """`g, u = n @ gate_up.T; h = silu(g) * u`; gate_up: [2 * ffn, hidden], rows g0 u0 g1 u1 … .
+
+    The rows alternate so that a pair comes out of one tile and `g` and `u` never reach memory.
+    """
+
+    gate_up: Packed
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Down:
+    """`x += h @ weight.T`"""
+
+    weight: Packed
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Head:
+    """`logits = n @ weight.T`, for the rows that the batch wants."""
+
+    weight: Packed
+
+
+Op = Embed | Norm | QKV | Attention | Output | GatedMLP | Down | Head
+
+
+@dataclass(frozen=True, slots=True)
+class KVShape:
+    """The pool: how many blocks, and how many positions in each."""
+
+    blocks: int
+    block_tokens: int = 32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """The tokens of one step; those of a sequence stand in the order of their positions."""
+
+    tokens: I32
+    """[tokens]"""
+    positions: I32
+    """[tokens] position of each in its sequence"""
+    sequence: I32
+    """[tokens] row of `block_tables`"""
+    block_tables: I32
+    """[sequences, blocks] pool blocks of each sequence, in order; unused entries are -1"""
+    rows: I32
+    """[wanted] indices into `tokens` whose logits are wanted"""
+    capture: bool = False
+    """Whether the normed final hidden state of the wanted rows is wanted too."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """What a step yields."""
+
+    logits: F32
+    """[wanted, vocab]"""
+    hidden: F32 | None = None
+    """[wanted, hidden], when captured"""
+
+
+class Plan(Protocol):
+    """A graph made ready for one device, with its activation buffers and its KV pool."""
+
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens that one batch may hold."""
+        ...
+
+    def run(self, batch: Batch) -> Step:
+        """Run one step. Not reentrant: one thread at a time."""
+        ...
+
+    def close(self) -> None:
+        """Free buffers and threads. Running a closed plan is an error."""
+        ...
+
+
+class Backend(Protocol):
+    """A device's way of computing: packs weights into its layout, plans graphs over them."""
+
+    @property
+    def name(self) -> str:
+        """The name in the registry."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """What it runs on, for people: instruction set or device name."""
+        ...
+
+    def pack(self, weight: QuantizedWeight) -> Packed:
+        """Repack one weight."""
+        ...
+
+    def plan(self, ops: Sequence[Op], *, kv: KVShape, max_tokens: int) -> Plan:
+        """Make `ops` ready to run for batches of up to `max_tokens` tokens."""
+        ...

@@ -1,0 +1,1 @@
+"""What every part of Isthmus speaks of: requests, events, decisions, deadlines, prices, errors."""

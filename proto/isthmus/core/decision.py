@@ -1,0 +1,100 @@
+"""Where a request goes and why, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from isthmus.core.chat import PrivacyClass
+from isthmus.core.money import Usage
+
+
+class Target(StrEnum):
+    """The two tiers."""
+
+    EDGE = "edge"
+    CLOUD = "cloud"
+
+    @property
+    def other(self) -> Target:
+        """The other tier."""
+        return Target.CLOUD if self is Target.EDGE else Target.EDGE
+
+
+class Reason(StrEnum):
+    """Why a request went where it went. Stable: dashboards and tests read them."""
+
+    FORCED_EDGE = "forced_edge"
+    """The request allows the device only."""
+    FORCED_CLOUD = "forced_cloud"
+    """The request allows the cloud only."""
+    PREFERRED_EDGE = "preferred_edge"
+    """The request prefers the device."""
+    PREFERRED_CLOUD = "preferred_cloud"
+    """The request prefers the cloud."""
+    PRIVACY_LOCAL_ONLY = "privacy_local_only"
+    """Something in the conversation must not leave the device."""
+    PRIVACY_SCAN_FAILED = "privacy_scan_failed"
+    """The scan did not finish, so everything stays."""
+    CLOUD_OFFLINE = "cloud_offline"
+    """No gateway is configured or none can be reached."""
+    BREAKER_OPEN = "breaker_open"
+    """The gateway failed too often of late."""
+    EDGE_UNAVAILABLE = "edge_unavailable"
+    """The device has no model loaded, or it failed."""
+    CONTEXT_TOO_LONG_FOR_EDGE = "context_too_long_for_edge"
+    """The conversation does not fit the device's model."""
+    CAPABILITY_MISSING_ON_EDGE = "capability_missing_on_edge"
+    """The request needs what the device cannot do (tools, images, a JSON schema)."""
+    PRICE_ABOVE_LIMIT = "price_above_limit"
+    """The cloud would cost more than the request allows."""
+    EASY = "easy"
+    """The difficulty score is below the threshold."""
+    HARD = "hard"
+    """The difficulty score reaches the threshold."""
+    FELL_BACK = "fell_back"
+    """The tier that was chosen failed before its first token; the other one answered."""
+    HANDED_OVER = "handed_over"
+    """The tier that was chosen failed in the middle; the other one went on from there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A target with everything that led to it, so that it can be explained and replayed."""
+
+    target: Target
+    reasons: tuple[Reason, ...]
+    scores: Mapping[str, float] = field(default_factory=dict)
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    fallback_allowed: bool = True
+    """Whether the other tier may answer when the target fails."""
+
+
+class Status(StrEnum):
+    """How a request ended."""
+
+    OK = "ok"
+    CANCELLED = "cancelled"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one request. No text of the user's: this is stored and sent."""
+
+    request_id: str
+    at_unix_s: float
+    route: Target
+    reasons: tuple[Reason, ...]
+    status: Status
+    privacy_class: PrivacyClass
+    model: str = ""
+    usage: Usage = field(default_factory=Usage)
+    ttft_ms: float | None = None
+    tpot_ms: float | None = None
+    total_ms: float = 0.0
+    price_micro_usd: int = 0
+    saved_micro_usd: int = 0
+    error_kind: str = ""

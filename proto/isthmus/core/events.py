@@ -1,0 +1,90 @@
+"""What a generation yields, on the device and in the cloud alike.
+
+A stream is `Started`, any number of `Delta`, then one `Finished`; a failure is an exception of
+`isthmus.core.errors` in its place. Closing the iterator stops the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from isthmus.core.chat import ChatRequest
+from isthmus.core.money import Usage
+
+
+class FinishReason(StrEnum):
+    """Why an answer ended, in OpenAI's words."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    TOOL_CALLS = "tool_calls"
+    CONTENT_FILTER = "content_filter"
+
+
+@dataclass(frozen=True, slots=True)
+class TopLogprob:
+    """A candidate for one position. `token` is its text, `raw` its exact bytes."""
+
+    token: str
+    logprob: float
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob(TopLogprob):
+    """The chosen token with the best candidates of its position, best first."""
+
+    top: tuple[TopLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of a tool call: `index` says which; `id` and `name` come with its first piece."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The work has begun: which model answers, and how much of the prompt was cached."""
+
+    model: str
+    prompt_tokens: int
+    cached_tokens: int = 0
+    same_model_demo: bool = False
+    """The cloud's model is the device's own: a demonstration, not a better answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """The next piece of the answer: whole characters only, and how many tokens it took."""
+
+    text: str
+    tokens: int = 1
+    logprobs: tuple[TokenLogprob, ...] = ()
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The end of the answer."""
+
+    reason: FinishReason
+    usage: Usage = field(default_factory=Usage)
+
+
+Event = Started | Delta | Finished
+
+
+class Generator(Protocol):
+    """Whatever answers chat requests: the device, the gateway's client, a cloud backend."""
+
+    def generate(self, request: ChatRequest) -> AsyncIterator[Event]:
+        """Answer `request`. Raises an `IsthmusError`; `aclose()` on the iterator stops the work."""
+        ...

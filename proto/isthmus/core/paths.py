@@ -1,0 +1,24 @@
+"""Where Isthmus keeps its files: one folder, moved by ISTHMUS_HOME."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+
+def home() -> Path:
+    """The folder for models, caches and the ledger; not created here."""
+    configured = os.environ.get("ISTHMUS_HOME")
+    return Path(configured).expanduser() if configured else platformdirs.user_data_path("isthmus")
+
+
+def models_dir() -> Path:
+    """Downloaded models, one folder each."""
+    return home() / "models"
+
+
+def cache_dir() -> Path:
+    """What can be made again: prepared weights, compiled kernels."""
+    return home() / "cache"

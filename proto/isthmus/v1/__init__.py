@@ -1,0 +1,1 @@
+"""The wire contract: stubs generated from the .proto files beside them (`make proto`)."""
