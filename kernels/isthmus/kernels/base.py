@@ -64,21 +64,48 @@ class QuantizedWeight:
         return self.codes * scales + minimums
 
     @staticmethod
+    def quantize8(matrix: F32) -> QuantizedWeight:
+        """A dense matrix in 8 bits, groups of 32, symmetric. matrix: [rows, cols]
+
+        The error is at most 1/254 of a group's largest value.
+        """
+        rows, cols = matrix.shape
+        padded = np.zeros((rows, cols + -cols % 32), np.float32)
+        padded[:, :cols] = matrix
+        grouped = padded.reshape(rows, -1, 32)
+        scales = (np.abs(grouped).max(axis=2) / 127).astype(np.float32)
+        steps = np.rint(grouped / np.where(scales == 0, 1, scales)[:, :, None]) + 128
+        codes = steps.astype(np.uint8).reshape(rows, -1)[:, :cols]
+        return QuantizedWeight(8, 32, codes, scales, -128 * scales)
+
+    @staticmethod
     def stack(weights: Sequence[QuantizedWeight]) -> QuantizedWeight:
-        """One matrix of all rows, in order. The weights must agree in `cols` and `group`."""
-        if len({(w.cols, w.group) for w in weights}) != 1:
-            raise ValueError("stacked weights must have the same columns and groups")
+        """One matrix of all rows, in order. A mix of forms is brought to 8 bits (`quantize8`)."""
+        if len(weights) == 1:
+            return weights[0]
+        if len({(w.bits, w.group) for w in weights}) != 1:
+            return QuantizedWeight.quantize8(np.concatenate([w.dequantize() for w in weights]))
         return QuantizedWeight(
-            bits=max(w.bits for w in weights),
+            bits=weights[0].bits,
             group=weights[0].group,
             codes=np.concatenate([w.codes for w in weights]),
             scales=np.concatenate([w.scales for w in weights]),
             minimums=np.concatenate([w.minimums for w in weights]),
         )
 
+    def take(self, rows: I32) -> QuantizedWeight:
+        """The rows named, in that order. rows: [n]"""
+        return QuantizedWeight(
+            self.bits, self.group, self.codes[rows], self.scales[rows], self.minimums[rows]
+        )
+
 
 class Packed(Protocol):
     """A weight in a backend's own layout, its only resident copy."""
+
+    def state(self) -> tuple[dict[str, int], U8]:
+        """What `Backend.restore` needs to make it again: a few numbers, and the bytes."""
+        ...
 
     @property
     def rows(self) -> int: ...
@@ -234,8 +261,17 @@ class Backend(Protocol):
         """What it runs on, for people: instruction set or device name."""
         ...
 
+    @property
+    def layout(self) -> str | None:
+        """The name and version of its packed layout, when packed weights may be kept on disk."""
+        ...
+
     def pack(self, weight: QuantizedWeight) -> Packed:
         """Repack one weight."""
+        ...
+
+    def restore(self, state: dict[str, int], data: U8) -> Packed:
+        """A weight from what `Packed.state` gave, without copying `data`."""
         ...
 
     def plan(self, ops: Sequence[Op], *, kv: KVShape, max_tokens: int) -> Plan:

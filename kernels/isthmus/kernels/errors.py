@@ -1,7 +1,7 @@
 """Errors of the kernels, below those of `isthmus.core`::
 
-    Unavailable
-    └── BackendUnavailable    no backend fits, or the one asked for does not work here
+Unavailable
+└── BackendUnavailable    no backend fits, or the one asked for does not work here
 """
 
 from __future__ import annotations

@@ -1,0 +1,43 @@
+from isthmus.kernels.base import F32, I32
+from isthmus.kernels.native import PackedTiles
+
+def runnable_kernels() -> str: ...
+def matmul(packed: PackedTiles, x: F32, out: F32, isa: str, planes: int) -> None: ...
+
+class Builder:
+    def __init__(self) -> None: ...
+    def add(
+        self,
+        kind: int,
+        packed: object | None = None,
+        vector: F32 | None = None,
+        eps: float = 0.0,
+        layer: int = 0,
+        heads: int = 0,
+        kv_heads: int = 0,
+        head_dim: int = 0,
+        rope_base: float = 0.0,
+        rope_halves: bool = False,
+    ) -> None: ...
+
+class Plan:
+    def __init__(
+        self,
+        builder: Builder,
+        isa: str,
+        threads: int,
+        planes: int,
+        kv_blocks: int,
+        block_tokens: int,
+        max_tokens: int,
+    ) -> None: ...
+    def run(
+        self,
+        tokens: I32,
+        positions: I32,
+        sequence: I32,
+        block_tables: I32,
+        rows: I32,
+        logits: F32,
+        hidden: F32 | None = None,
+    ) -> None: ...

@@ -1,0 +1,259 @@
+"""The native CPU backend: 8-bit activations times 4- or 8-bit weights, in C++ (kernels/native).
+
+The layouts are drawn in kernels/native/kernels.hpp. A step is one call without the GIL.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import psutil
+
+from isthmus.kernels import _native
+from isthmus.kernels.base import (
+    F32,
+    QKV,
+    U8,
+    Attention,
+    Batch,
+    Down,
+    Embed,
+    GatedMLP,
+    Head,
+    KVShape,
+    Norm,
+    Op,
+    Output,
+    QuantizedWeight,
+    RopeStyle,
+    Step,
+)
+from isthmus.kernels.checks import check_batch
+
+_ROWS = 8
+_BLOCK = 32
+_KINDS = {Embed: 0, Norm: 1, QKV: 2, Attention: 3, Output: 4, GatedMLP: 5, Down: 6, Head: 7}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PackedTiles:
+    """A weight in tiles of 8 rows by one column block."""
+
+    data: U8
+    """[bytes] as kernels.hpp draws it"""
+    rows: int
+    cols: int
+    bits: int
+    """4 or 8"""
+    block: int
+    """columns that share a scale: 32, or 16 for finer 8-bit weights"""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        return self.data.nbytes
+
+    def state(self) -> tuple[dict[str, int], U8]:
+        """What `NativeBackend.restore` needs."""
+        shape = {"rows": self.rows, "cols": self.cols, "bits": self.bits, "block": self.block}
+        return shape, self.data
+
+
+def pack(weight: QuantizedWeight) -> PackedTiles:
+    """Repack a weight into tiles. Scales and minimums are rounded to half precision.
+
+    4-bit weights in groups of 32 or more and symmetric ones in groups of 16 or more keep their
+    codes; whatever else the canonical form allows is quantized again to symmetric 8 bits in
+    groups of 32, which costs at most 1/254 of a group's largest value.
+    """
+    if weight.bits == 4 and weight.group % _BLOCK == 0:
+        return _pack4(weight)
+    centre = 1 << (weight.bits - 1)
+    symmetric = np.array_equal(weight.minimums, -centre * weight.scales)
+    block = min(weight.group, _BLOCK)
+    codes = weight.codes.astype(np.int16) - centre
+    # The AVX2 kernel moves the sign of an activation to the weight: -128 has no negative.
+    if symmetric and codes.min(initial=0) > -128:
+        return _pack8(codes.astype(np.int8), weight.scales, weight.group, block)
+    return pack(QuantizedWeight.quantize8(weight.dequantize()))
+
+
+def _half_columns(values: F32, group: int, block: int, rows: int, blocks: int) -> U8:
+    """Scales or minimums of every tile, as bytes. [row blocks, blocks, 16]"""
+    spread = np.repeat(values, group // block, axis=1)
+    half = np.zeros((rows, blocks), np.float16)
+    width = min(blocks, spread.shape[1])
+    half[: spread.shape[0], :width] = spread[:, :width]
+    tiles = half.reshape(-1, _ROWS, blocks).transpose(0, 2, 1)
+    return np.ascontiguousarray(tiles).view(np.uint8)
+
+
+def _tiles(codes: U8, block: int) -> U8:
+    """Codes in the order of a tile. [row blocks, blocks, block / 4, 8 rows, 4 columns]"""
+    rows, cols = codes.shape
+    split = codes.reshape(rows // _ROWS, _ROWS, cols // block, block // 4, 4)
+    return split.transpose(0, 2, 3, 1, 4)
+
+
+def _padded(codes: U8) -> U8:
+    rows, cols = codes.shape
+    out = np.zeros((-rows % _ROWS + rows, -cols % _BLOCK + cols), codes.dtype)
+    out[:rows, :cols] = codes
+    return out
+
+
+def _pack4(weight: QuantizedWeight) -> PackedTiles:
+    padded = _padded(weight.codes)
+    blocks = padded.shape[1] // _BLOCK
+    tiles = _tiles(padded, _BLOCK)
+    nibbles = (tiles[:, :, :4] | (tiles[:, :, 4:] << 4)).reshape(-1, blocks, 128)
+    scales = _half_columns(weight.scales, weight.group, _BLOCK, padded.shape[0], blocks)
+    minimums = _half_columns(weight.minimums, weight.group, _BLOCK, padded.shape[0], blocks)
+    data = np.concatenate([scales, minimums, nibbles], axis=2).reshape(-1)
+    return PackedTiles(data, weight.rows, weight.cols, 4, _BLOCK)
+
+
+def _pack8(
+    codes: np.ndarray[tuple[int, int], np.dtype[np.int8]], scales: F32, group: int, block: int
+) -> PackedTiles:
+    rows, cols = codes.shape
+    padded = _padded(codes.view(np.uint8))
+    blocks = padded.shape[1] // block
+    tiles = _tiles(padded, block).reshape(-1, blocks, _ROWS * block)
+    halves = _half_columns(scales, group, block, padded.shape[0], blocks)
+    data = np.concatenate([halves, tiles], axis=2).reshape(-1)
+    return PackedTiles(data, rows, cols, 8, block)
+
+
+def default_threads() -> int:
+    """One thread a physical core that this process may use: decoding is bound by memory."""
+    physical = psutil.cpu_count(logical=False) or 1
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
+    return max(1, min(physical, allowed))
+
+
+class NativeBackend:
+    """Packs and plans for this CPU. `isa` of None takes the best that it can run.
+
+    `activation_bits` of 16 follows the reference closely; 8 is the usual choice elsewhere, half
+    the work and a visible error (docs/adr/0002-activation-precision.md).
+    """
+
+    name = "native"
+    layout = "tiles8.1"
+
+    def __init__(
+        self, *, threads: int | None = None, isa: str | None = None, activation_bits: int = 16
+    ) -> None:
+        runnable = _native.runnable_kernels().split(",")
+        if isa is not None and isa not in runnable:
+            raise ValueError(f"isa {isa!r} cannot run on this CPU; it runs {', '.join(runnable)}")
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads must be at least 1, not {threads}")
+        if activation_bits not in (8, 16):
+            raise ValueError(f"activation_bits must be 8 or 16, not {activation_bits}")
+        self.isa = isa or runnable[0]
+        self.activation_bits = activation_bits
+        self.threads = threads or default_threads()
+
+    @property
+    def device(self) -> str:
+        """Instruction set and threads."""
+        return f"{self.isa}, {self.threads} threads"
+
+    def pack(self, weight: QuantizedWeight) -> PackedTiles:
+        """Repack one weight into tiles."""
+        return pack(weight)
+
+    def restore(self, state: dict[str, int], data: U8) -> PackedTiles:
+        """A weight from its state."""
+        return PackedTiles(data, **state)
+
+    def plan(self, ops: Sequence[Op], *, kv: KVShape, max_tokens: int) -> NativePlan:
+        """Hand the operators to C++ and start the threads."""
+        return NativePlan(ops, kv, max_tokens, self)
+
+
+class NativePlan:
+    """One graph on the native backend."""
+
+    def __init__(
+        self, ops: Sequence[Op], kv: KVShape, max_tokens: int, backend: NativeBackend
+    ) -> None:
+        builder = _native.Builder()
+        for op in ops:
+            _add(builder, op)
+        self._kv = kv
+        self._max_tokens = max_tokens
+        self._hidden = next(op.table.cols for op in ops if isinstance(op, Embed))
+        self._vocab = next(op.weight.rows for op in ops if isinstance(op, Head))
+        self._plan: _native.Plan | None = _native.Plan(
+            builder,
+            backend.isa,
+            backend.threads,
+            backend.activation_bits // 8,
+            kv.blocks,
+            kv.block_tokens,
+            max_tokens,
+        )
+
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens that one batch may hold."""
+        return self._max_tokens
+
+    def run(self, batch: Batch) -> Step:
+        """Run one step; the GIL is free meanwhile."""
+        if self._plan is None:
+            raise RuntimeError("the plan is closed")
+        check_batch(batch, kv=self._kv, max_tokens=self._max_tokens, vocab=self._vocab)
+        wanted = len(batch.rows)
+        logits = np.empty((wanted, self._vocab), np.float32)
+        hidden = np.empty((wanted, self._hidden), np.float32) if batch.capture else None
+        self._plan.run(
+            np.ascontiguousarray(batch.tokens, np.int32),
+            np.ascontiguousarray(batch.positions, np.int32),
+            np.ascontiguousarray(batch.sequence, np.int32),
+            np.ascontiguousarray(batch.block_tables, np.int32),
+            np.ascontiguousarray(batch.rows, np.int32),
+            logits,
+            hidden,
+        )
+        return Step(logits, hidden)
+
+    def close(self) -> None:
+        """Stop the threads and free the buffers."""
+        self._plan = None
+
+
+def _add(builder: _native.Builder, op: Op) -> None:
+    kind = _KINDS[type(op)]
+    match op:
+        case Embed():
+            builder.add(kind, op.table)
+        case Norm():
+            builder.add(kind, vector=_floats(op.weight), eps=op.eps)
+        case QKV():
+            bias = None if op.bias is None else _floats(op.bias)
+            builder.add(kind, op.weight, vector=bias)
+        case Attention():
+            builder.add(
+                kind,
+                layer=op.layer,
+                heads=op.heads,
+                kv_heads=op.kv_heads,
+                head_dim=op.head_dim,
+                rope_base=op.rope_base,
+                rope_halves=op.rope_style is RopeStyle.HALVES,
+            )
+        case Output() | Down() | Head():
+            builder.add(kind, op.weight)
+        case GatedMLP():
+            builder.add(kind, op.gate_up)
+
+
+def _floats(values: F32) -> F32:
+    return np.ascontiguousarray(values, np.float32)

@@ -1,0 +1,170 @@
+"""The reference: the graph in plain NumPy float32. Slow and short; it *is* the definition.
+
+Every other backend is tested against this one, and this one against transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from isthmus.kernels.base import (
+    F32,
+    I32,
+    QKV,
+    U8,
+    Attention,
+    Batch,
+    Down,
+    Embed,
+    GatedMLP,
+    Head,
+    KVShape,
+    Norm,
+    Op,
+    Output,
+    QuantizedWeight,
+    RopeStyle,
+    Step,
+)
+from isthmus.kernels.checks import check_batch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Matrix:
+    """A weight, dequantized. [rows, cols] float32"""
+
+    values: F32
+
+    @property
+    def rows(self) -> int:
+        """Output features."""
+        return int(self.values.shape[0])
+
+    @property
+    def cols(self) -> int:
+        """Input features."""
+        return int(self.values.shape[1])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        return self.values.nbytes
+
+    def state(self) -> tuple[dict[str, int], U8]:
+        """What `NumpyBackend.restore` needs."""
+        return {"cols": self.cols}, self.values.reshape(-1).view(np.uint8)
+
+
+class NumpyBackend:
+    """Runs anywhere."""
+
+    name = "numpy"
+    device = f"numpy {np.__version__}"
+    layout = None
+
+    def pack(self, weight: QuantizedWeight) -> Matrix:
+        """Dequantize."""
+        return Matrix(weight.dequantize())
+
+    def restore(self, state: dict[str, int], data: U8) -> Matrix:
+        """A weight from its state."""
+        return Matrix(data.view(np.float32).reshape(-1, state["cols"]))
+
+    def plan(self, ops: Sequence[Op], *, kv: KVShape, max_tokens: int) -> NumpyPlan:
+        """Keep the operators, allocate the pool."""
+        return NumpyPlan(ops, kv, max_tokens)
+
+
+class NumpyPlan:
+    """The graph as a loop over its operators."""
+
+    def __init__(self, ops: Sequence[Op], kv: KVShape, max_tokens: int) -> None:
+        self._ops = tuple(ops)
+        self._kv = kv
+        self._max_tokens = max_tokens
+        self._vocab = next(op.weight.rows for op in ops if isinstance(op, Head))
+        attention = [op for op in ops if isinstance(op, Attention)]
+        heads, width = attention[0].kv_heads, attention[0].head_dim
+        shape = (len(attention), kv.blocks, kv.block_tokens, heads, width)
+        self._keys = np.zeros(shape, np.float32)
+        self._values = np.zeros(shape, np.float32)
+
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens that one batch may hold."""
+        return self._max_tokens
+
+    def close(self) -> None:
+        """Nothing to free beyond the arrays themselves."""
+
+    def run(self, batch: Batch) -> Step:
+        """Run one step."""
+        check_batch(batch, kv=self._kv, max_tokens=self._max_tokens, vocab=self._vocab)
+        x = n = qkv = a = h = logits = np.empty(0, np.float32)
+        for op in self._ops:
+            match op:
+                case Embed(table=Matrix(values)):
+                    x = values[batch.tokens]
+                case Norm():
+                    mean_square = np.mean(x * x, axis=1, keepdims=True)
+                    n = x / np.sqrt(mean_square + np.float32(op.eps)) * op.weight
+                case QKV(weight=Matrix(values)):
+                    qkv = n @ values.T
+                    if op.bias is not None:
+                        qkv = qkv + op.bias
+                case Attention():
+                    a = self._attend(op, qkv, batch)
+                case Output(weight=Matrix(values)):
+                    x = x + a @ values.T
+                case GatedMLP(gate_up=Matrix(values)):
+                    gate_up = n @ values.T
+                    gate, up = gate_up[:, 0::2], gate_up[:, 1::2]
+                    h = gate / (1 + np.exp(-gate)) * up
+                case Down(weight=Matrix(values)):
+                    x = x + h @ values.T
+                case Head(weight=Matrix(values)):
+                    logits = n[batch.rows] @ values.T
+                case _:
+                    raise TypeError(f"{type(op).__name__} holds a weight packed by another backend")
+        return Step(logits, n[batch.rows] if batch.capture else None)
+
+    def _attend(self, op: Attention, qkv: F32, batch: Batch) -> F32:
+        tokens, d = len(batch.tokens), op.head_dim
+        q, k, v = np.split(qkv.reshape(tokens, -1, d), [op.heads, op.heads + op.kv_heads], axis=1)
+        q, k = _rotate(q, batch.positions, op), _rotate(k, batch.positions, op)
+        size = self._kv.block_tokens
+        blocks = batch.block_tables[batch.sequence, batch.positions // size]
+        self._keys[op.layer, blocks, batch.positions % size] = k
+        self._values[op.layer, blocks, batch.positions % size] = v
+        out = np.empty((tokens, op.heads, d), np.float32)
+        for t in range(tokens):
+            seen = int(batch.positions[t]) + 1
+            table = batch.block_tables[batch.sequence[t], : -(-seen // size)]
+            keys = self._keys[op.layer, table].reshape(-1, op.kv_heads, d)[:seen]
+            values = self._values[op.layer, table].reshape(-1, op.kv_heads, d)[:seen]
+            for head in range(op.heads):
+                shared = head * op.kv_heads // op.heads
+                scores = keys[:, shared] @ q[t, head] / np.sqrt(np.float32(d))
+                weights = np.exp(scores - scores.max())
+                out[t, head] = weights @ values[:, shared] / weights.sum()
+        return out.reshape(tokens, -1)
+
+
+def _rotate(heads: F32, positions: I32, op: Attention) -> F32:
+    """Turn each pair by its position (RoFormer, arXiv 2104.09864). heads: [tokens, heads, d]"""
+    d = op.head_dim
+    angles = positions[:, None] * op.rope_base ** (-np.arange(0, d, 2, dtype=np.float64) / d)
+    cos = np.cos(angles).astype(np.float32)[:, None, :]
+    sin = np.sin(angles).astype(np.float32)[:, None, :]
+    if op.rope_style is RopeStyle.INTERLEAVED:
+        first, second = slice(0, None, 2), slice(1, None, 2)
+    else:
+        first, second = slice(0, d // 2), slice(d // 2, None)
+    a, b = heads[..., first], heads[..., second]
+    out = np.empty_like(heads)
+    out[..., first] = a * cos - b * sin
+    out[..., second] = a * sin + b * cos
+    return out

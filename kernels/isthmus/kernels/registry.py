@@ -1,0 +1,79 @@
+"""Backends by name, made lazily; a failed choice tells every candidate's own reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Protocol
+
+from isthmus.kernels.base import Backend
+from isthmus.kernels.errors import BackendUnavailable
+
+
+class Factory(Protocol):
+    """Makes a backend, or raises with the reason why it cannot."""
+
+    def __call__(self, *, threads: int | None) -> Backend: ...
+
+
+def _native(*, threads: int | None) -> Backend:
+    from isthmus.kernels.native import NativeBackend
+
+    return NativeBackend(threads=threads)
+
+
+def _numpy(*, threads: int | None) -> Backend:
+    from isthmus.kernels.numpy_ref import NumpyBackend
+
+    return NumpyBackend()
+
+
+_FACTORIES: dict[str, Callable[..., Backend]] = {"native": _native, "numpy": _numpy}
+
+BACKENDS: tuple[str, ...] = tuple(_FACTORIES)
+"""Names that `create` knows, best first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What became of one backend: the device it would run on, or why it cannot."""
+
+    name: str
+    device: str | None
+    reason: str | None
+
+
+def create(name: str = "auto", *, threads: int | None = None) -> Backend:
+    """Make the backend `name`, or with `auto` the first of `BACKENDS` that works.
+
+    A backend asked for by name is strict: it works, or `BackendUnavailable` says why not.
+    `threads` of None lets the backend choose.
+    """
+    if name != "auto" and name not in _FACTORIES:
+        near = get_close_matches(name, BACKENDS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise BackendUnavailable(
+            f"backend {name!r} is not one of auto, {', '.join(BACKENDS)}{hint}", {}
+        )
+    reasons: dict[str, str] = {}
+    for candidate in BACKENDS if name == "auto" else (name,):
+        try:
+            return _FACTORIES[candidate](threads=threads)
+        except (ImportError, OSError, RuntimeError, ValueError) as error:
+            reasons[candidate] = str(error)
+    raise BackendUnavailable(
+        "no backend works here" if name == "auto" else f"{name} does not work here", reasons
+    )
+
+
+def probe() -> tuple[Candidate, ...]:
+    """Try every backend and tell what became of it, for `isthmus doctor`."""
+    found = []
+    for name in BACKENDS:
+        try:
+            backend = create(name)
+            found.append(Candidate(name, backend.device, None))
+        except BackendUnavailable as error:
+            found.append(Candidate(name, None, error.reasons.get(name, error.message)))
+    return tuple(found)

@@ -1,0 +1,424 @@
+// The kernels, compiled once for each instruction set (ISTHMUS_ISA names it). Everything here is
+// local to the file: an inline function shared with another object could be the copy that was
+// compiled for a newer CPU than the one at hand.
+#include "kernels.hpp"
+
+#include <cmath>
+#include <cstring>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#define ISTHMUS_JOIN_(a, b) a##b
+#define ISTHMUS_JOIN(a, b) ISTHMUS_JOIN_(a, b)
+#define ISTHMUS_TEXT_(a) #a
+#define ISTHMUS_TEXT(a) ISTHMUS_TEXT_(a)
+
+namespace isthmus {
+namespace {
+
+inline float half_to_float(uint16_t h) {
+#if defined(__F16C__)
+  return _cvtsh_ss(h);
+#else
+  const uint32_t sign = static_cast<uint32_t>(h & 0x8000) << 16;
+  const uint32_t bits = h & 0x7fff;
+  if (bits < 0x0400) {  // zero and subnormals: bits * 2^-24
+    const float magnitude = static_cast<float>(bits) * 5.9604644775390625e-8f;
+    return sign ? -magnitude : magnitude;
+  }
+  const uint32_t out = sign | (bits >= 0x7c00 ? 0x7f800000u | (bits << 13)
+                                              : (bits << 13) + 0x38000000u);
+  float f;
+  std::memcpy(&f, &out, sizeof f);
+  return f;
+#endif
+}
+
+inline uint16_t load_u16(const uint8_t* p) {
+  uint16_t v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+
+// Round to nearest even without a library call, so that loops over it vectorise. |x| < 2^22.
+inline int round_to_int(float x) {
+  const float shifted = x + 12582912.0f;  // 1.5 * 2^23: the integer stands in the low mantissa
+  int bits;
+  std::memcpy(&bits, &shifted, sizeof bits);
+  return bits - 0x4B400000;
+}
+
+// e^x for x <= 0 within 2 ulp of float: 2^n times a polynomial on [-0.5, 0.5] (Cephes expf).
+inline float exp_nonpositive(float x) {
+  x = x < -87.0f ? -87.0f : x;
+  const float n = static_cast<float>(round_to_int(x * 1.44269504f));
+  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  const int bits = (static_cast<int>(n) + 127) << 23;
+  float scale;
+  std::memcpy(&scale, &bits, sizeof scale);
+  return p * scale;
+}
+
+// ---- products -------------------------------------------------------------------------------
+//
+// `tile_dots` computes for one tile of weights and T tokens the float products
+// acc[t][r] += scale[r] * x_scale[t] * dot + minimum[r] * x_sum[t].
+
+#if defined(__AVX2__)
+
+using Acc = __m256;
+
+inline __m256i broadcast4(const int8_t* p) {
+  int v;
+  std::memcpy(&v, p, sizeof v);
+  return _mm256_set1_epi32(v);
+}
+
+inline __m256 load_halves(const uint8_t* p) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+
+// Sum over 4 bytes for each of 8 rows, over 8 steps of 4 columns: unsigned weights below 16.
+inline __m256i dot_u4(const __m256i w[8], const int8_t* x) {
+#if defined(__AVX512VNNI__)
+  __m256i even = _mm256_setzero_si256(), odd = _mm256_setzero_si256();
+  for (int j = 0; j < 8; j += 2) {
+    even = _mm256_dpbusd_epi32(even, w[j], broadcast4(x + 4 * j));
+    odd = _mm256_dpbusd_epi32(odd, w[j + 1], broadcast4(x + 4 * j + 4));
+  }
+  return _mm256_add_epi32(even, odd);
+#else
+  // 15 * 127 * 2 is 3,810: eight of them stay below 2^15, so one widening at the end is enough.
+  __m256i even = _mm256_maddubs_epi16(w[0], broadcast4(x));
+  __m256i odd = _mm256_maddubs_epi16(w[1], broadcast4(x + 4));
+  for (int j = 2; j < 8; j += 2) {
+    even = _mm256_add_epi16(even, _mm256_maddubs_epi16(w[j], broadcast4(x + 4 * j)));
+    odd = _mm256_add_epi16(odd, _mm256_maddubs_epi16(w[j + 1], broadcast4(x + 4 * j + 4)));
+  }
+  return _mm256_madd_epi16(_mm256_add_epi16(even, odd), _mm256_set1_epi16(1));
+#endif
+}
+
+inline __m256i join_planes(__m256i high, __m256i low) {
+  return _mm256_add_epi32(_mm256_slli_epi32(high, 8), low);
+}
+
+template <int T, int Planes>
+inline void tile_dots4(const uint8_t* tile, const Activations& x, int block, Acc acc[T]) {
+  const __m256 scale = load_halves(tile);
+  const __m256 minimum = load_halves(tile + 16);
+  const __m256i low = _mm256_set1_epi8(15);
+  __m256i w[8];
+  for (int j = 0; j < 4; ++j) {
+    const __m256i packed =
+        _mm256_loadu_si256(reinterpret_cast<const __m256i*>(tile + 32 + 32 * j));
+    w[j] = _mm256_and_si256(packed, low);
+    w[j + 4] = _mm256_and_si256(_mm256_srli_epi16(packed, 4), low);
+  }
+  const int blocks = x.cols / kBlock;
+  for (int t = 0; t < T; ++t) {
+    const size_t row = static_cast<size_t>(t);
+    const size_t at = row * x.cols + block * kBlock;
+    __m256i dot = dot_u4(w, x.high + at);
+    if (Planes == 2) dot = join_planes(dot, dot_u4(w, x.low + at));
+    const __m256 x_scale = _mm256_broadcast_ss(x.scales + row * blocks + block);
+    const __m256 x_sum = _mm256_broadcast_ss(x.sums + row * blocks + block);
+    acc[t] = _mm256_fmadd_ps(_mm256_mul_ps(scale, x_scale), _mm256_cvtepi32_ps(dot), acc[t]);
+    acc[t] = _mm256_fmadd_ps(minimum, x_sum, acc[t]);
+  }
+}
+
+// The same for signed 8-bit weights, over `Block` columns.
+template <int Block>
+inline __m256i dot_i8(const uint8_t* codes, const int8_t* x) {
+  __m256i dot = _mm256_setzero_si256();
+  for (int j = 0; j < Block / 4; ++j) {
+    const __m256i w = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + 32 * j));
+    const __m256i a = broadcast4(x + 4 * j);
+    // The unsigned operand is |a|; its sign moves to w. 128 * 127 * 2 fits 16 bits once.
+    const __m256i signed_w = _mm256_sign_epi8(w, a);
+#if defined(__AVX512VNNI__)
+    dot = _mm256_dpbusd_epi32(dot, _mm256_abs_epi8(a), signed_w);
+#else
+    const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(a), signed_w);
+    dot = _mm256_add_epi32(dot, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+#endif
+  }
+  return dot;
+}
+
+template <int T, int Planes, int Block>
+inline void tile_dots8(const uint8_t* tile, const Activations& x, int block, Acc acc[T]) {
+  const __m256 scale = load_halves(tile);
+  const int blocks = x.cols / kBlock;
+  for (int t = 0; t < T; ++t) {
+    const size_t row = static_cast<size_t>(t);
+    const size_t at = row * x.cols + block * Block;
+    __m256i dot = dot_i8<Block>(tile + 16, x.high + at);
+    if (Planes == 2) dot = join_planes(dot, dot_i8<Block>(tile + 16, x.low + at));
+    const __m256 x_scale = _mm256_broadcast_ss(x.scales + row * blocks + block * Block / kBlock);
+    acc[t] = _mm256_fmadd_ps(_mm256_mul_ps(scale, x_scale), _mm256_cvtepi32_ps(dot), acc[t]);
+  }
+}
+
+inline Acc zero() { return _mm256_setzero_ps(); }
+inline void store(const Acc& acc, float out[kRows]) { _mm256_storeu_ps(out, acc); }
+
+#if defined(__AVX512VNNI__)
+constexpr int kTokens = 8;  // 32 registers
+#else
+constexpr int kTokens = 4;  // 16 registers: 8 weights, 4 sums, 4 at work
+#endif
+
+#else  // scalar
+
+struct Acc {
+  float v[kRows];
+};
+
+template <int Planes>
+inline int code_at(const Activations& x, size_t at) {
+  return Planes == 2 ? 256 * x.high[at] + x.low[at] : x.high[at];
+}
+
+template <int T, int Planes>
+inline void tile_dots4(const uint8_t* tile, const Activations& x, int block, Acc acc[T]) {
+  const int blocks = x.cols / kBlock;
+  for (int t = 0; t < T; ++t) {
+    const size_t row = static_cast<size_t>(t);
+    const size_t at = row * x.cols + block * kBlock;
+    for (int r = 0; r < kRows; ++r) {
+      int dot = 0;
+      for (int c = 0; c < 16; ++c) {
+        const uint8_t packed = tile[32 + c / 4 * 32 + 4 * r + c % 4];
+        dot += (packed & 15) * code_at<Planes>(x, at + c) +
+               (packed >> 4) * code_at<Planes>(x, at + c + 16);
+      }
+      acc[t].v[r] += half_to_float(load_u16(tile + 2 * r)) * x.scales[row * blocks + block] *
+                         static_cast<float>(dot) +
+                     half_to_float(load_u16(tile + 16 + 2 * r)) * x.sums[row * blocks + block];
+    }
+  }
+}
+
+template <int T, int Planes, int Block>
+inline void tile_dots8(const uint8_t* tile, const Activations& x, int block, Acc acc[T]) {
+  const int blocks = x.cols / kBlock;
+  const auto* w = reinterpret_cast<const int8_t*>(tile + 16);
+  for (int t = 0; t < T; ++t) {
+    const size_t row = static_cast<size_t>(t);
+    const size_t at = row * x.cols + block * Block;
+    for (int r = 0; r < kRows; ++r) {
+      int dot = 0;
+      for (int c = 0; c < Block; ++c) {
+        dot += w[c / 4 * 32 + 4 * r + c % 4] * code_at<Planes>(x, at + c);
+      }
+      acc[t].v[r] += half_to_float(load_u16(tile + 2 * r)) *
+                     x.scales[row * blocks + block * Block / kBlock] * static_cast<float>(dot);
+    }
+  }
+}
+
+inline Acc zero() { return Acc{}; }
+inline void store(const Acc& acc, float out[kRows]) { std::memcpy(out, acc.v, sizeof acc.v); }
+constexpr int kTokens = 4;
+
+#endif
+
+template <int T, int Planes>
+void row_block(const Matrix& w, const Activations& x, int index, float* out, int stride,
+               const float* bias, bool accumulate) {
+  const uint8_t* tile = w.data + static_cast<size_t>(index) * w.row_block_bytes();
+  const int blocks = w.padded_cols() / w.block;
+  Acc acc[T];
+  for (int t = 0; t < T; ++t) acc[t] = zero();
+  if (w.bits == 4) {
+    for (int b = 0; b < blocks; ++b, tile += 160) tile_dots4<T, Planes>(tile, x, b, acc);
+  } else if (w.block == 32) {
+    for (int b = 0; b < blocks; ++b, tile += 272) tile_dots8<T, Planes, 32>(tile, x, b, acc);
+  } else {
+    for (int b = 0; b < blocks; ++b, tile += 144) tile_dots8<T, Planes, 16>(tile, x, b, acc);
+  }
+  const int row = index * kRows;
+  const int rows = w.rows - row < kRows ? w.rows - row : kRows;
+  for (int t = 0; t < T; ++t) {
+    float y[kRows];
+    store(acc[t], y);
+    float* to = out + static_cast<size_t>(t) * stride + row;
+    if (bias != nullptr) {
+      for (int r = 0; r < rows; ++r) y[r] += bias[row + r];
+    }
+    if (accumulate) {
+      for (int r = 0; r < rows; ++r) to[r] += y[r];
+    } else {
+      for (int r = 0; r < rows; ++r) to[r] = y[r];
+    }
+  }
+}
+
+template <int Planes>
+void row_blocks(const Matrix& w, const Activations& x, int tokens, int first, int last, float* out,
+                int stride, const float* bias, bool accumulate) {
+  for (int b = first; b < last; ++b) {
+    int t = 0;
+    for (; t + kTokens <= tokens; t += kTokens) {
+      row_block<kTokens, Planes>(w, x.from(t), b, out + static_cast<size_t>(t) * stride, stride,
+                                 bias, accumulate);
+    }
+    for (; t < tokens; ++t) {
+      row_block<1, Planes>(w, x.from(t), b, out + static_cast<size_t>(t) * stride, stride, bias,
+                           accumulate);
+    }
+  }
+}
+
+void matmul(const Matrix& w, const Activations& x, int tokens, int first, int last, float* out,
+            int stride, const float* bias, bool accumulate) {
+  const auto run = x.low == nullptr ? row_blocks<1> : row_blocks<2>;
+  run(w, x, tokens, first, last, out, stride, bias, accumulate);
+}
+
+// ---- the rest: plain loops that the compiler vectorises ---------------------------------------
+
+void quantize(const float* x, int n, const Activations& out) {
+  for (int b = 0; b * kBlock < n; ++b) {
+    const float* block = x + b * kBlock;
+    const int count = n - b * kBlock < kBlock ? n - b * kBlock : kBlock;
+    float padded[kBlock];
+    if (count < kBlock) {
+      std::memset(padded, 0, sizeof padded);
+      std::memcpy(padded, block, sizeof(float) * static_cast<size_t>(count));
+      block = padded;
+    }
+    float largest = 0.0f;
+    for (int i = 0; i < kBlock; ++i) {
+      const float magnitude = std::fabs(block[i]);
+      largest = magnitude > largest ? magnitude : largest;
+    }
+    const float limit = out.low == nullptr ? 127.0f : 127.0f * 256.0f;
+    const float scale = largest / limit;
+    const float inverse = largest > 0.0f ? limit / largest : 0.0f;
+    int codes[kBlock];
+    int sum = 0;
+    for (int i = 0; i < kBlock; ++i) {
+      codes[i] = round_to_int(block[i] * inverse);
+      sum += codes[i];
+    }
+    if (out.low == nullptr) {
+      for (int i = 0; i < kBlock; ++i) out.high[b * kBlock + i] = static_cast<int8_t>(codes[i]);
+    } else {
+      for (int i = 0; i < kBlock; ++i) {
+        const int high = (codes[i] + 128) >> 8;
+        out.high[b * kBlock + i] = static_cast<int8_t>(high);
+        out.low[b * kBlock + i] = static_cast<int8_t>(codes[i] - 256 * high);
+      }
+    }
+    out.scales[b] = scale;
+    out.sums[b] = scale * static_cast<float>(sum);
+  }
+}
+
+void rms_norm(const float* x, const float* weight, float eps, int n, float* y) {
+  float sum = 0.0f;
+  for (int i = 0; i < n; ++i) sum += x[i] * x[i];
+  const float scale = 1.0f / std::sqrt(sum / static_cast<float>(n) + eps);
+  for (int i = 0; i < n; ++i) y[i] = x[i] * scale * weight[i];
+}
+
+void swiglu(const float* gu, int n, float* h) {
+  for (int i = 0; i < n; ++i) {
+    const float g = gu[2 * i];
+    // One exponential of a value that is never positive serves both signs of g.
+    const float e = exp_nonpositive(-std::fabs(g));
+    const float sigmoid = (g >= 0.0f ? 1.0f : e) / (1.0f + e);
+    h[i] = g * sigmoid * gu[2 * i + 1];
+  }
+}
+
+void attend(const float* q, int group, int head_dim, const KVBlock* blocks, int count, float* work,
+            float* out) {
+  // Online softmax (Milakov and Gimelshein, arXiv 1805.02867): one pass over the positions.
+  float* largest = work;
+  float* total = work + group;
+  float* p = work + 2 * group;
+  const float scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
+  for (int g = 0; g < group; ++g) {
+    largest[g] = -1e30f;
+    total[g] = 0.0f;
+  }
+  std::memset(out, 0, sizeof(float) * static_cast<size_t>(group) * head_dim);
+  for (int b = 0; b < count; ++b) {
+    const KVBlock& block = blocks[b];
+    for (int g = 0; g < group; ++g) {
+      const float* query = q + static_cast<size_t>(g) * head_dim;
+      float* sum = out + static_cast<size_t>(g) * head_dim;
+      float best = largest[g];
+      for (int j = 0; j < block.positions; ++j) {
+        const float* key = block.keys + static_cast<size_t>(j) * head_dim;
+        float dot = 0.0f;
+        for (int i = 0; i < head_dim; ++i) dot += query[i] * key[i];
+        p[j] = dot * scale;
+        best = p[j] > best ? p[j] : best;
+      }
+      const float keep = exp_nonpositive(largest[g] - best);
+      float mass = 0.0f;
+      for (int j = 0; j < block.positions; ++j) {
+        p[j] = exp_nonpositive(p[j] - best);
+        mass += p[j];
+      }
+      total[g] = total[g] * keep + mass;
+      largest[g] = best;
+      for (int i = 0; i < head_dim; ++i) sum[i] *= keep;
+      for (int j = 0; j < block.positions; ++j) {
+        const float* value = block.values + static_cast<size_t>(j) * head_dim;
+        const float weight = p[j];
+        for (int i = 0; i < head_dim; ++i) sum[i] += weight * value[i];
+      }
+    }
+  }
+  for (int g = 0; g < group; ++g) {
+    const float inverse = 1.0f / total[g];
+    float* sum = out + static_cast<size_t>(g) * head_dim;
+    for (int i = 0; i < head_dim; ++i) sum[i] *= inverse;
+  }
+}
+
+void dequantize_row(const Matrix& w, int r, float* out) {
+  const uint8_t* tile = w.data + static_cast<size_t>(r / kRows) * w.row_block_bytes();
+  const int lane = r % kRows;
+  for (int c0 = 0; c0 < w.cols; c0 += w.block, tile += w.tile_bytes()) {
+    const int count = w.cols - c0 < w.block ? w.cols - c0 : w.block;
+    const float scale = half_to_float(load_u16(tile + 2 * lane));
+    const float minimum = w.bits == 4 ? half_to_float(load_u16(tile + 16 + 2 * lane)) : 0.0f;
+    for (int c = 0; c < count; ++c) {
+      const int in_half = c % 16;
+      const int at = in_half / 4 * 32 + lane * 4 + in_half % 4;
+      int code;
+      if (w.bits == 4) {
+        const uint8_t packed = tile[32 + at];
+        code = c < 16 ? packed & 15 : packed >> 4;
+      } else {
+        code = reinterpret_cast<const int8_t*>(tile + 16)[c / 16 * 128 + at];
+      }
+      out[c0 + c] = scale * static_cast<float>(code) + minimum;
+    }
+  }
+}
+
+}  // namespace
+
+extern const Kernels ISTHMUS_JOIN(kernels_, ISTHMUS_ISA);
+const Kernels ISTHMUS_JOIN(kernels_, ISTHMUS_ISA) = {
+    ISTHMUS_TEXT(ISTHMUS_ISA), matmul, quantize, rms_norm, swiglu, attend, dequantize_row,
+};
+
+}  // namespace isthmus

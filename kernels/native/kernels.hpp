@@ -1,0 +1,100 @@
+// The kernels that differ between instruction sets, behind one table of functions.
+//
+// Packed matrices. Rows stand in blocks of 8, columns in blocks of `block` (32, or 16 for 8-bit
+// weights with finer groups). A tile is 8 rows by one column block; the tiles of a row block
+// follow each other, so a product reads memory in one stream:
+//
+//   4 bits, block 32:  scale f16[8] | minimum f16[8] | codes u8[128]                 160 bytes
+//       codes[j * 32 + r * 4 + i]: low nibble  = row r, column 4 j + i       (j in 0..3)
+//                                  high nibble = row r, column 4 j + i + 16
+//       w = scale * code + minimum
+//   8 bits:            scale f16[8] | codes i8[8 * block]              16 + 8 * block bytes
+//       codes[j * 32 + r * 4 + i] = row r, column 4 j + i
+//       w = scale * code
+//
+// Rows are padded to a multiple of 8 and columns to a multiple of 32 with zeros.
+//
+// Activations are quantized once for all the products that read them: blocks of 32 columns with
+// one float scale, and the float sum of the block (for the weights' minimum). A code has one or
+// two planes of 8 bits: x = scale * high, or x = scale * (256 * high + low). One plane is half the
+// work; two leave no error that shows (docs/adr/0002-activation-precision.md has the figures).
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace isthmus {
+
+constexpr int kRows = 8;    // rows in a tile
+constexpr int kBlock = 32;  // columns in a block of activations
+
+inline int round_up(int n, int to) { return (n + to - 1) / to * to; }
+
+struct Matrix {
+  const uint8_t* data = nullptr;
+  int rows = 0;
+  int cols = 0;
+  int bits = 4;
+  int block = 32;
+
+  int padded_cols() const { return round_up(cols, kBlock); }
+  int row_blocks() const { return (rows + kRows - 1) / kRows; }
+  size_t tile_bytes() const { return bits == 4 ? 160 : 16 + 8 * static_cast<size_t>(block); }
+  size_t row_block_bytes() const { return tile_bytes() * (padded_cols() / block); }
+};
+
+// high, low: [tokens, padded cols] int8; scales, sums: [tokens, padded cols / 32] float
+struct Activations {
+  int8_t* high = nullptr;
+  int8_t* low = nullptr;  // null: one plane
+  float* scales = nullptr;
+  float* sums = nullptr;
+  int cols = 0;  // padded: the stride of the planes
+
+  // From token t, column c on; c is a multiple of 32.
+  Activations from(int t, int c = 0) const {
+    const size_t at = static_cast<size_t>(t) * cols + c;
+    return {high + at, low == nullptr ? nullptr : low + at, scales + at / kBlock,
+            sums + at / kBlock, cols};
+  }
+};
+
+// One head group's share of the cache: [positions, head_dim], one block of positions.
+struct KVBlock {
+  const float* keys;
+  const float* values;
+  int positions;
+};
+
+struct Kernels {
+  const char* name;
+
+  // out[t, r] (= or +=) sum_c w[r, c] x[t, c] + bias[r] for the rows of row blocks
+  // [first, last); out is addressed from its own row 0, `stride` floats apart.
+  void (*matmul)(const Matrix& w, const Activations& x, int tokens, int first, int last, float* out,
+                 int stride, const float* bias, bool accumulate);
+
+  // Quantizes x[0, n); codes are written up to the next multiple of 32, zeros past n.
+  void (*quantize)(const float* x, int n, const Activations& out);
+
+  // y = x / sqrt(mean(x^2) + eps) * weight
+  void (*rms_norm)(const float* x, const float* weight, float eps, int n, float* y);
+
+  // h[i] = silu(gu[2 i]) * gu[2 i + 1]
+  void (*swiglu)(const float* gu, int n, float* h);
+
+  // out[g, :] = softmax(q[g] . k / sqrt(head_dim)) v for `group` heads that share keys and values.
+  // q, out: [group, head_dim]; work: [group * (positions in a block + 2)] floats
+  void (*attend)(const float* q, int group, int head_dim, const KVBlock* blocks, int count,
+                 float* work, float* out);
+
+  // out[0, cols) = row r of w
+  void (*dequantize_row)(const Matrix& w, int r, float* out);
+};
+
+// The best table for this CPU, or the one named; null when it cannot run here.
+const Kernels* find_kernels(const char* name);
+
+// Names of the tables that this CPU can run, best first, separated by commas.
+const char* runnable_kernels();
+
+}  // namespace isthmus

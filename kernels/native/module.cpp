@@ -1,0 +1,154 @@
+// The Python face of the native backend. All checks of shapes and ranges are made here or in
+// native.py: the kernels trust what they are given.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <memory>
+#include <stdexcept>
+#include <string>
+
+#include "plan.hpp"
+
+namespace nb = nanobind;
+using namespace isthmus;
+
+namespace {
+
+using Ints = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Table = nb::ndarray<const int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Floats = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using FloatsOut = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using FloatsIn = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+const Kernels* kernels_named(const std::string& isa) {
+  const Kernels* kernels = find_kernels(isa.c_str());
+  if (kernels == nullptr) {
+    throw std::invalid_argument("isa '" + isa + "' cannot run on this CPU; it runs " +
+                                runnable_kernels());
+  }
+  return kernels;
+}
+
+Matrix matrix_of(const Bytes& data, int rows, int cols, int bits, int block) {
+  Matrix matrix{data.data(), rows, cols, bits, block};
+  const size_t expected = matrix.row_block_bytes() * matrix.row_blocks();
+  if (data.size() != expected) {
+    throw std::invalid_argument("packed weight has " + std::to_string(data.size()) +
+                                " bytes, its shape needs " + std::to_string(expected));
+  }
+  return matrix;
+}
+
+// Collects operators; keeps the arrays that they point into alive.
+class Builder {
+ public:
+  void add(int kind, nb::object packed, nb::object vector, float eps, int layer, int heads,
+           int kv_heads, int head_dim, float rope_base, bool rope_halves) {
+    Op op{};
+    op.kind = static_cast<OpKind>(kind);
+    if (!packed.is_none()) {
+      auto data = nb::cast<Bytes>(packed.attr("data"));
+      op.weight = matrix_of(data, nb::cast<int>(packed.attr("rows")),
+                            nb::cast<int>(packed.attr("cols")), nb::cast<int>(packed.attr("bits")),
+                            nb::cast<int>(packed.attr("block")));
+      matrices_.push_back(data);
+    }
+    if (!vector.is_none()) {
+      auto data = nb::cast<Floats>(vector);
+      op.vector = data.data();
+      vectors_.push_back(data);
+    }
+    op.eps = eps;
+    op.layer = layer;
+    op.heads = heads;
+    op.kv_heads = kv_heads;
+    op.head_dim = head_dim;
+    op.rope_base = rope_base;
+    op.rope_halves = rope_halves;
+    ops.push_back(op);
+  }
+
+  std::vector<Op> ops;
+
+ private:
+  std::vector<Bytes> matrices_;
+  std::vector<Floats> vectors_;
+};
+
+class BoundPlan {
+ public:
+  BoundPlan(const Builder& builder, const std::string& isa, int threads, int planes,
+            int kv_blocks, int block_tokens, int max_tokens)
+      : kept_(builder),
+        plan_(builder.ops, kernels_named(isa), threads, planes, kv_blocks, block_tokens,
+              max_tokens) {}
+
+  void run(const Ints& tokens, const Ints& positions, const Ints& sequence, const Table& tables,
+           const Ints& rows, const FloatsOut& logits, nb::object hidden) {
+    Batch batch{tokens.data(),
+                positions.data(),
+                sequence.data(),
+                static_cast<int>(tokens.size()),
+                tables.data(),
+                static_cast<int>(tables.shape(1)),
+                rows.data(),
+                static_cast<int>(rows.size()),
+                logits.data(),
+                nullptr};
+    FloatsOut captured;
+    if (!hidden.is_none()) {
+      captured = nb::cast<FloatsOut>(hidden);
+      batch.hidden = captured.data();
+    }
+    nb::gil_scoped_release release;
+    plan_.run(batch);
+  }
+
+ private:
+  Builder kept_;
+  Plan plan_;
+};
+
+// One product on one thread, for tests of a kernel against the reference.
+void matmul(nb::object packed, const FloatsIn& x, const FloatsOut& out, const std::string& isa,
+            int planes) {
+  const Kernels* kernels = kernels_named(isa);
+  auto data = nb::cast<Bytes>(packed.attr("data"));
+  const Matrix w = matrix_of(data, nb::cast<int>(packed.attr("rows")),
+                             nb::cast<int>(packed.attr("cols")), nb::cast<int>(packed.attr("bits")),
+                             nb::cast<int>(packed.attr("block")));
+  const int tokens = static_cast<int>(x.shape(0));
+  const int padded = w.padded_cols();
+  std::vector<int8_t> high(static_cast<size_t>(tokens) * padded), low(high.size());
+  std::vector<float> scales(static_cast<size_t>(tokens) * padded / kBlock), sums(scales.size());
+  const Activations all{high.data(), planes == 2 ? low.data() : nullptr, scales.data(), sums.data(),
+                        padded};
+  for (int t = 0; t < tokens; ++t) {
+    kernels->quantize(x.data() + static_cast<size_t>(t) * w.cols, w.cols, all.from(t));
+  }
+  kernels->matmul(w, all, tokens, 0, w.row_blocks(), out.data(), w.rows, nullptr, false);
+}
+
+}  // namespace
+
+NB_MODULE(_native, m) {
+  m.def("runnable_kernels", [] { return std::string(runnable_kernels()); });
+  m.def("matmul", &matmul, nb::arg("packed"), nb::arg("x"), nb::arg("out"), nb::arg("isa"),
+        nb::arg("planes"));
+  nb::class_<Builder>(m, "Builder")
+      .def(nb::init<>())
+      .def("add", &Builder::add, nb::arg("kind"), nb::arg("packed").none() = nb::none(),
+           nb::arg("vector").none() = nb::none(), nb::arg("eps") = 0.0f, nb::arg("layer") = 0,
+           nb::arg("heads") = 0, nb::arg("kv_heads") = 0, nb::arg("head_dim") = 0,
+           nb::arg("rope_base") = 0.0f, nb::arg("rope_halves") = false);
+  nb::class_<BoundPlan>(m, "Plan")
+      .def(nb::init<const Builder&, const std::string&, int, int, int, int, int>(),
+           nb::arg("builder"), nb::arg("isa"), nb::arg("threads"), nb::arg("planes"), nb::arg("kv_blocks"), nb::arg("block_tokens"),
+           nb::arg("max_tokens"))
+      .def("run", &BoundPlan::run, nb::arg("tokens"), nb::arg("positions"), nb::arg("sequence"),
+           nb::arg("block_tables"), nb::arg("rows"), nb::arg("logits"),
+           nb::arg("hidden").none() = nb::none());
+}

@@ -1,0 +1,251 @@
+#include "plan.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <stdexcept>
+
+namespace isthmus {
+
+void Plan::Quantized::resize(int tokens, int cols, int planes) {
+  const int padded = round_up(cols, kBlock);
+  const size_t blocks = static_cast<size_t>(tokens) * (padded / kBlock);
+  high.assign(static_cast<size_t>(tokens) * padded, 0);
+  if (planes == 2) low.assign(high.size(), 0);
+  scales.assign(blocks, 0.0f);
+  sums.assign(blocks, 0.0f);
+  view = {high.data(), planes == 2 ? low.data() : nullptr, scales.data(), sums.data(), padded};
+}
+
+Plan::Plan(std::vector<Op> ops, const Kernels* kernels, int threads, int planes, int kv_blocks,
+           int block_tokens, int max_tokens)
+    : ops_(std::move(ops)),
+      kernels_(kernels),
+      pool_(threads),
+      kv_blocks_(kv_blocks),
+      block_tokens_(block_tokens),
+      max_tokens_(max_tokens),
+      workers_(static_cast<size_t>(threads)) {
+  for (const Op& op : ops_) {
+    switch (op.kind) {
+      case OpKind::kEmbed: hidden_ = op.weight.cols; break;
+      case OpKind::kQKV: qkv_width_ = op.weight.rows; break;
+      case OpKind::kOutput: head_width_ = op.weight.cols; break;
+      case OpKind::kGatedMLP: ffn_ = op.weight.rows / 2; break;
+      case OpKind::kAttention:
+        layers_ = std::max(layers_, op.layer + 1);
+        head_dim_ = op.head_dim;
+        kv_heads_ = op.kv_heads;
+        break;
+      default: break;
+    }
+  }
+  const auto tokens = static_cast<size_t>(max_tokens);
+  x_.resize(tokens * hidden_);
+  qkv_.resize(tokens * qkv_width_);
+  attended_.resize(tokens * head_width_);
+  rope_.resize(tokens * head_dim_);
+  normed_.resize(max_tokens, hidden_, planes);
+  attended_q_.resize(max_tokens, head_width_, planes);
+  gated_.resize(max_tokens, ffn_, planes);
+  const size_t pool = static_cast<size_t>(layers_) * kv_blocks * kv_heads_ * block_tokens * head_dim_;
+  // Left uninitialised: a position is written before it is read, and untouched pages cost nothing.
+  keys_ = std::make_unique_for_overwrite<float[]>(pool);
+  values_ = std::make_unique_for_overwrite<float[]>(pool);
+
+  max_phases_ = 3 * static_cast<int>(ops_.size());
+  next_task_ = std::make_unique<std::atomic<int>[]>(static_cast<size_t>(max_phases_));
+  for (Worker& worker : workers_) {
+    worker.scratch.resize(std::max({static_cast<size_t>(hidden_), tokens * 2 * kBlock + 2 * kBlock,
+                                    static_cast<size_t>(block_tokens + 2 * 64)}));
+  }
+}
+
+void Plan::run(const Batch& batch) {
+  batch_ = batch;
+  for (int i = 0; i < max_phases_; ++i) next_task_[i].store(0, std::memory_order_relaxed);
+  next_worker_.store(0, std::memory_order_relaxed);
+  for (const Op& op : ops_) {
+    if (op.kind == OpKind::kAttention) {
+      fill_rope(op);  // all layers turn alike
+      break;
+    }
+  }
+  pool_.run([this] {
+    Worker& worker = workers_[static_cast<size_t>(next_worker_.fetch_add(1))];
+    worker.phase = 0;
+    walk(worker);
+  });
+}
+
+// Tasks are handed out one by one: a thread that lost its core holds up one task, not a share.
+template <class Task>
+void Plan::phase(Worker& worker, int tasks, Task&& task) {
+  std::atomic<int>& next = next_task_[worker.phase++];
+  for (int i; (i = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) task(i);
+  pool_.barrier();
+}
+
+void Plan::walk(Worker& worker) {
+  for (size_t i = 0; i < ops_.size(); ++i) {
+    const Op& op = ops_[i];
+    switch (op.kind) {
+      case OpKind::kEmbed: embed(worker, op); break;
+      case OpKind::kNorm: {
+        const bool only_wanted = i + 1 < ops_.size() && ops_[i + 1].kind == OpKind::kHead;
+        norm(worker, op, only_wanted);
+        break;
+      }
+      case OpKind::kQKV:
+        product(worker, op, normed_, batch_.count, qkv_.data(), qkv_width_, false);
+        break;
+      case OpKind::kAttention:
+        rotate_and_store(worker, op);
+        attention(worker, op);
+        break;
+      case OpKind::kOutput:
+        product(worker, op, attended_q_, batch_.count, x_.data(), hidden_, true);
+        break;
+      case OpKind::kGatedMLP: gated_mlp(worker, op); break;
+      case OpKind::kDown:
+        product(worker, op, gated_, batch_.count, x_.data(), hidden_, true);
+        break;
+      case OpKind::kHead: head(worker, op); break;
+    }
+  }
+}
+
+void Plan::product(Worker& worker, const Op& op, const Quantized& x, int tokens, float* out,
+                   int stride, bool accumulate) {
+  const int blocks = op.weight.row_blocks();
+  const int chunk = std::max(1, blocks / (8 * pool_.threads()));
+  phase(worker, (blocks + chunk - 1) / chunk, [&](int task) {
+    const int first = task * chunk;
+    kernels_->matmul(op.weight, x.view, tokens, first, std::min(blocks, first + chunk), out, stride,
+                     op.vector, accumulate);
+  });
+}
+
+void Plan::embed(Worker& worker, const Op& op) {
+  phase(worker, batch_.count, [&](int t) {
+    kernels_->dequantize_row(op.weight, batch_.tokens[t],
+                             x_.data() + static_cast<size_t>(t) * hidden_);
+  });
+}
+
+void Plan::norm(Worker& worker, const Op& op, bool only_wanted) {
+  phase(worker, only_wanted ? batch_.wanted : batch_.count, [&](int t) {
+    const auto row = static_cast<size_t>(only_wanted ? batch_.rows[t] : t);
+    float* out = only_wanted && batch_.hidden != nullptr
+                     ? batch_.hidden + static_cast<size_t>(t) * hidden_
+                     : worker.scratch.data();
+    kernels_->rms_norm(x_.data() + row * hidden_, op.vector, op.eps, hidden_, out);
+    kernels_->quantize(out, hidden_, normed_.view.from(t));
+  });
+}
+
+void Plan::fill_rope(const Op& op) {
+  const int half = op.head_dim / 2;
+  for (int t = 0; t < batch_.count; ++t) {
+    float* turn = rope_.data() + static_cast<size_t>(t) * op.head_dim;
+    for (int i = 0; i < half; ++i) {
+      const double angle = batch_.positions[t] *
+                           std::pow(static_cast<double>(op.rope_base), -2.0 * i / op.head_dim);
+      turn[2 * i] = static_cast<float>(std::cos(angle));
+      turn[2 * i + 1] = static_cast<float>(std::sin(angle));
+    }
+  }
+}
+
+size_t Plan::kv_offset(const Op& op, int block, int kv_head) const {
+  const size_t at = (static_cast<size_t>(op.layer) * kv_blocks_ + block) * kv_heads_ + kv_head;
+  return at * block_tokens_ * head_dim_;
+}
+
+void Plan::rotate_and_store(Worker& worker, const Op& op) {
+  const int d = op.head_dim;
+  phase(worker, batch_.count, [&](int t) {
+    const float* turn = rope_.data() + static_cast<size_t>(t) * d;
+    float* row = qkv_.data() + static_cast<size_t>(t) * qkv_width_;
+    for (int h = 0; h < op.heads + op.kv_heads; ++h) {
+      float* head = row + h * d;
+      for (int i = 0; i < d / 2; ++i) {
+        float& a = op.rope_halves ? head[i] : head[2 * i];
+        float& b = op.rope_halves ? head[i + d / 2] : head[2 * i + 1];
+        const float c = turn[2 * i], s = turn[2 * i + 1];
+        const float turned = a * c - b * s;
+        b = a * s + b * c;
+        a = turned;
+      }
+    }
+    const int position = batch_.positions[t];
+    const int block = batch_.block_tables[batch_.sequence[t] * batch_.table_stride +
+                                          position / block_tokens_];
+    const float* key = row + op.heads * d;
+    const float* value = key + op.kv_heads * d;
+    for (int h = 0; h < op.kv_heads; ++h) {
+      const size_t to = kv_offset(op, block, h) + static_cast<size_t>(position % block_tokens_) * d;
+      std::memcpy(keys_.get() + to, key + h * d, sizeof(float) * d);
+      std::memcpy(values_.get() + to, value + h * d, sizeof(float) * d);
+    }
+  });
+}
+
+void Plan::attention(Worker& worker, const Op& op) {
+  const int d = op.head_dim;
+  const int group = op.heads / op.kv_heads;
+  const bool aligned = group * d % kBlock == 0;  // a task's output is whole blocks: quantize it there
+  phase(worker, batch_.count * op.kv_heads, [&](int task) {
+    // The last tokens of a prefill see the most positions: hand those out first.
+    const int t = batch_.count - 1 - task / op.kv_heads;
+    const int h = task % op.kv_heads;
+    const int positions = batch_.positions[t] + 1;
+    const int32_t* table = batch_.block_tables + batch_.sequence[t] * batch_.table_stride;
+    worker.blocks.clear();
+    for (int first = 0; first < positions; first += block_tokens_) {
+      const size_t at = kv_offset(op, table[first / block_tokens_], h);
+      worker.blocks.push_back({keys_.get() + at, values_.get() + at,
+                               std::min(block_tokens_, positions - first)});
+    }
+    const size_t at = static_cast<size_t>(h) * group * d;
+    float* out = attended_.data() + static_cast<size_t>(t) * head_width_ + at;
+    kernels_->attend(qkv_.data() + static_cast<size_t>(t) * qkv_width_ + at, group, d,
+                     worker.blocks.data(), static_cast<int>(worker.blocks.size()),
+                     worker.scratch.data(), out);
+    if (aligned) {
+      kernels_->quantize(out, group * d, attended_q_.view.from(t, static_cast<int>(at)));
+    }
+  });
+  if (!aligned) {
+    phase(worker, batch_.count, [&](int t) {
+      kernels_->quantize(attended_.data() + static_cast<size_t>(t) * head_width_, head_width_,
+                         attended_q_.view.from(t));
+    });
+  }
+}
+
+void Plan::gated_mlp(Worker& worker, const Op& op) {
+  // A task makes whole blocks of the hidden layer: 32 values from 64 rows, quantized at once.
+  constexpr int kTaskRows = 2 * kBlock;
+  const int tasks = (2 * ffn_ + kTaskRows - 1) / kTaskRows;
+  phase(worker, tasks, [&](int task) {
+    const int row = task * kTaskRows;
+    const int rows = std::min(kTaskRows, 2 * ffn_ - row);
+    float* gate_up = worker.scratch.data();
+    float* h = gate_up + static_cast<size_t>(batch_.count) * kTaskRows;
+    const int first = row / kRows;
+    // The kernel addresses its output from row 0 of the matrix.
+    kernels_->matmul(op.weight, normed_.view, batch_.count, first, first + (rows + kRows - 1) / kRows,
+                     gate_up - row, kTaskRows, nullptr, false);
+    for (int t = 0; t < batch_.count; ++t) {
+      kernels_->swiglu(gate_up + static_cast<size_t>(t) * kTaskRows, rows / 2, h);
+      kernels_->quantize(h, rows / 2, gated_.view.from(t, task * kBlock));
+    }
+  });
+}
+
+void Plan::head(Worker& worker, const Op& op) {
+  product(worker, op, normed_, batch_.wanted, batch_.logits, op.weight.rows, false);
+}
+
+}  // namespace isthmus

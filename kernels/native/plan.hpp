@@ -1,0 +1,100 @@
+// A graph of fused operators, its activation buffers and its paged KV pool; one call runs a step.
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "kernels.hpp"
+#include "pool.hpp"
+
+namespace isthmus {
+
+enum class OpKind : int { kEmbed, kNorm, kQKV, kAttention, kOutput, kGatedMLP, kDown, kHead };
+
+struct Op {
+  OpKind kind;
+  Matrix weight;
+  const float* vector = nullptr;  // norm weight, or bias
+  float eps = 0.0f;
+  int layer = 0;
+  int heads = 0;
+  int kv_heads = 0;
+  int head_dim = 0;
+  float rope_base = 0.0f;
+  bool rope_halves = false;
+};
+
+struct Batch {
+  const int32_t* tokens;
+  const int32_t* positions;
+  const int32_t* sequence;
+  int count;
+  const int32_t* block_tables;  // [sequences, table_stride]
+  int table_stride;
+  const int32_t* rows;
+  int wanted;
+  float* logits;  // [wanted, vocab]
+  float* hidden;  // [wanted, hidden] or null
+};
+
+class Plan {
+ public:
+  // The matrices and vectors of `ops` must outlive the plan. `planes` is 1 or 2.
+  Plan(std::vector<Op> ops, const Kernels* kernels, int threads, int planes, int kv_blocks,
+       int block_tokens, int max_tokens);
+
+  void run(const Batch& batch);
+
+  int max_tokens() const { return max_tokens_; }
+
+ private:
+  struct Quantized {
+    std::vector<int8_t> high, low;
+    std::vector<float> scales, sums;
+    Activations view;
+    void resize(int tokens, int cols, int planes);
+  };
+
+  // Work of one thread in one step: where it is in the list of phases, and scratch space.
+  struct Worker {
+    int phase = 0;
+    std::vector<float> scratch;
+    std::vector<KVBlock> blocks;
+  };
+
+  void walk(Worker& worker);
+  template <class Task>
+  void phase(Worker& worker, int tasks, Task&& task);
+  void product(Worker& worker, const Op& op, const Quantized& x, int tokens, float* out, int stride,
+               bool accumulate);
+
+  void embed(Worker& worker, const Op& op);
+  void norm(Worker& worker, const Op& op, bool only_wanted);
+  void rotate_and_store(Worker& worker, const Op& op);
+  void attention(Worker& worker, const Op& op);
+  void gated_mlp(Worker& worker, const Op& op);
+  void head(Worker& worker, const Op& op);
+
+  void fill_rope(const Op& op);
+  size_t kv_offset(const Op& op, int block, int kv_head) const;
+
+  std::vector<Op> ops_;
+  const Kernels* kernels_;
+  Pool pool_;
+  int kv_blocks_, block_tokens_, max_tokens_;
+  int hidden_ = 0, head_width_ = 0, qkv_width_ = 0, ffn_ = 0, layers_ = 0;
+  int head_dim_ = 0, kv_heads_ = 0;
+
+  std::vector<float> x_, qkv_, attended_, rope_;  // [tokens, …]
+  Quantized normed_, attended_q_, gated_;
+  std::unique_ptr<float[]> keys_, values_;  // [layers, blocks, kv_heads, block_tokens, head_dim]
+
+  std::vector<Worker> workers_;
+  std::unique_ptr<std::atomic<int>[]> next_task_;  // one a phase, so that none is reused in a step
+  int max_phases_;
+  std::atomic<int> next_worker_ = 0;
+  Batch batch_{};
+};
+
+}  // namespace isthmus

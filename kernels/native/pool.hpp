@@ -1,0 +1,89 @@
+// Threads that stay: they spin briefly between pieces of work, then sleep.
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <thread>
+#include <vector>
+
+namespace isthmus {
+
+inline void pause_cpu() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// Waits until `word` differs from `old`. Spinning only pays for a few microseconds: on a busy
+// machine the thread that is waited for may not even have a core.
+inline void wait_change(const std::atomic<uint32_t>& word, uint32_t old) {
+  for (int i = 0; i < 2000; ++i) {
+    if (word.load(std::memory_order_acquire) != old) return;
+    pause_cpu();
+  }
+  while (word.load(std::memory_order_acquire) == old) word.wait(old, std::memory_order_acquire);
+}
+
+class Pool {
+ public:
+  explicit Pool(int threads) : threads_(threads) {
+    for (int id = 1; id < threads; ++id) workers_.emplace_back([this] { work(); });
+  }
+
+  ~Pool() {
+    stop_ = true;
+    started_.fetch_add(1, std::memory_order_release);
+    started_.notify_all();
+    for (auto& worker : workers_) worker.join();
+  }
+
+  Pool(const Pool&) = delete;
+  Pool& operator=(const Pool&) = delete;
+
+  int threads() const { return threads_; }
+
+  // Runs `job` once on every thread, the caller's included, and returns when all have ended.
+  void run(const std::function<void()>& job) {
+    job_ = &job;
+    started_.fetch_add(1, std::memory_order_release);
+    started_.notify_all();
+    job();
+    barrier();
+  }
+
+  // Every thread of the pool waits here for the others.
+  void barrier() {
+    const uint32_t phase = phase_.load(std::memory_order_relaxed);
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == threads_) {
+      arrived_.store(0, std::memory_order_relaxed);
+      phase_.fetch_add(1, std::memory_order_release);
+      phase_.notify_all();
+    } else {
+      wait_change(phase_, phase);
+    }
+  }
+
+ private:
+  void work() {
+    uint32_t seen = 0;
+    for (;;) {
+      wait_change(started_, seen);
+      seen = started_.load(std::memory_order_acquire);
+      if (stop_) return;
+      (*job_)();
+      barrier();
+    }
+  }
+
+  const int threads_;
+  std::vector<std::thread> workers_;
+  const std::function<void()>* job_ = nullptr;
+  std::atomic<bool> stop_ = false;
+  alignas(64) std::atomic<uint32_t> started_ = 0;
+  alignas(64) std::atomic<int> arrived_ = 0;
+  alignas(64) std::atomic<uint32_t> phase_ = 0;
+};
+
+}  // namespace isthmus
