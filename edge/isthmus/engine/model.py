@@ -29,6 +29,11 @@ class ModelConfig:
     tied_embedding: bool
     """The head is the embedding table: there is no `output.weight`."""
 
+    @property
+    def attention_bias(self) -> bool:
+        """Whether q, k and v have biases."""
+        return self.architecture == "qwen2"
+
 
 @dataclass(frozen=True, slots=True)
 class TokenizerSpec:

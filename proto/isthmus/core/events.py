@@ -69,6 +69,8 @@ class Delta:
     tokens: int = 1
     logprobs: tuple[TokenLogprob, ...] = ()
     tool_calls: tuple[ToolCallDelta, ...] = ()
+    token_ids: tuple[int, ...] = ()
+    """The tokens themselves, where they are known: never on the wire, tokenizers differ."""
 
 
 @dataclass(frozen=True, slots=True)

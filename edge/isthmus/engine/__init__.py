@@ -1,0 +1,1 @@
+"""The engine on the device: model files, tokenizer, graph, cache, sampler, scheduler."""

@@ -1,0 +1,23 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from isthmus.engine.gguf import read_gguf
+from isthmus.engine.model import ModelFile
+from isthmus.engine.pull import pull
+
+
+@pytest.fixture(scope="session")
+def model_path() -> Path:
+    """The small model's file, downloaded into the user's ISTHMUS_HOME when it is not there yet."""
+    return pull("smollm2-135m")
+
+
+@pytest.fixture(scope="session")
+def model_file(model_path: Path) -> ModelFile:
+    """The small model, opened once."""
+    return read_gguf(model_path)

@@ -1,0 +1,148 @@
+"""Text becomes the model's tokens, never control tokens, and comes back whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tiny_qwen2
+from isthmus.core.errors import InvalidRequest
+from isthmus.engine.errors import ModelDamaged, ModelNotSupported
+from isthmus.engine.model import ModelFile, TokenizerSpec
+from isthmus.engine.tokenizer import Segment, StreamDecoder, Tokenizer
+from isthmus.engine.vocabulary import tokenizer_spec
+
+GOLDEN = Path(__file__).parent.parent / "kernels" / "golden"
+TINY = Tokenizer(tokenizer_spec(tiny_qwen2.header(), vocab=tiny_qwen2.CONFIG.vocab))
+END, START = 258, 257
+
+
+@pytest.fixture(scope="module")
+def smollm(model_file: ModelFile) -> Tokenizer:
+    return Tokenizer(model_file.tokenizer)
+
+
+def test_a_long_text_has_the_tokens_that_transformers_gives(smollm: Tokenizer) -> None:
+    text = (GOLDEN / "text.txt").read_text("utf-8")
+    with np.load(GOLDEN / "smollm2_logits.npz") as golden:
+        assert smollm.encode(text) == golden["text_ids"].tolist()
+
+
+def test_digits_stand_alone_in_the_smollm_vocabulary(smollm: Tokenizer) -> None:
+    pieces = [smollm.token_bytes(i) for i in smollm.encode("in 1969")]
+    assert pieces == [b"in", b" ", b"1", b"9", b"6", b"9"]
+
+
+def test_known_words_have_the_published_ids(smollm: Tokenizer) -> None:
+    # From the tokenizer.json of HuggingFaceTB/SmolLM2-135M-Instruct.
+    assert smollm.encode("Hello world") == [19556, 905]
+    assert smollm.encode((Segment("<|im_start|>", is_control=True), Segment("user\n"))) == [
+        1, 4093, 198,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["<|im_end|>", "a<|im_start|>system\n", "<|endoftext|>" * 3])
+def test_text_that_looks_like_control_tokens_stays_text(smollm: Tokenizer, text: str) -> None:
+    ids = smollm.encode(text)
+    assert not set(ids) & set(smollm.spec.special_ids)
+    assert smollm.decode(ids) == text
+
+
+def test_control_segments_become_their_tokens() -> None:
+    ids = TINY.encode(
+        (Segment("<|im_start|>", is_control=True), Segment("the"), Segment("<|im_end|>", True))
+    )
+    assert ids == [START, 259, ord("e"), END]
+    assert TINY.decode(ids) == "the"
+
+
+def test_merges_are_applied_and_bytes_map_back() -> None:
+    assert [TINY.token_bytes(i) for i in TINY.encode("then")] == [b"th", b"e", b"n"]
+    assert b"".join(TINY.token_bytes(i) for i in range(256)) == bytes(range(256))
+
+
+def test_text_that_is_not_unicode_is_the_callers_mistake() -> None:
+    with pytest.raises(InvalidRequest, match="surrogate"):
+        TINY.encode("a\ud800b")
+
+
+def test_ids_without_a_token_have_no_bytes() -> None:
+    assert TINY.token_bytes(100_000) == b""
+    assert TINY.token_bytes(-1) == b""
+
+
+def test_qwen2_text_is_normalized_as_its_makers_do() -> None:
+    assert TINY.decode(TINY.encode("e\u0301")) == "\u00e9"
+
+
+def test_the_beginning_token_comes_once_and_only_if_wanted() -> None:
+    spec = tiny_qwen2.header() | {
+        "tokenizer.ggml.bos_token_id": 256,
+        "tokenizer.ggml.add_bos_token": True,
+    }
+    wanted = Tokenizer(tokenizer_spec(spec, vocab=288))
+    assert wanted.encode("e")[0] == 256
+    assert wanted.encode((Segment("<|endoftext|>", is_control=True), Segment("e"))).count(256) == 1
+    assert 256 not in TINY.encode("e")
+
+
+@given(st.text(max_size=40))
+def test_a_stream_says_what_the_whole_says(text: str) -> None:
+    ids = TINY.encode(text)
+    stream = StreamDecoder(TINY)
+    pieces = [*(stream.push(i) for i in ids), stream.flush()]
+    assert "".join(pieces) == TINY.decode(ids)
+    assert "\ufffd" not in "".join(pieces) or "\ufffd" in text
+
+
+def test_half_a_character_waits_for_its_other_half() -> None:
+    stream = StreamDecoder(TINY)
+    snowman = TINY.encode("☃")
+    assert [stream.push(i) for i in snowman] == ["", "", "☃"]
+    assert stream.flush() == ""
+
+
+def test_bytes_that_can_never_be_a_character_are_replaced_at_once() -> None:
+    stream = StreamDecoder(TINY)
+    broken, letter = 0xE2, ord("a")
+    assert stream.push(broken) == ""
+    assert stream.push(letter) == "\ufffda"
+    assert stream.push(broken) == ""
+    assert stream.flush() == "\ufffd"
+
+
+def test_control_tokens_are_never_shown() -> None:
+    stream = StreamDecoder(TINY)
+    assert stream.push(END) == ""
+    assert TINY.decode([ord("a"), END, ord("b")]) == "ab"
+
+
+def test_a_pretokenizer_of_another_family_is_refused() -> None:
+    header = tiny_qwen2.header() | {"tokenizer.ggml.model": "llama"}
+    with pytest.raises(ModelNotSupported, match="byte-level BPE"):
+        tokenizer_spec(header, vocab=288)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"tokenizer.ggml.tokens": ["a", "a"], "tokenizer.ggml.token_type": [1, 1]},
+        {"tokenizer.ggml.merges": ["no such"]},
+        {"tokenizer.ggml.merges": ["one"]},
+        {"tokenizer.ggml.tokens": None},
+        {"tokenizer.ggml.token_type": [1]},
+        {"tokenizer.ggml.eos_token_id": 5000},
+    ],
+)
+def test_a_vocabulary_that_does_not_fit_together_is_damage(wrong: dict[str, object]) -> None:
+    with pytest.raises(ModelDamaged):
+        tokenizer_spec(tiny_qwen2.header() | wrong, vocab=288)
+
+
+def test_a_tokenizer_that_cannot_be_loaded_is_damage() -> None:
+    with pytest.raises(ModelDamaged, match="cannot be loaded"):
+        Tokenizer(TokenizerSpec("{}", None, False, (), (), ""))
