@@ -1,0 +1,162 @@
+"""One answer in the making: its tokens, its text, and where its events go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from isthmus.core.chat import Sampling
+from isthmus.core.deadline import Deadline
+from isthmus.core.errors import IsthmusError
+from isthmus.core.events import Delta, Event, Finished, FinishReason, TokenLogprob, TopLogprob
+from isthmus.core.money import Usage
+from isthmus.engine.kv import CachedPrefix, Lease
+from isthmus.engine.sampler import Choice, Sampler
+from isthmus.engine.tokenizer import Segment, StreamDecoder, Tokenizer
+from isthmus.kernels.base import F32
+
+Sink = Callable[[Event | IsthmusError], None]
+"""Takes events from the engine's thread. Must not block."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What an answer is asked for with: a tokenized prompt and its limits."""
+
+    segments: tuple[Segment, ...]
+    tokens: list[int]
+    sampling: Sampling
+    max_tokens: int
+    deadline: Deadline
+    sink: Sink
+
+
+class StopFilter:
+    """Cuts a stream of text at the first stop string, and holds back what could become one."""
+
+    def __init__(self, stops: tuple[str, ...]) -> None:
+        self._stops = tuple(stop for stop in stops if stop)
+        self._held = ""
+
+    def push(self, text: str) -> tuple[str, bool]:
+        """The text that may be shown now, and whether a stop string was found."""
+        if not self._stops:
+            return text, False
+        text = self._held + text
+        found = [at for at in (text.find(stop) for stop in self._stops) if at >= 0]
+        if found:
+            self._held = ""
+            return text[: min(found)], True
+        keep = max(_overlap(text, stop) for stop in self._stops)
+        self._held = text[len(text) - keep :]
+        return text[: len(text) - keep], False
+
+    def flush(self) -> str:
+        """What was held back and became no stop string."""
+        held, self._held = self._held, ""
+        return held
+
+
+def _overlap(text: str, stop: str) -> int:
+    """The longest end of `text` that `stop` starts with."""
+    for size in range(min(len(stop) - 1, len(text)), 0, -1):
+        if text.endswith(stop[:size]):
+            return size
+    return 0
+
+
+class Answer:
+    """The state of one answer. The engine's thread owns it; others only set `cancelled`."""
+
+    def __init__(self, job: Job, tokenizer: Tokenizer) -> None:
+        self.job = job
+        self.tokens = list(job.tokens)
+        """Prompt and answer."""
+        self.computed = 0
+        """How many of `tokens` have their keys and values in the pool."""
+        self.lease = Lease()
+        self.cancelled = False
+        self.cached_tokens: int | None = None
+        """Prompt tokens that were in the pool already; None before the work began."""
+        self._tokenizer = tokenizer
+        self._sampler = Sampler(job.sampling, job.tokens)
+        self._decoder = StreamDecoder(tokenizer)
+        self._stops = StopFilter(job.sampling.stop)
+        self._text: list[str] = []
+        self._cut = False
+        self._sent = 0
+        self._unsent_logprobs: list[TokenLogprob] = []
+
+    @property
+    def written(self) -> int:
+        """Tokens of the answer so far."""
+        return len(self.tokens) - len(self.job.tokens)
+
+    @property
+    def usage(self) -> Usage:
+        """What it took so far."""
+        return Usage(len(self.job.tokens), self.written, self.cached_tokens or 0)
+
+    def choose(self, logits: F32) -> Choice:
+        """Sample the next token. logits: [vocab]"""
+        return self._sampler.choose(logits)
+
+    def add(self, choice: Choice) -> bool:
+        """Take a token: send what text it completes; True when the answer has ended with it."""
+        sampling = self.job.sampling
+        if choice.token in self._tokenizer.spec.eos_ids and not sampling.ignore_eos:
+            self._finish(FinishReason.STOP)
+            return True
+        self.tokens.append(choice.token)
+        if choice.logprob is not None:
+            self._unsent_logprobs.append(self._logprob(choice, choice.logprob))
+        text, self._cut = self._stops.push(self._decoder.push(choice.token))
+        if self._cut:
+            self._send(text)
+            self._finish(FinishReason.STOP)
+        elif self.written >= self.job.max_tokens:
+            self._send(text)
+            self._finish(FinishReason.LENGTH)
+        else:
+            if text:
+                self._send(text)
+            return False
+        return True
+
+    def fail(self, error: IsthmusError) -> None:
+        """End with an error."""
+        self.job.sink(error)
+
+    def as_prefix(self) -> CachedPrefix:
+        """What stays in the pool when the answer has ended."""
+        segments: tuple[Segment, ...] = ()
+        # A text that was cut at a stop string is not what its tokens say: only tokens match then.
+        if not self._cut and self.job.segments and not self.job.segments[-1].is_control:
+            *before, last = self.job.segments
+            segments = (*before, Segment(last.text + "".join(self._text)))
+        tail = tuple(self.tokens[self.computed :])
+        return CachedPrefix(self.tokens[: self.computed], self.lease, segments, tail)
+
+    def _send(self, text: str) -> None:
+        self._text.append(text)
+        token_ids = tuple(self.tokens[len(self.job.tokens) + self._sent :])
+        self.job.sink(
+            Delta(text, len(token_ids), tuple(self._unsent_logprobs), token_ids=token_ids)
+        )
+        self._sent = self.written
+        self._unsent_logprobs = []
+
+    def _finish(self, reason: FinishReason) -> None:
+        rest = "" if self._cut else self._stops.push(self._decoder.flush())[0] + self._stops.flush()
+        if rest or self._sent < self.written:
+            self._send(rest)
+        self.job.sink(Finished(reason, self.usage))
+
+    def _logprob(self, choice: Choice, logprob: float) -> TokenLogprob:
+        raw = self._tokenizer.token_bytes(choice.token)
+        top = tuple(self._top(token, value) for token, value in choice.top)
+        return TokenLogprob(raw.decode(errors="replace"), logprob, raw, top)
+
+    def _top(self, token: int, logprob: float) -> TopLogprob:
+        raw = self._tokenizer.token_bytes(token)
+        return TopLogprob(raw.decode(errors="replace"), logprob, raw)

@@ -1,0 +1,265 @@
+"""The on-device engine: a model, a plan, and the thread that runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import logging
+import threading
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+from typing import Self
+
+from isthmus.core.chat import ChatRequest, ResponseKind, Sampling, ToolChoice
+from isthmus.core.deadline import Deadline
+from isthmus.core.errors import (
+    ContextTooLong,
+    InternalError,
+    IsthmusError,
+    NotSupported,
+    Overloaded,
+    Unavailable,
+)
+from isthmus.core.events import Event, Finished
+from isthmus.engine.answer import Answer, Job
+from isthmus.engine.catalogue import locate, resolve
+from isthmus.engine.errors import ModelUnavailable
+from isthmus.engine.kv import KVPool
+from isthmus.engine.model import ModelConfig
+from isthmus.engine.prepared import LoadedModel, load
+from isthmus.engine.scheduler import MAX_RUNNING, Scheduler
+from isthmus.engine.template import ChatTemplate, Prompt
+from isthmus.engine.tokenizer import Segment, Tokenizer
+from isthmus.kernels import create
+from isthmus.kernels.base import Backend, KVShape
+
+_log = logging.getLogger(__name__)
+
+PREFILL_CHUNK = 128
+"""The most tokens in one step: a cancelled prefill stops at the next one."""
+BLOCK_TOKENS = 32
+
+
+def open_model(
+    model: str, *, backend: str = "auto", threads: int | None = None
+) -> tuple[LoadedModel, Backend]:
+    """Find a model by catalogue name or path and load it for a backend. As `Engine.open`."""
+    entry = resolve(model)
+    path = locate(entry)
+    if path is None:
+        raise ModelUnavailable(
+            f"model {entry.name!r} is not on this machine; get it: isthmus model pull {entry.name}"
+        )
+    made = create(backend, threads=threads)
+    return replace(load(path, made), name=entry.name), made
+
+
+class Engine:
+    """Answers chat requests with a model on this machine. Any thread, any event loop.
+
+    One thread of its own computes; callers get events through their own loop and never hold it
+    up. `close` ends it.
+    """
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        backend: Backend,
+        *,
+        context_tokens: int | None = None,
+        max_waiting: int = 64,
+    ) -> None:
+        """Plan `model` on `backend`. `context_tokens` bounds a conversation and sizes the pool."""
+        self._model = model
+        self._backend = backend
+        self._max_waiting = max_waiting
+        self.context_tokens = min(model.config.context, context_tokens or 8192)
+        self.tokenizer = Tokenizer(model.tokenizer)
+        self._template: ChatTemplate | None = None
+        shape = KVShape(-(-self.context_tokens // BLOCK_TOKENS), BLOCK_TOKENS)
+        self._plan = backend.plan(model.ops, kv=shape, max_tokens=PREFILL_CHUNK)
+        self._pool = KVPool(shape)
+        self._scheduler = Scheduler(self._plan, self._pool, model=model.name)
+        self._wake = threading.Condition()
+        self._arrived: list[Answer] = []
+        self._closed = False
+        self._thread = threading.Thread(target=self._work, name="isthmus-engine", daemon=True)
+        self._thread.start()
+        # A program that ends without `close` would pull the plan from under its thread.
+        atexit.register(self.close)
+
+    @classmethod
+    def open(
+        cls,
+        model: str,
+        *,
+        backend: str = "auto",
+        threads: int | None = None,
+        context_tokens: int | None = None,
+    ) -> Self:
+        """Load a model by catalogue name or path. Blocks: seconds at first, less than one later.
+
+        Raises the engine's errors (unknown, missing, damaged or unsupported model) and
+        `BackendUnavailable`.
+        """
+        loaded, made = open_model(model, backend=backend, threads=threads)
+        engine = cls(loaded, made, context_tokens=context_tokens)
+        _log.info("%s on %s (%s)", engine.model_name, made.name, made.device)
+        return engine
+
+    @property
+    def model_name(self) -> str:
+        """The model's name."""
+        return self._model.name
+
+    @property
+    def config(self) -> ModelConfig:
+        """The model's shape."""
+        return self._model.config
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of weights that a decoded token reads."""
+        return self._model.weight_bytes
+
+    @property
+    def backend_name(self) -> str:
+        """The backend in use."""
+        return self._backend.name
+
+    @property
+    def device(self) -> str:
+        """What the backend runs on."""
+        return self._backend.device
+
+    @property
+    def queue_depth(self) -> int:
+        """Answers that wait for a place in the batch."""
+        return self._scheduler.waiting + len(self._arrived)
+
+    @property
+    def running(self) -> int:
+        """Answers in the batch."""
+        return self._scheduler.running
+
+    @property
+    def kv_used_tokens(self) -> int:
+        """Positions of the KV pool that are in use."""
+        return self._pool.used_tokens
+
+    def prompt(self, request: ChatRequest) -> Prompt:
+        """The request as this model's prompt. Raises `NotSupported` for what it cannot do."""
+        if request.tools and request.tool_choice is not ToolChoice.NONE:
+            raise NotSupported("the device's model does not call tools yet", field="tools")
+        if request.response_format.kind is not ResponseKind.TEXT:
+            raise NotSupported(
+                "the device's model does not constrain its answers yet; ask for text",
+                field="response_format",
+            )
+        if self._template is None:
+            self._template = ChatTemplate.of(self.tokenizer)
+        return self._template.render(request.messages, answer_so_far=request.answer_so_far)
+
+    async def generate(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
+        """Answer a chat request. Closing the iterator stops the work at the next step.
+
+        Raises `ContextTooLong`, `NotSupported`, `Overloaded`, `DeadlineExceeded`, `Unavailable`.
+        """
+        prompt = await asyncio.to_thread(self.prompt, request)
+        events = self.complete(
+            prompt, request.sampling, max_tokens=request.max_tokens, deadline=request.deadline
+        )
+        async with contextlib.aclosing(events):
+            async for event in events:
+                yield event
+
+    async def complete(
+        self,
+        prompt: Prompt | str,
+        sampling: Sampling,
+        *,
+        max_tokens: int | None = None,
+        deadline: Deadline = Deadline.NEVER,
+    ) -> AsyncGenerator[Event, None]:
+        """Continue a prompt. As `generate`, without a chat template."""
+        segments = (Segment(prompt),) if isinstance(prompt, str) else prompt.segments
+        tokens = await asyncio.to_thread(self._tokenize, segments)
+        room = self.context_tokens - len(tokens)
+        if room < 1:
+            raise ContextTooLong(
+                f"the conversation has {len(tokens)} tokens; with an answer it must fit the "
+                f"model's context of {self.context_tokens}: shorten it",
+                field="messages",
+            )
+        if not tokens:
+            tokens = [self._model.tokenizer.eos_ids[0]]  # something must come before the first
+        loop = asyncio.get_running_loop()
+        events: asyncio.Queue[Event | IsthmusError] = asyncio.Queue()
+
+        def sink(event: Event | IsthmusError) -> None:
+            # A loop that was closed has nobody left to tell.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(events.put_nowait, event)
+
+        limit = room if max_tokens is None else min(max_tokens, room)
+        answer = Answer(Job(segments, tokens, sampling, limit, deadline, sink), self.tokenizer)
+        self._submit(answer)
+        try:
+            while True:
+                event = await events.get()
+                if isinstance(event, IsthmusError):
+                    raise event
+                yield event
+                if isinstance(event, Finished):
+                    return
+        finally:
+            answer.cancelled = True
+
+    def close(self) -> None:
+        """Stop the thread; answers that still run end with `Unavailable`."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+        self._thread.join()
+        atexit.unregister(self.close)
+
+    def _tokenize(self, segments: tuple[Segment, ...]) -> list[int]:
+        known = self._pool.continued_by(segments)
+        if known is None:
+            return self.tokenizer.encode(segments)
+        rest = self.tokenizer.encode(segments[len(known.segments) :], from_start=False)
+        return [*known.tokens, *known.tail, *rest]
+
+    def _submit(self, answer: Answer) -> None:
+        with self._wake:
+            if self._closed:
+                raise Unavailable("the engine is closed")
+            if self.queue_depth >= self._max_waiting + MAX_RUNNING:
+                raise Overloaded(f"{self.queue_depth} requests wait already; try again in a while")
+            self._arrived.append(answer)
+            self._wake.notify()
+
+    def _work(self) -> None:
+        while True:
+            with self._wake:
+                while not self._arrived and not self._closed and not self._busy:
+                    self._wake.wait()
+                arrived, self._arrived = self._arrived, []
+                closed = self._closed
+            for answer in arrived:
+                self._scheduler.add(answer)
+            if closed:
+                self._scheduler.fail_all(Unavailable("the engine was closed"))
+                self._plan.close()
+                return
+            try:
+                self._scheduler.step()
+            except Exception as error:
+                # The type alone: an exception's text could quote a user's.
+                _log.error("a step failed: %s", type(error).__name__)
+                self._scheduler.fail_all(InternalError("the engine failed; its log has more"))
+
+    @property
+    def _busy(self) -> bool:
+        return self._scheduler.running + self._scheduler.waiting > 0

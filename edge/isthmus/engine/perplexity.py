@@ -1,0 +1,66 @@
+"""How well a model predicts a text: the exponential of the mean negative log-likelihood."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from isthmus.core.errors import InvalidRequest
+from isthmus.engine.prepared import LoadedModel
+from isthmus.engine.tokenizer import Tokenizer
+from isthmus.kernels.base import F32, Backend, Batch, KVShape, Plan
+
+_CHUNK = 128
+_BLOCK = 32
+WINDOW = 2048
+"""Tokens that are predicted from those before them in the same window; each starts afresh."""
+
+
+@dataclass(frozen=True, slots=True)
+class Perplexity:
+    """The perplexity of `tokens` predicted tokens."""
+
+    perplexity: float
+    tokens: int
+
+
+def measure(model: LoadedModel, backend: Backend, text: str) -> Perplexity:
+    """The perplexity of `text`. Raises `InvalidRequest` when it has fewer than two tokens."""
+    tokens = Tokenizer(model.tokenizer).encode(text)
+    if len(tokens) < 2:
+        raise InvalidRequest("the text has no two tokens to predict one from the other")
+    window = min(WINDOW, model.config.context)
+    shape = KVShape(-(-window // _BLOCK), _BLOCK)
+    plan = backend.plan(model.ops, kv=shape, max_tokens=_CHUNK)
+    losses: list[float] = []
+    try:
+        for start in range(0, len(tokens), window):
+            losses += _losses(plan, shape, tokens[start : start + window])
+    finally:
+        plan.close()
+    return Perplexity(math.exp(math.fsum(losses) / len(losses)), len(losses))
+
+
+def logits_of(plan: Plan, shape: KVShape, tokens: Sequence[int]) -> Iterator[F32]:
+    """The logits after each of `tokens`, in pieces of [chunk, vocab]; the pool is overwritten."""
+    table = np.arange(shape.blocks, dtype=np.int32)[None]
+    for start in range(0, len(tokens), plan.max_tokens):
+        chunk = np.asarray(tokens[start : start + plan.max_tokens], np.int32)
+        index = np.arange(len(chunk), dtype=np.int32)
+        batch = Batch(chunk, index + np.int32(start), np.zeros_like(index), table, index)
+        yield plan.run(batch).logits
+
+
+def _losses(plan: Plan, shape: KVShape, tokens: list[int]) -> list[float]:
+    """Minus the natural log-probability of every token but the first."""
+    losses: list[float] = []
+    for logits in logits_of(plan, shape, tokens):
+        for row, after in zip(logits, tokens[len(losses) + 1 :], strict=False):
+            wide = row.astype(np.float64)
+            largest = wide.max()
+            total = largest + math.log(np.exp(wide - largest).sum())
+            losses.append(total - float(wide[after]))
+    return losses

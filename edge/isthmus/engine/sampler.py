@@ -1,0 +1,107 @@
+"""Choosing the next token from its logits."""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isthmus.core.chat import Sampling
+from isthmus.kernels.base import F32
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A token, with the log-probabilities that were asked for."""
+
+    token: int
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
+    """(token, log-probability), best first"""
+
+
+class Sampler:
+    """The sampling of one answer: its random numbers and what its penalties have seen.
+
+    Log-probabilities are the model's own, before temperature and penalties change anything.
+    """
+
+    def __init__(self, sampling: Sampling, prompt: list[int]) -> None:
+        self._sampling = sampling
+        seed = sampling.seed if sampling.seed is not None else secrets.randbits(63)
+        self._random = np.random.default_rng(seed & (2**63 - 1))
+        self._prompt = np.unique(np.asarray(prompt, np.int64)) if self._repeats else None
+        self._written: Counter[int] = Counter()
+
+    @property
+    def _repeats(self) -> bool:
+        return self._sampling.repetition_penalty != 1.0
+
+    def choose(self, logits: F32) -> Choice:
+        """Choose one token. logits: [vocab]"""
+        sampling = self._sampling
+        adjusted = self._penalized(logits)
+        if sampling.temperature == 0 or sampling.top_k == 1:
+            token = int(adjusted.argmax())
+        else:
+            token = self._draw(adjusted)
+        self._written[token] += 1
+        if sampling.top_logprobs is None:
+            return Choice(token)
+        return _with_logprobs(token, logits, sampling.top_logprobs)
+
+    def _penalized(self, logits: F32) -> F32:
+        sampling = self._sampling
+        additive = sampling.presence_penalty != 0 or sampling.frequency_penalty != 0
+        if not self._repeats and not additive:
+            return logits
+        logits = logits.copy()
+        written = np.fromiter(self._written, np.int64, len(self._written))
+        if self._prompt is not None:
+            # CTRL's penalty (arXiv 1909.05858), over prompt and answer as llama.cpp and vLLM do.
+            seen = np.union1d(self._prompt, written)
+            values = logits[seen]
+            penalty = sampling.repetition_penalty
+            logits[seen] = np.where(values > 0, values / penalty, values * penalty)
+        if additive and len(written):
+            counts = np.fromiter(self._written.values(), np.float32, len(self._written))
+            logits[written] -= sampling.presence_penalty + sampling.frequency_penalty * counts
+        return logits
+
+    def _draw(self, logits: F32) -> int:
+        tokens, values = _best(logits, self._sampling)
+        scaled = (values - values[0]).astype(np.float64) / self._sampling.temperature
+        weights = np.exp(scaled)
+        if self._sampling.min_p > 0:
+            weights[weights < self._sampling.min_p] = 0  # the best one's weight is 1
+        if self._sampling.top_p < 1:
+            before = np.cumsum(weights) - weights
+            weights[before >= self._sampling.top_p * weights.sum()] = 0
+        threshold = self._random.random() * weights.sum()
+        at = int(np.searchsorted(np.cumsum(weights), threshold, side="right"))
+        return int(tokens[min(at, int(np.flatnonzero(weights)[-1]))])
+
+
+def _best(logits: F32, sampling: Sampling) -> tuple[NDArray[np.int64], F32]:
+    """The candidates that top-k leaves, best first. ([n], [n])"""
+    k = sampling.top_k if 0 < sampling.top_k < len(logits) else len(logits)
+    tokens = np.argpartition(logits, -k)[-k:] if k < len(logits) else np.arange(k)
+    order = np.argsort(-logits[tokens], kind="stable")
+    tokens = tokens[order]
+    return tokens, logits[tokens]
+
+
+def _with_logprobs(token: int, logits: F32, count: int) -> Choice:
+    largest = logits.max()
+    total = float(largest) + float(np.log(np.exp(logits - largest, dtype=np.float64).sum()))
+    count = min(count, len(logits))
+    top = np.argpartition(logits, -count)[-count:] if count else np.empty(0, np.int64)
+    top = top[np.argsort(-logits[top], kind="stable")]
+    return Choice(
+        token,
+        float(logits[token]) - total,
+        tuple((int(t), float(logits[t]) - total) for t in top),
+    )

@@ -1,0 +1,239 @@
+"""The native backend against the NumPy reference: every instruction set, shape and weight form."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tiny_qwen2
+from isthmus.engine.prepared import pack_model
+from isthmus.kernels import _native
+from isthmus.kernels.base import F32, Batch, Head, KVShape, QuantizedWeight, RopeStyle
+from isthmus.kernels.native import NativeBackend, pack
+from isthmus.kernels.numpy_ref import NumpyBackend
+
+ISAS = _native.runnable_kernels().split(",")
+STEPS = {8: 254, 16: 65024}
+"""Half steps of an activation up to the largest of its block."""
+
+
+def random_weight(
+    rng: np.random.Generator, bits: int, group: int, rows: int, cols: int
+) -> QuantizedWeight:
+    groups = -(-cols // group)
+    lowest = 1 if bits == 8 else 0  # -128 is quantized again, as a test of its own shows
+    codes = rng.integers(lowest, 2**bits, (rows, cols), dtype=np.uint8)
+    scales = rng.uniform(0.01, 0.1, (rows, groups)).astype(np.float16).astype(np.float32)
+    if bits == 4:
+        minimums = rng.uniform(-1, 0, (rows, groups)).astype(np.float16).astype(np.float32)
+    else:
+        minimums = -(2 ** (bits - 1)) * scales
+    return QuantizedWeight(bits, group, codes, scales, minimums)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("activation_bits", [8, 16])
+@settings(max_examples=40, deadline=None)
+@given(
+    form=st.sampled_from(
+        [(4, 32), (4, 64), (4, 128), (4, 16), (6, 16), (6, 32), (8, 32), (8, 128)]
+    ),
+    rows=st.integers(1, 70),
+    cols=st.integers(1, 200),
+    tokens=st.integers(1, 19),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_a_product_agrees_with_the_dequantized_one(
+    isa: str,
+    activation_bits: int,
+    form: tuple[int, int],
+    rows: int,
+    cols: int,
+    tokens: int,
+    seed: int,
+) -> None:
+    rng = np.random.default_rng(seed)
+    weight = random_weight(rng, *form, rows, cols)
+    x = rng.standard_normal((tokens, cols)).astype(np.float32)
+    out = np.full((tokens, rows), np.nan, np.float32)
+    _native.matmul(pack(weight), x, out, isa, activation_bits // 8)
+    expected = x @ weight.dequantize().T
+    # What a half step of error in every factor could add up to, and as much again for rounding.
+    largest = np.abs(x).max(axis=1, keepdims=True)
+    half_steps = largest @ np.abs(weight.dequantize()).sum(axis=1)[None] / STEPS[activation_bits]
+    if form == (4, 16):  # not native's own: quantized again to 8 bits
+        half_steps += largest * cols * np.abs(weight.dequantize()).max() / 254
+    assert (np.abs(out - expected) <= 2 * half_steps + 1e-4).all()
+
+
+def test_all_instruction_sets_agree_with_the_scalar_one() -> None:
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((9, 576)).astype(np.float32)
+    for bits, group in ((4, 32), (8, 32), (6, 16)):
+        packed = pack(random_weight(rng, bits, group, 40, 576))
+        results = []
+        for isa in ISAS:
+            out = np.full((9, 40), np.nan, np.float32)
+            _native.matmul(packed, x, out, isa, 2)
+            results.append(out)
+        for out in results:
+            np.testing.assert_allclose(out, results[-1], rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("codes", [0, 255])
+def test_the_largest_codes_do_not_overflow(codes: int) -> None:
+    x = np.where(np.arange(64) % 2, 1.0, -1.0).astype(np.float32)[None] * 3
+    for bits, top in ((4, 15), (8, 255)):
+        filled = np.full((8, 64), min(codes, top), np.uint8)
+        scales = np.ones((8, 2), np.float32)
+        minimums = np.zeros((8, 2), np.float32) if bits == 4 else -128 * scales
+        weight = QuantizedWeight(bits, 32, filled, scales, minimums)
+        for isa in ISAS:
+            for sign in (x, np.abs(x)):
+                out = np.full((1, 8), np.nan, np.float32)
+                _native.matmul(pack(weight), sign, out, isa, 2)
+                np.testing.assert_allclose(out, sign @ weight.dequantize().T, rtol=1e-2, atol=1e-2)
+
+
+def batch(rng: np.random.Generator, lengths: list[int], vocab: int, *, shape: KVShape) -> Batch:
+    """Sequences of these lengths in one batch, their blocks strewn over the pool."""
+    blocks = rng.permutation(shape.blocks).astype(np.int32)
+    width = shape.blocks // len(lengths)
+    count = sum(lengths)
+    return Batch(
+        tokens=rng.integers(0, vocab, count).astype(np.int32),
+        positions=np.concatenate([np.arange(n) for n in lengths]).astype(np.int32),
+        sequence=np.repeat(np.arange(len(lengths)), lengths).astype(np.int32),
+        block_tables=blocks[: width * len(lengths)].reshape(len(lengths), width),
+        rows=np.arange(count, dtype=np.int32),
+        capture=True,
+    )
+
+
+def in_half_precision(weight: QuantizedWeight) -> QuantizedWeight:
+    """Scales and minimums as a file has them, so that packing changes nothing."""
+    halves = (
+        values.astype(np.float16).astype(np.float32) for values in (weight.scales, weight.minimums)
+    )
+    return QuantizedWeight(weight.bits, weight.group, weight.codes, *halves)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("rope_style", list(RopeStyle))
+@pytest.mark.parametrize(("head_dim", "heads"), [(16, 4), (10, 3), (32, 2)])
+def test_a_whole_step_agrees_with_the_reference(
+    isa: str, threads: int, rope_style: RopeStyle, head_dim: int, heads: int
+) -> None:
+    rng = np.random.default_rng(3)
+    config = replace(
+        tiny_qwen2.CONFIG, head_dim=head_dim, heads=heads, kv_heads=1, rope_style=rope_style
+    )
+    model = replace(tiny_qwen2.model(), config=config)
+    widths = {"q": heads * head_dim, "k": head_dim, "v": head_dim}
+
+    def matrix(name: str) -> QuantizedWeight:
+        weight = in_half_precision(model.matrix(name))
+        part = name.split(".")[-2]
+        if part.startswith("attn_") and part[5:] in widths:
+            return weight.take(np.arange(widths[part[5:]], dtype=np.int32) % weight.rows)
+        if part == "attn_output":
+            dense = np.resize(weight.dequantize(), (weight.rows, heads * head_dim))
+            return in_half_precision(QuantizedWeight.quantize8(dense))
+        return weight
+
+    def vector(name: str) -> F32:
+        part = name.split(".")[-2]
+        values = tiny_qwen2.model().vector(name)
+        return np.resize(values, widths[part[5:]]) if part[5:] in widths else values
+
+    shaped = replace(model, matrix=matrix, vector=vector)
+    shape = KVShape(blocks=9, block_tokens=4)
+    asked = batch(rng, [11, 1, 7], config.vocab, shape=shape)
+    native = NativeBackend(threads=threads, isa=isa)
+    plan = native.plan(pack_model(shaped, native).ops, kv=shape, max_tokens=19)
+    reference = NumpyBackend()
+    expected = reference.plan(pack_model(shaped, reference).ops, kv=shape, max_tokens=19).run(asked)
+    for _ in range(2):  # a second run finds every buffer used
+        step = plan.run(asked)
+        assert step.hidden is not None
+        np.testing.assert_allclose(step.logits, expected.logits, rtol=5e-3, atol=5e-3)
+        np.testing.assert_allclose(step.hidden, expected.hidden, rtol=5e-3, atol=5e-3)
+    plan.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        plan.run(asked)
+
+
+def test_decoding_token_by_token_agrees_with_one_prefill() -> None:
+    rng = np.random.default_rng(5)
+    native = NativeBackend(threads=2)
+    model = pack_model(tiny_qwen2.model(), native)
+    shape = KVShape(blocks=3, block_tokens=8)
+    whole = batch(rng, [20], 288, shape=shape)
+    plan = native.plan(model.ops, kv=shape, max_tokens=20)
+    expected = plan.run(whole).logits
+    for t in range(20):
+        one = Batch(
+            whole.tokens[t : t + 1],
+            whole.positions[t : t + 1],
+            np.zeros(1, np.int32),
+            whole.block_tables,
+            np.zeros(1, np.int32),
+        )
+        np.testing.assert_allclose(plan.run(one).logits[0], expected[t], rtol=1e-4, atol=1e-4)
+    plan.close()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("tokens", [288], "vocabulary"),
+        ("tokens", [-1], "vocabulary"),
+        ("positions", [64], "outside its block table"),
+        ("positions", [40], "outside the pool"),
+        ("sequence", [1], "block tables"),
+        ("rows", [1], "wanted row"),
+    ],
+)
+@pytest.mark.parametrize("backend", [NativeBackend(threads=1), NumpyBackend()])
+def test_a_batch_that_would_leave_its_buffers_is_refused(
+    backend: NativeBackend | NumpyBackend, field: str, value: list[int], words: str
+) -> None:
+    model = pack_model(tiny_qwen2.model(), backend)
+    plan = backend.plan(model.ops, kv=KVShape(blocks=2), max_tokens=4)
+    good = Batch(
+        *(np.zeros(1, np.int32) for _ in range(3)),
+        np.array([[0, -1]], np.int32),
+        np.zeros(1, np.int32),
+    )
+    with pytest.raises(ValueError, match=words):
+        plan.run(replace(good, **{field: np.array(value, np.int32)}))
+    assert plan.run(good).logits.shape == (1, 288)
+    plan.close()
+
+
+def test_a_plan_takes_weights_of_its_own_backend_only() -> None:
+    native, reference = NativeBackend(threads=1), NumpyBackend()
+    ops = pack_model(tiny_qwen2.model(), native).ops
+    plan = reference.plan(ops, kv=KVShape(blocks=1), max_tokens=1)
+    one = Batch(
+        *(np.zeros(1, np.int32) for _ in range(3)),
+        np.zeros((1, 1), np.int32),
+        np.zeros(1, np.int32),
+    )
+    with pytest.raises(TypeError, match="another backend"):
+        plan.run(one)
+    assert isinstance(ops[-1], Head)
+
+
+def test_unknown_instruction_sets_and_thread_counts_are_refused() -> None:
+    with pytest.raises(ValueError, match="it runs"):
+        NativeBackend(isa="avx9000")
+    with pytest.raises(ValueError, match="at least 1"):
+        NativeBackend(threads=0)
+    with pytest.raises(ValueError, match="8 or 16"):
+        NativeBackend(activation_bits=4)

@@ -1,0 +1,104 @@
+"""The native backend on the real model: the reference's tokens, the reference's perplexity."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from isthmus.engine.model import ModelFile
+from isthmus.engine.perplexity import logits_of, measure
+from isthmus.engine.prepared import LoadedModel, load, pack_model
+from isthmus.engine.tokenizer import Tokenizer
+from isthmus.kernels.base import F32, Backend, Batch, KVShape, Plan
+from isthmus.kernels.native import NativeBackend
+from isthmus.kernels.numpy_ref import NumpyBackend
+
+GOLDEN = Path(__file__).parent / "golden"
+CONTINUED = 24
+SHAPE = KVShape(blocks=4)
+PROMPTS = (
+    "The capital of France is",
+    "def fibonacci(n):\n    ",
+    "Once upon a time, in a village by the sea,",
+    "Water boils at a temperature of",
+    "Dear Sir or Madam,\n\nI am writing to",
+    "SELECT name, COUNT(*) FROM",
+    "The three primary colours are",
+    "1, 1, 2, 3, 5, 8, 13,",
+    "La capitale de l'Italie est",
+    "In 1969, humans first",
+    '{"name": "Ada", "born":',
+    "To make a good cup of tea, first",
+    "Q: How many legs does a spider have?\nA:",
+    "The opposite of hot is",
+    "# Shopping list\n- milk\n-",
+    "Photosynthesis is the process by which",
+    "Die Katze sitzt auf dem",
+    "import numpy as np\n\nx = np.",
+    "She opened the door and",
+    "Roses are red, violets are",
+)
+
+
+@pytest.fixture(scope="module")
+def reference(model_file: ModelFile) -> LoadedModel:
+    return pack_model(model_file, NumpyBackend())
+
+
+def all_logits(backend: Backend, model: LoadedModel, tokens: list[int]) -> F32:
+    plan = backend.plan(model.ops, kv=SHAPE, max_tokens=128)
+    found = np.concatenate(list(logits_of(plan, SHAPE, tokens)))
+    plan.close()
+    return found
+
+
+@pytest.mark.parametrize(("activation_bits", "certain_share"), [(16, 0.99), (8, 0.4)])
+def test_greedy_continuations_are_the_references_wherever_the_margin_exceeds_the_error(
+    model_path: Path, reference: LoadedModel, activation_bits: int, certain_share: float
+) -> None:
+    native = NativeBackend(activation_bits=activation_bits)
+    model = load(model_path, native)
+    tokenizer = Tokenizer(model.tokenizer)
+    certain = 0
+    for prompt in PROMPTS:
+        tokens = tokenizer.encode(prompt)
+        plan = native.plan(model.ops, kv=SHAPE, max_tokens=128)
+        logits = np.concatenate(list(logits_of(plan, SHAPE, tokens)))[-1]
+        start = len(tokens)
+        for _ in range(CONTINUED):  # one by one, as an answer is decoded
+            tokens.append(int(logits.argmax()))
+            *_, logits = _decode(plan, tokens)
+        plan.close()
+        ours = all_logits(native, model, tokens)
+        expected = all_logits(NumpyBackend(), reference, tokens)
+        for at in range(start - 1, start - 1 + CONTINUED):
+            second, best = np.sort(expected[at])[-2:]
+            error = np.abs(ours[at] - expected[at]).max()
+            if best - second > 2 * error:
+                certain += 1
+                assert tokens[at + 1] == expected[at].argmax()
+    # The measure would be empty if the error hid most choices.
+    assert certain > certain_share * len(PROMPTS) * CONTINUED
+
+
+def _decode(plan: Plan, tokens: list[int]) -> F32:
+    """The logits after the last token alone. [1, vocab]"""
+    at = len(tokens) - 1
+    one = np.zeros(1, np.int32)
+    table = np.arange(SHAPE.blocks, dtype=np.int32)[None]
+    batch = Batch(one + tokens[-1], one + at, one, table, one)
+    return plan.run(batch).logits
+
+
+@pytest.mark.parametrize("activation_bits", [16, 8])
+def test_perplexity_is_within_one_percent_of_the_float32_reference(
+    model_path: Path, activation_bits: int
+) -> None:
+    native = NativeBackend(activation_bits=activation_bits)
+    text = (GOLDEN / "text.txt").read_text("utf-8")
+    golden = np.load(GOLDEN / "smollm2_logits.npz")
+    found = measure(load(model_path, native), native, text)
+    assert found.tokens == len(golden["text_nll"])
+    assert found.perplexity == pytest.approx(float(golden["text_perplexity"]), rel=0.01)

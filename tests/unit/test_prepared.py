@@ -1,0 +1,89 @@
+"""Packed weights on disk: used when they fit, made again when they do not."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gguf_files import write_tiny
+from isthmus.engine import prepared
+from isthmus.engine.model import ModelFile
+from isthmus.engine.perplexity import logits_of
+from isthmus.engine.prepared import LoadedModel, load
+from isthmus.kernels.base import F32, KVShape
+from isthmus.kernels.native import NativeBackend
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ISTHMUS_HOME", str(tmp_path / "home"))
+    return write_tiny(tmp_path / "tiny.gguf")
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The model files that were really read."""
+    seen: list[Path] = []
+    original = prepared._read
+
+    def counted(path: Path) -> ModelFile:
+        seen.append(path)
+        return original(path)
+
+    monkeypatch.setattr(prepared, "_read", counted)
+    return seen
+
+
+def logits(loaded: LoadedModel) -> F32:
+    shape = KVShape(blocks=1)
+    plan = NativeBackend(threads=1).plan(loaded.ops, kv=shape, max_tokens=8)
+    found = next(iter(logits_of(plan, shape, [1, 2, 3])))
+    plan.close()
+    return found
+
+
+def folder() -> Path:
+    (found,) = (prepared.paths.cache_dir() / "prepared").iterdir()
+    return found
+
+
+def test_a_second_load_reads_the_packed_weights(model: Path, reads: list[Path]) -> None:
+    first = load(model, NativeBackend(threads=1))
+    second = load(model, NativeBackend(threads=1))
+    assert len(reads) == 1
+    assert (first.config, first.tokenizer) == (second.config, second.tokenizer)
+    np.testing.assert_array_equal(logits(first), logits(second))
+
+
+def test_a_changed_model_file_is_read_again(model: Path, reads: list[Path]) -> None:
+    load(model, NativeBackend(threads=1))
+    os.utime(model, ns=(1, 1))
+    load(model, NativeBackend(threads=1))
+    assert len(reads) == 2
+
+
+@pytest.mark.parametrize("damage", ["truncated", "no description", "not json"])
+def test_a_damaged_cache_is_made_again(model: Path, reads: list[Path], damage: str) -> None:
+    expected = logits(load(model, NativeBackend(threads=1)))
+    if damage == "truncated":
+        os.truncate(folder() / "weights.bin", 100)
+    elif damage == "no description":
+        (folder() / "model.json").unlink()
+    else:
+        (folder() / "model.json").write_text("{")
+    np.testing.assert_array_equal(logits(load(model, NativeBackend(threads=1))), expected)
+    load(model, NativeBackend(threads=1))
+    assert len(reads) == 2
+
+
+def test_a_cache_that_cannot_be_written_costs_time_alone(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = logits(load(model, NativeBackend(threads=1)))
+    blocked = tmp_path / "a-file"
+    blocked.touch()
+    monkeypatch.setenv("ISTHMUS_HOME", str(blocked))
+    np.testing.assert_array_equal(logits(load(model, NativeBackend(threads=1))), expected)
