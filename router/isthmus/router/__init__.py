@@ -1,0 +1,1 @@
+"""Where a request goes: signals, a difficulty score, and the policy that decides."""

@@ -1,0 +1,156 @@
+"""What a decision is made from: one frozen record a request, gathered once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from isthmus.core.chat import (
+    ChatRequest,
+    ImagePart,
+    ResponseKind,
+    Role,
+    RoutePreference,
+    ToolChoice,
+)
+from isthmus.core.money import Price
+from isthmus.privacy.scan import ScanResult, scan_request
+from isthmus.router.difficulty import Difficulty, difficulty
+
+
+class Capability(StrEnum):
+    """What a request may need of a tier beyond text in and text out."""
+
+    TOOLS = "tools"
+    IMAGES = "images"
+    JSON_OBJECT = "json_object"
+    JSON_SCHEMA = "json_schema"
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeState:
+    """What is known of the device. A figure that was not measured is `None`, never zero."""
+
+    available: bool = True
+    """A model is loaded and works."""
+    context_tokens: int = 2048
+    capabilities: frozenset[Capability] = frozenset()
+    ttft_ms: float | None = None
+    """Estimated time to the first token of this request."""
+    tpot_ms: float | None = None
+    """Estimated time per output token."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloudState:
+    """What is known of the cloud. A figure that was not measured is `None`, never zero."""
+
+    available: bool = True
+    """A gateway is configured and was reachable when last tried."""
+    breaker_open: bool = False
+    context_tokens: int | None = None
+    price: Price = field(default_factory=Price)
+    rtt_ms: float | None = None
+    ttft_ms: float | None = None
+    """Estimated time to the first token, the round trip included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """Everything that `decide` looks at. No text: it can be logged, stored and replayed."""
+
+    preference: RoutePreference
+    privacy: ScanResult
+    difficulty: Difficulty
+    prompt_tokens: int
+    max_tokens: int | None = None
+    """The longest answer that the request allows, when it says."""
+    needs: frozenset[Capability] = frozenset()
+    edge: EdgeState = field(default_factory=EdgeState)
+    cloud: CloudState = field(default_factory=CloudState)
+
+
+def gather(
+    request: ChatRequest,
+    *,
+    edge: EdgeState,
+    cloud: CloudState,
+    privacy: ScanResult | None = None,
+    prompt_tokens: int | None = None,
+) -> Signals:
+    """The signals of `request`.
+
+    `privacy` saves a second scan when one was made; `prompt_tokens` is the device tokenizer's
+    count when it is at hand, else `estimate_tokens` stands in.
+    """
+    return Signals(
+        preference=request.preference,
+        privacy=scan_request(request) if privacy is None else privacy,
+        difficulty=difficulty(request),
+        prompt_tokens=estimate_tokens(request) if prompt_tokens is None else prompt_tokens,
+        max_tokens=request.max_tokens,
+        needs=needs_of(request),
+        edge=edge,
+        cloud=cloud,
+    )
+
+
+def needs_of(request: ChatRequest) -> frozenset[Capability]:
+    """What the request cannot do without."""
+    needs: set[Capability] = set()
+    offered = bool(request.tools) and request.tool_choice is not ToolChoice.NONE
+    if offered or any(m.tool_calls or m.role is Role.TOOL for m in request.messages):
+        needs.add(Capability.TOOLS)
+    if any(isinstance(part, ImagePart) for m in request.messages for part in m.content):
+        needs.add(Capability.IMAGES)
+    if request.response_format.kind is ResponseKind.JSON_OBJECT:
+        needs.add(Capability.JSON_OBJECT)
+    if request.response_format.kind is ResponseKind.JSON_SCHEMA:
+        needs.add(Capability.JSON_SCHEMA)
+    return frozenset(needs)
+
+
+TOKENS_PER_MESSAGE = 6
+"""What a chat template adds around one message, roughly."""
+TOKENS_PER_IMAGE = 256
+
+
+def estimate_tokens(request: ChatRequest) -> int:
+    """The prompt's length in tokens, from its characters: meant to be high rather than low.
+
+    Byte-level BPE takes about four ASCII characters a token, and about two UTF-8 bytes a token
+    for scripts that a small vocabulary hardly covers.
+    """
+    texts = [request.answer_so_far]
+    total = 0
+    for message in request.messages:
+        total += TOKENS_PER_MESSAGE
+        total += TOKENS_PER_IMAGE * sum(isinstance(part, ImagePart) for part in message.content)
+        texts += (message.text, message.name or "")
+        texts += (call.name + call.arguments for call in message.tool_calls)
+    for tool in request.tools:
+        total += TOKENS_PER_MESSAGE
+        texts += (tool.name, tool.description, *_words(tool.parameters))
+    return total + sum(map(_text_tokens, texts))
+
+
+def _words(schema: Mapping[str, Any]) -> Iterator[str]:
+    """The keys and values of a schema, each with its punctuation; any depth."""
+    pending: list[Any] = [schema]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, Mapping):
+            yield from (f'"{key}": ' for key in value)
+            pending += value.values()
+        elif isinstance(value, list | tuple):
+            pending += value
+        else:
+            yield f'"{value}", '
+
+
+def _text_tokens(text: str) -> int:
+    ascii_count = len(text) if text.isascii() else len(text.encode("ascii", "ignore"))
+    bytes_beyond_ascii = len(text.encode("utf-8", "surrogatepass")) - ascii_count
+    return -(-ascii_count // 4) + -(-bytes_beyond_ascii // 2)
