@@ -1,0 +1,46 @@
+# One command a chore, the same one here and in CI. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format proto test-vllm clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+setup: $(READY)  ## make .venv and install the project into it
+
+$(READY): pyproject.toml constraints.txt $(wildcard kernels/native/*)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup  ## run everything on this machine: agent, gateway, metrics
+	@$(BIN)/isthmus up
+
+test: setup  ## the test suite: no vLLM, no GPU, no browser needed
+	$(BIN)/isthmus model pull smollm2-135m
+	$(BIN)/python -m pytest -m 'not vllm'
+
+check: setup  ## lint, types, import rules, wire contract
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf lint proto
+	scripts/proto.sh --check
+
+format: setup  ## rewrite the sources in the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+proto: setup  ## generate the stubs beside the .proto files
+	scripts/proto.sh
+
+test-vllm: setup  ## the whole road through a real vLLM, in an environment of its own
+	scripts/test_vllm.sh
+
+clean:  ## remove everything that was built
+	rm -rf $(VENV) .venv-vllm build

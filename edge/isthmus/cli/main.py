@@ -1,0 +1,73 @@
+"""The program `isthmus`: finds the command, imports it alone, and tells errors in one line."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from dataclasses import dataclass
+
+import typer
+
+from isthmus.core.errors import ConfigError, InvalidRequest, IsthmusError
+
+
+@dataclass(frozen=True, slots=True)
+class _Command:
+    """Where a command lives (`module:name`, a function or a group), and what it does."""
+
+    target: str
+    help: str
+
+    def load(self) -> object:
+        module, _, name = self.target.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+
+_COMMANDS = {
+    "up": _Command("isthmus.cli.up:up", "Run the whole system on this machine."),
+    "chat": _Command("isthmus.cli.chat:chat", "Talk in the terminal."),
+    "edge": _Command("isthmus.cli.edge:app", "Run the edge agent."),
+    "cloud": _Command("isthmus.cli.cloud:app", "Run the cloud gateway."),
+    "doctor": _Command("isthmus.cli.doctor:doctor", "Tell what this machine has and lacks."),
+    "model": _Command("isthmus.cli.model:app", "List, get, inspect and export models."),
+    "generate": _Command("isthmus.cli.generate:generate", "Continue a prompt on the engine alone."),
+    "perplexity": _Command("isthmus.cli.generate:perplexity", "Measure a model on a text."),
+    "route": _Command("isthmus.cli.route:app", "Explain where requests go."),
+}
+
+
+def build(wanted: str | None) -> typer.Typer:
+    """The program with `wanted` in full and every other command as its name and help alone."""
+    app = typer.Typer(
+        name="isthmus",
+        help="Language models on the device and in the cloud, and a router between them.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    for name, command in _COMMANDS.items():
+        loaded = command.load() if name == wanted else _stub
+        if isinstance(loaded, typer.Typer):
+            app.add_typer(loaded, name=name, help=command.help)
+        else:
+            app.command(name, short_help=command.help)(loaded)  # type: ignore[type-var]
+    return app
+
+
+def _stub() -> None:
+    """Never run: the command that is asked for is always loaded."""
+
+
+def main() -> None:
+    """Run the program. Exit status: 0 done, 1 failed, 2 misused."""
+    wanted = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
+    try:
+        build(wanted)()
+    except IsthmusError as error:
+        where = f" ({error.field})" if error.field else ""
+        print(f"error: {error.message}{where}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, InvalidRequest | ConfigError) else 1)
+
+
+if __name__ == "__main__":
+    main()
