@@ -1,0 +1,34 @@
+"""What a tier says of itself: its model, what that can do and costs, and how busy it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from isthmus.core.money import Price
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A model as a backend serves it."""
+
+    model: str
+    backend: str
+    context_tokens: int = 0
+    """The most tokens of prompt and answer together; 0: not known."""
+    price: Price = field(default_factory=Price)
+    same_model_demo: bool = False
+    """The cloud's model is the device's own: a demonstration, not a better answer."""
+    supports_tools: bool = False
+    supports_images: bool = False
+    supports_json: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How busy a tier is, in requests. A maximum of 0 is not known."""
+
+    running_requests: int = 0
+    waiting_requests: int = 0
+    max_running_requests: int = 0
+    max_waiting_requests: int = 0
+    draining: bool = False

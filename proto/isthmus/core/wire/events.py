@@ -1,0 +1,102 @@
+"""The events of an answer on the wire."""
+
+from __future__ import annotations
+
+from isthmus.core import events
+from isthmus.core.money import Usage
+from isthmus.core.wire import enums
+from isthmus.core.wire.outcomes import usage_from_wire, usage_to_wire
+from isthmus.v1 import gateway_pb2
+
+
+def event_to_wire(event: events.Event) -> tuple[gateway_pb2.GenerateResponse, ...]:
+    """The messages for `event`: one, or two for `Finished` (usage, then the end)."""
+    response = gateway_pb2.GenerateResponse
+    match event:
+        case events.Started():
+            started = gateway_pb2.Started(
+                model=event.model,
+                prompt_tokens=event.prompt_tokens,
+                cached_tokens=event.cached_tokens,
+                same_model_demo=event.same_model_demo,
+            )
+            return (response(started=started),)
+        case events.Delta():
+            delta = gateway_pb2.Delta(
+                text=event.text,
+                tokens=event.tokens,
+                logprobs=[
+                    gateway_pb2.TokenLogprob(
+                        chosen=_logprob_to_wire(one), top=[_logprob_to_wire(t) for t in one.top]
+                    )
+                    for one in event.logprobs
+                ],
+                tool_calls=[
+                    gateway_pb2.ToolCallDelta(
+                        index=call.index, id=call.id, name=call.name, arguments_json=call.arguments
+                    )
+                    for call in event.tool_calls
+                ],
+            )
+            return (response(delta=delta),)
+        case events.Finished():
+            finished = gateway_pb2.Finished(reason=enums.FINISH_REASONS[event.reason])
+            return response(usage=usage_to_wire(event.usage)), response(finished=finished)
+
+
+class EventReader:
+    """Reads the events of one stream; it remembers the usage until the end comes."""
+
+    def __init__(self) -> None:
+        self._usage = Usage()
+
+    def read(self, wire: gateway_pb2.GenerateResponse) -> events.Event | None:
+        """The event of a message, or `None` for one that says nothing yet or is not known here.
+
+        An `error` event is not read here: see `errors.error_from_wire`.
+        """
+        match wire.WhichOneof("event"):
+            case "started":
+                started = wire.started
+                return events.Started(
+                    model=started.model,
+                    prompt_tokens=started.prompt_tokens,
+                    cached_tokens=started.cached_tokens,
+                    same_model_demo=started.same_model_demo,
+                )
+            case "delta":
+                return _delta_from_wire(wire.delta)
+            case "usage":
+                self._usage = usage_from_wire(wire.usage)
+                return None
+            case "finished":
+                reason = enums.name_of(
+                    enums.FINISH_REASONS, wire.finished.reason, "reason", events.FinishReason.STOP
+                )
+                return events.Finished(reason, self._usage)
+            case _:
+                return None
+
+
+def _delta_from_wire(wire: gateway_pb2.Delta) -> events.Delta:
+    return events.Delta(
+        text=wire.text,
+        tokens=wire.tokens,
+        logprobs=tuple(
+            events.TokenLogprob(
+                token=one.chosen.token,
+                logprob=one.chosen.logprob,
+                raw=one.chosen.raw,
+                top=tuple(events.TopLogprob(t.token, t.logprob, t.raw) for t in one.top),
+            )
+            for one in wire.logprobs
+        ),
+        tool_calls=tuple(
+            events.ToolCallDelta(call.index, call.id, call.name, call.arguments_json)
+            for call in wire.tool_calls
+        ),
+    )
+
+
+def _logprob_to_wire(one: events.TopLogprob) -> gateway_pb2.TopLogprob:
+    return gateway_pb2.TopLogprob(token=one.token, logprob=one.logprob, raw=one.raw)

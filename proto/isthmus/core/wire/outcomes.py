@@ -1,0 +1,69 @@
+"""What came of requests, on the wire."""
+
+from __future__ import annotations
+
+from isthmus.core import chat
+from isthmus.core.decision import Outcome, Reason
+from isthmus.core.money import Usage
+from isthmus.core.wire import enums
+from isthmus.v1 import outcome_pb2
+
+
+def outcome_to_wire(outcome: Outcome) -> outcome_pb2.Outcome:
+    """The message for `outcome`."""
+    return outcome_pb2.Outcome(
+        request_id=outcome.request_id,
+        at_unix_s=outcome.at_unix_s,
+        route=enums.TARGETS[outcome.route],
+        reasons=[reason.value for reason in outcome.reasons],
+        status=enums.STATUSES[outcome.status],
+        privacy_class=enums.PRIVACY_CLASSES[outcome.privacy_class],
+        model=outcome.model,
+        usage=usage_to_wire(outcome.usage),
+        ttft_ms=outcome.ttft_ms,
+        tpot_ms=outcome.tpot_ms,
+        total_ms=outcome.total_ms,
+        price_micro_usd=outcome.price_micro_usd,
+        saved_micro_usd=outcome.saved_micro_usd,
+        error_kind=outcome.error_kind,
+    )
+
+
+def outcome_from_wire(wire: outcome_pb2.Outcome, field: str = "outcome") -> Outcome:
+    """The outcome of a message. A newer device's reasons that are not known here are left out."""
+    known = {reason.value for reason in Reason}
+    return Outcome(
+        request_id=wire.request_id,
+        at_unix_s=wire.at_unix_s,
+        route=enums.name_of(enums.TARGETS, wire.route, f"{field}.route"),
+        reasons=tuple(Reason(reason) for reason in wire.reasons if reason in known),
+        status=enums.name_of(enums.STATUSES, wire.status, f"{field}.status"),
+        privacy_class=enums.name_of(
+            enums.PRIVACY_CLASSES,
+            wire.privacy_class,
+            f"{field}.privacy_class",
+            chat.PrivacyClass.UNKNOWN,
+        ),
+        model=wire.model,
+        usage=usage_from_wire(wire.usage),
+        ttft_ms=wire.ttft_ms if wire.HasField("ttft_ms") else None,
+        tpot_ms=wire.tpot_ms if wire.HasField("tpot_ms") else None,
+        total_ms=wire.total_ms,
+        price_micro_usd=wire.price_micro_usd,
+        saved_micro_usd=wire.saved_micro_usd,
+        error_kind=wire.error_kind,
+    )
+
+
+def usage_to_wire(usage: Usage) -> outcome_pb2.Usage:
+    """The message for `usage`."""
+    return outcome_pb2.Usage(
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        cached_tokens=usage.cached_tokens,
+    )
+
+
+def usage_from_wire(wire: outcome_pb2.Usage) -> Usage:
+    """The usage of a message."""
+    return Usage(wire.prompt_tokens, wire.completion_tokens, wire.cached_tokens)
