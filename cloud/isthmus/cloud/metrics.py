@@ -1,0 +1,134 @@
+"""What the gateway counts: one Prometheus registry, served over HTTP from a thread of its own.
+
+The only module of the gateway that imports prometheus_client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+from prometheus_client import (
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    start_http_server,
+)
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+
+from isthmus.core.decision import Outcome
+from isthmus.core.money import Usage
+
+# An SLO must be an edge: the share of requests within it is then exact.
+TTFT_EDGES_S: Final = (0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+TPOT_EDGES_S: Final = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0)
+
+
+class Metrics:
+    """The gateway's registry and the few things that may be said to it."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self._requests = Counter(
+            "isthmus_cloud_requests",
+            "Requests that ended, by gRPC status code.",
+            ["code"],
+            registry=registry,
+        )
+        self._cancelled = Counter(
+            "isthmus_cloud_cancellations",
+            "Requests whose caller went away before the end.",
+            registry=registry,
+        )
+        self._ttft = Histogram(
+            "isthmus_cloud_time_to_first_token_seconds",
+            "From the arrival of a request to its first piece of answer.",
+            buckets=TTFT_EDGES_S,
+            registry=registry,
+        )
+        self._tpot = Histogram(
+            "isthmus_cloud_time_per_output_token_seconds",
+            "Mean time per token of an answer after its first.",
+            buckets=TPOT_EDGES_S,
+            registry=registry,
+        )
+        self._tokens = Counter(
+            "isthmus_cloud_tokens",
+            "Tokens by kind: prompt, of which cached, and completion.",
+            ["kind"],
+            registry=registry,
+        )
+        self._in_flight = Gauge(
+            "isthmus_cloud_requests_in_flight", "Requests being answered.", registry=registry
+        )
+        self._waiting = Gauge(
+            "isthmus_cloud_queue_length",
+            "Requests waiting for their turn at the gateway.",
+            registry=registry,
+        )
+        self._reported = Counter(
+            "isthmus_cloud_reported_outcomes",
+            "Outcomes that devices reported, by route and status.",
+            ["route", "status"],
+            registry=registry,
+        )
+
+    def watch_queue(self, running: Callable[[], float], waiting: Callable[[], float]) -> None:
+        """Read both gauges from these functions whenever somebody scrapes."""
+        self._in_flight.set_function(running)
+        self._waiting.set_function(waiting)
+
+    def ended(self, code: str) -> None:
+        """A request ended with this gRPC code's name."""
+        self._requests.labels(code=code).inc()
+        if code == "CANCELLED":
+            self._cancelled.inc()
+
+    def first_token(self, seconds: float) -> None:
+        """The first piece of an answer came this long after its request."""
+        self._ttft.observe(seconds)
+
+    def answered(self, usage: Usage, seconds_per_token: float | None) -> None:
+        """An answer is complete; no time per token below two tokens."""
+        self._tokens.labels(kind="prompt").inc(usage.prompt_tokens)
+        self._tokens.labels(kind="cached").inc(usage.cached_tokens)
+        self._tokens.labels(kind="completion").inc(usage.completion_tokens)
+        if seconds_per_token is not None:
+            self._tpot.observe(seconds_per_token)
+
+    def reported(self, outcome: Outcome) -> None:
+        """A device reported what came of a request."""
+        self._reported.labels(route=outcome.route.value, status=outcome.status.value).inc()
+
+    def add(self, collectors: Sequence[Any]) -> None:
+        """Serve a backend's own collectors too."""
+        for collector in collectors:
+            self.registry.register(collector)
+
+
+class ProcessMetrics(Collector):
+    """What a library counts in the process-wide registry, by the prefix of its names."""
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+
+    def collect(self) -> Iterator[Metric]:
+        """Those metrics as they are now."""
+        return (metric for metric in REGISTRY.collect() if metric.name.startswith(self._prefix))
+
+
+class MetricsServer:
+    """`/metrics` over HTTP, from a thread, so that a busy event loop can still be watched."""
+
+    def __init__(self, metrics: Metrics, host: str, port: int) -> None:
+        self._server, self._thread = start_http_server(port, host, registry=metrics.registry)
+        self.address = f"{host}:{self._server.server_port}"
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

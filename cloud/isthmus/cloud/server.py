@@ -1,0 +1,170 @@
+"""The gateway as a running thing: backend, gRPC server, health, metrics; started and drained."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import Final
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
+
+from isthmus.cloud import addresses, backends
+from isthmus.cloud.admission import Admission
+from isthmus.cloud.backends.base import Backend
+from isthmus.cloud.config import CloudConfig
+from isthmus.cloud.metrics import Metrics, MetricsServer
+from isthmus.cloud.service import GatewayService, ServiceOptions
+from isthmus.core.errors import ConfigError, IsthmusError
+from isthmus.core.money import Price
+from isthmus.v1.gateway_pb2_grpc import add_GatewayServiceServicer_to_server
+
+_log = logging.getLogger(__name__)
+
+SERVICE_NAME: Final = "isthmus.v1.GatewayService"
+_HEALTH_PERIOD_S: Final = 1.0
+
+
+class Gateway:
+    """One gateway. `start()`, then `address` and `metrics_address`, then `stop()`."""
+
+    def __init__(self, config: CloudConfig, backend: Backend | None = None) -> None:
+        self.config = config
+        self.backend = backend if backend is not None else backends.create(config.backend)
+        self.metrics = Metrics()
+        self.address = config.listen
+        self.metrics_address: str | None = None
+        self._metrics_server: MetricsServer | None = None
+        self._server: grpc.aio.Server | None = None
+        self._service: GatewayService | None = None
+        self._health = health.aio.HealthServicer()
+        self._watch: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Load the backend and listen. Raises `ConfigError` or `Unavailable`, with nothing open."""
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop(grace_s=0)
+            raise
+
+    async def _start(self) -> None:
+        config = self.config
+        token = config.read_token()
+        if config.metrics_listen is not None:
+            host, port = addresses.split(config.metrics_listen)
+            try:
+                self._metrics_server = MetricsServer(self.metrics, host, port)
+            except OSError as error:
+                raise ConfigError(
+                    f"metrics_listen: {config.metrics_listen} cannot be listened on "
+                    f"({error.strerror})",
+                    field="metrics_listen",
+                ) from error
+            self.metrics_address = self._metrics_server.address
+        # The backend comes before any gRPC object: vLLM starts processes.
+        await self.backend.start()
+        self.metrics.add(self.backend.collectors())
+        admission = Admission(
+            max_running=config.max_running_requests, max_waiting=config.max_waiting_requests
+        )
+        self.metrics.watch_queue(lambda: admission.running, lambda: admission.waiting)
+        self._service = GatewayService(
+            self.backend,
+            admission,
+            self.metrics,
+            ServiceOptions(
+                token=token,
+                price=Price(config.price.input_usd_per_mtok, config.price.output_usd_per_mtok),
+                same_model_demo=config.same_model_demo,
+                accept_privacy_classes=config.accept_privacy_classes,
+            ),
+        )
+        self._server = grpc.aio.server(options=_options(config))
+        add_GatewayServiceServicer_to_server(self._service, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self.address = self._listen(self._server)
+        await self._set_health(serving=True)
+        await self._server.start()
+        self._watch = asyncio.create_task(self._watch_backend())
+        _log.info("gateway on %s, backend %s", self.address, config.backend.kind)
+
+    async def stop(self, grace_s: float | None = None) -> None:
+        """Drain for `grace_s` (default: the configuration's) and close everything. Idempotent."""
+        grace_s = self.config.drain_s if grace_s is None else grace_s
+        if self._watch is not None:
+            self._watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watch
+            self._watch = None
+        if self._server is not None and self._service is not None:
+            await self._set_health(serving=False)
+            await self._service.drain(grace_s)
+            await self._server.stop(grace=0.5)
+            self._server = None
+        await self.backend.close()
+        if self._metrics_server is not None:
+            await asyncio.to_thread(self._metrics_server.close)
+            self._metrics_server = None
+
+    async def wait(self) -> None:
+        """Return when the server has stopped."""
+        if self._server is not None:
+            await self._server.wait_for_termination()
+
+    def _listen(self, server: grpc.aio.Server) -> str:
+        config = self.config
+        try:
+            if config.tls_cert_file is not None and config.tls_key_file is not None:
+                pair = (config.tls_key_file.read_bytes(), config.tls_cert_file.read_bytes())
+                credentials = grpc.ssl_server_credentials([pair])
+                port = server.add_secure_port(config.listen, credentials)
+            else:
+                port = server.add_insecure_port(config.listen)
+        except (OSError, RuntimeError) as error:
+            raise ConfigError(
+                f"listen: {config.listen} cannot be listened on; is another gateway there, or a "
+                "TLS file wrong?",
+                field="listen",
+            ) from error
+        if config.listen.startswith("unix:"):
+            return config.listen
+        return f"{config.listen.rpartition(':')[0]}:{port}"
+
+    async def _set_health(self, *, serving: bool) -> None:
+        status = (
+            health_pb2.HealthCheckResponse.SERVING
+            if serving
+            else health_pb2.HealthCheckResponse.NOT_SERVING
+        )
+        for name in ("", SERVICE_NAME):
+            await self._health.set(name, status)
+
+    async def _watch_backend(self) -> None:
+        """Carry the backend's health into the health service."""
+        was_serving = True
+        while True:
+            await asyncio.sleep(_HEALTH_PERIOD_S)
+            try:
+                await self.backend.health()
+                serving = True
+            except IsthmusError as error:
+                serving = False
+                if was_serving:
+                    _log.warning("the backend is not healthy: %s", error.message)
+            if serving != was_serving:
+                await self._set_health(serving=serving)
+            was_serving = serving
+
+
+def _options(config: CloudConfig) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", config.max_request_bytes),
+        # Clients ping every 10 s; the default of 300 s would drop them.
+        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        # Two gateways on one port would share its callers silently.
+        ("grpc.so_reuseport", 0),
+    ]

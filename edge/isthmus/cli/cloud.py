@@ -1,0 +1,142 @@
+"""`isthmus cloud`: the gateway alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from isthmus.cloud.config import CloudConfig
+
+app = typer.Typer(help="The cloud tier: a gRPC gateway in front of a model.", no_args_is_help=True)
+
+_EXAMPLE = """
+Example: isthmus cloud serve --backend openai --url http://127.0.0.1:8000/v1 --model my-model
+"""
+
+
+@app.callback()
+def _group() -> None:
+    """The cloud tier: a gRPC gateway in front of a model."""
+
+
+@app.command(epilog=_EXAMPLE)
+def serve(
+    config: Annotated[
+        Path | None, typer.Option(help="A TOML file; ISTHMUS_CLOUD_* and flags go over it.")
+    ] = None,
+    listen: Annotated[
+        str | None, typer.Option(help="host:port or unix:/path (default: 127.0.0.1:50051)")
+    ] = None,
+    metrics_listen: Annotated[
+        str | None, typer.Option(help="host:port of /metrics (default: 127.0.0.1:9464)")
+    ] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="embedded, openai or vllm (default: embedded)")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A catalogue name, a folder, or an upstream's model.")
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option(help="An OpenAI-compatible upstream, e.g. http://host:8000/v1")
+    ] = None,
+    json_: Annotated[
+        bool, typer.Option("--json", help="Print the addresses as JSON when ready.")
+    ] = False,
+) -> None:
+    """Serve until Ctrl-C or SIGTERM; running answers get a few seconds to end."""
+    from isthmus.cloud.config import load
+    from isthmus.core.errors import ConfigError, IsthmusError
+
+    chosen: dict[str, Any] = {
+        name: value
+        for name, value in {"listen": listen, "metrics_listen": metrics_listen}.items()
+        if value is not None
+    }
+    behind = {
+        name: value
+        for name, value in {"kind": backend, "model": model, "url": url}.items()
+        if value is not None
+    }
+    if behind:
+        chosen["backend"] = behind
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    # httpx logs one line a request at this level; the gateway counts them already.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        settings = load(config, chosen)
+        asyncio.run(_serve(settings, as_json=json_))
+    except ConfigError as error:
+        typer.echo(f"isthmus cloud serve: {error.message}", err=True)
+        raise typer.Exit(2) from None
+    except IsthmusError as error:
+        typer.echo(f"isthmus cloud serve: {error.message}", err=True)
+        raise typer.Exit(1) from None
+    if settings.backend.kind == "vllm":
+        # All is closed and written; the interpreter would take torch apart for seconds more.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+
+async def _serve(config: CloudConfig, *, as_json: bool) -> None:
+    """Start, say where, wait for a signal, drain. A second signal ends at once."""
+    from isthmus.cloud.server import Gateway
+
+    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
+
+    def stop() -> None:
+        if asked.is_set():
+            # The second time people mean it.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+            signal.raise_signal(signal.SIGINT)
+        asked.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    gateway = Gateway(config)
+    starting = asyncio.create_task(gateway.start())
+    waiting = asyncio.create_task(asked.wait())
+    try:
+        await asyncio.wait({starting, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await starting
+            return
+        await starting
+        info = gateway.backend.info()
+        ready = {
+            "address": gateway.address,
+            "metrics": gateway.metrics_address,
+            "backend": info.backend,
+            "model": info.model,
+        }
+        if as_json:
+            typer.echo(json.dumps(ready))
+        else:
+            where = f", metrics on http://{gateway.metrics_address}/metrics"
+            typer.echo(
+                f"gateway on {gateway.address} ({info.model}, {info.backend})"
+                f"{where if gateway.metrics_address else ''}; Ctrl-C stops it",
+                err=True,
+            )
+        await waiting
+    finally:
+        waiting.cancel()
+        await gateway.stop()
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,62 @@
+"""`isthmus cloud serve` as people run it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+COMMAND = [sys.executable, "-m", "isthmus.cli.cloud", "serve"]
+UPSTREAM = ["--backend", "openai", "--url", "http://127.0.0.1:9/v1", "--model", "m"]
+PORTS = ["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_says_where_it_is_and_a_signal_ends_it_within_5_seconds(number):
+    process = subprocess.Popen(
+        [*COMMAND, *UPSTREAM, *PORTS, "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        ready = json.loads(process.stdout.readline())
+        began_s = time.monotonic()
+        process.send_signal(number)
+        assert process.wait(10) == 0
+        assert time.monotonic() - began_s < 5
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    assert (ready["backend"], ready["model"]) == ("openai", "m")
+    assert ready["address"].startswith("127.0.0.1:")
+    assert not ready["metrics"].endswith(":0")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--backend", "vlm"], "did you mean 'vllm'"),
+        (["--listen", "0.0.0.0:1"], "tls_cert_file"),
+        (["--config", "/nowhere.toml"], "/nowhere.toml"),
+    ],
+)
+def test_misuse_ends_with_status_2_and_one_line(arguments, said):
+    done = subprocess.run(
+        [*COMMAND, *arguments], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_help_shows_an_example():
+    done = subprocess.run(
+        [*COMMAND, "--help"], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert "Example: isthmus cloud serve" in done.stdout

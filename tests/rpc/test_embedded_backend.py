@@ -1,0 +1,54 @@
+"""The embedded default: the edge engine behind a real gateway."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from isthmus.cloud.backends import BackendConfig, create
+from isthmus.cloud.testing import running_gateway
+from isthmus.core import chat, errors, events
+from isthmus.edge.remote import RemoteConfig, RemoteTier
+
+REQUEST = chat.ChatRequest(
+    "r1",
+    (chat.Message(chat.Role.USER, (chat.TextPart("What is the capital of France?"),)),),
+    sampling=chat.Sampling(temperature=0),
+    max_tokens=16,
+)
+
+
+async def test_the_embedded_engine_answers_is_cancelled_and_closed(model_path):
+    backend = create(BackendConfig(kind="embedded", model=str(model_path)))
+    async with running_gateway(backend, same_model_demo=True) as address:
+        tier = RemoteTier(RemoteConfig(address))
+        info = await tier.info()
+        answer = [event async for event in tier.generate(REQUEST)]
+        begun = replace(REQUEST, answer_so_far="The capital of France is")
+        rest = [event async for event in tier.generate(begun)]
+        leaving = tier.generate(replace(REQUEST, max_tokens=2000))
+        await anext(leaving)
+        await leaving.aclose()
+        for _ in range(200):
+            if backend.load().running_requests == 0:
+                break
+            await asyncio.sleep(0.01)
+        assert backend.load().running_requests == 0
+        await tier.close()
+    assert (info.backend, info.same_model_demo) == ("embedded", True)
+    assert info.context_tokens > 0
+    assert answer[0].same_model_demo
+    assert "Paris" in "".join(event.text for event in answer[1:-1])
+    assert isinstance(answer[-1], events.Finished)
+    assert "".join(event.text for event in rest[1:-1]).startswith(" Paris")
+    with pytest.raises(errors.Unavailable, match="not started"):
+        await backend.health()
+
+
+async def test_a_model_that_is_not_there_stops_the_start_with_the_way_out():
+    backend = create(BackendConfig(kind="embedded", model="no-such-model"))
+    with pytest.raises(errors.IsthmusError, match="no-such-model"):
+        async with running_gateway(backend):
+            pytest.fail("it must not start")

@@ -1,0 +1,317 @@
+"""The OpenAI-compatible backend against a small upstream on loopback, behind a real gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from dataclasses import replace
+
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, StreamingResponse
+from starlette.routing import Route
+
+from isthmus.cloud.backends.base import BackendConfig
+from isthmus.cloud.backends.openai import OpenAIBackend
+from isthmus.cloud.backends.openai_stream import sse_data
+from isthmus.cloud.testing import running_gateway
+from isthmus.core import chat, errors, events
+from isthmus.core.money import Usage
+from isthmus.edge.remote import RemoteConfig, RemoteTier
+
+REQUEST = chat.ChatRequest("r1", (chat.Message(chat.Role.USER, (chat.TextPart("hello"),)),))
+USAGE = {"prompt_tokens": 5, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 3}}
+
+
+def chunk(content=None, finish=None, **more):
+    delta = {} if content is None else {"content": content}
+    return {"choices": [{"index": 0, "delta": delta | more, "finish_reason": finish}]}
+
+
+class Upstream:
+    """Says what it is told to and remembers what it was asked."""
+
+    def __init__(self):
+        self.chunks = [chunk(""), chunk("Par"), chunk("is\u2028!"), chunk(finish="stop")]
+        self.tail = [{"choices": [], "usage": USAGE}, "[DONE]"]
+        self.delay_s = 0.0
+        self.refusal = None
+        self.bodies = []
+        self.keys = []
+        self.left_at_s = []
+
+    async def models(self, request):
+        return JSONResponse({"data": [{"id": "m", "max_model_len": 2048}]})
+
+    async def chat(self, request):
+        self.bodies.append(await request.json())
+        self.keys.append(request.headers.get("authorization"))
+        if self.refusal is not None:
+            status, body, headers = self.refusal
+            return JSONResponse(body, status, headers)
+        return StreamingResponse(self.stream(), media_type="text/event-stream")
+
+    async def stream(self):
+        try:
+            for data in [*self.chunks, *self.tail]:
+                await asyncio.sleep(self.delay_s)
+                text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
+                yield f"data: {text}\r\n\r\n"
+        except asyncio.CancelledError:
+            self.left_at_s.append(time.monotonic())
+            raise
+
+
+@contextlib.asynccontextmanager
+async def tier_over(upstream, **settings):
+    app = Starlette(
+        routes=[
+            Route("/v1/models", upstream.models),
+            Route("/v1/chat/completions", upstream.chat, methods=["POST"]),
+        ]
+    )
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=0, log_level="error", lifespan="off", ws="none")
+    )
+    serving = asyncio.create_task(server.serve())
+    until_s = time.monotonic() + 5
+    while not server.started:
+        assert time.monotonic() < until_s
+        await asyncio.sleep(0.005)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    settings = {"url": f"http://127.0.0.1:{port}/v1", "model": "m"} | settings
+    backend = OpenAIBackend(BackendConfig(kind="openai", **settings))
+    async with running_gateway(backend) as address:
+        tier = RemoteTier(RemoteConfig(address))
+        yield tier
+        await tier.close()
+    server.should_exit = True
+    await serving
+
+
+async def collected(tier, request=REQUEST):
+    return [event async for event in tier.generate(request)]
+
+
+async def test_an_upstreams_answer_streams_through():
+    async with tier_over(Upstream()) as tier:
+        info = await tier.info()
+        answer = await collected(tier)
+    assert (info.model, info.context_tokens, info.backend) == ("m", 2048, "openai")
+    assert answer == [
+        events.Started("m", 0),
+        events.Delta("Par"),
+        events.Delta("is\u2028!"),
+        events.Finished(events.FinishReason.STOP, Usage(5, 2, 3)),
+    ]
+
+
+async def test_every_wish_of_the_request_reaches_the_upstream():
+    upstream = Upstream()
+    request = replace(
+        REQUEST,
+        messages=(
+            chat.Message(chat.Role.SYSTEM, (chat.TextPart("be brief"),)),
+            chat.Message(
+                chat.Role.USER, (chat.TextPart("what is it?"), chat.ImagePart("https://x/y.png"))
+            ),
+            chat.Message(chat.Role.ASSISTANT, tool_calls=(chat.ToolCall("c1", "f", "{}"),)),
+            chat.Message(chat.Role.TOOL, (chat.TextPart("42"),), tool_call_id="c1"),
+        ),
+        sampling=chat.Sampling(
+            temperature=0.5, top_p=0.9, top_k=7, min_p=0.1, seed=3, stop=("END",), top_logprobs=2
+        ),
+        max_tokens=9,
+        tools=(chat.Tool("f", "does it", {"type": "object"}),),
+        tool_choice=chat.ToolChoice.REQUIRED,
+        tool_name="f",
+        response_format=chat.ResponseFormat(
+            chat.ResponseKind.JSON_SCHEMA, "n", {"type": "object"}, strict=True
+        ),
+    )
+    async with tier_over(upstream, api_key="hush", options={"priority": 1}) as tier:
+        await collected(tier, request)
+    body = upstream.bodies[0]
+    assert body == {
+        "model": "m",
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "priority": 1,
+        "messages": [
+            {"role": "system", "content": "be brief"},
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "what is it?"},
+                    {
+                        "type": "image_url",
+                        "image_url": {"url": "https://x/y.png", "detail": "auto"},
+                    },
+                ],
+            },
+            {
+                "role": "assistant",
+                "content": "",
+                "tool_calls": [
+                    {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+                ],
+            },
+            {"role": "tool", "content": "42", "tool_call_id": "c1"},
+        ],
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "top_k": 7,
+        "min_p": 0.1,
+        "seed": 3,
+        "stop": ["END"],
+        "logprobs": True,
+        "top_logprobs": 2,
+        "max_tokens": 9,
+        "tools": [
+            {
+                "type": "function",
+                "function": {
+                    "name": "f",
+                    "description": "does it",
+                    "parameters": {"type": "object"},
+                },
+            }
+        ],
+        "tool_choice": {"type": "function", "function": {"name": "f"}},
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "n", "schema": {"type": "object"}, "strict": True},
+        },
+    }
+    assert upstream.keys == ["Bearer hush"]
+
+
+async def test_an_answer_begun_elsewhere_is_handed_over_to_be_continued():
+    upstream = Upstream()
+    async with tier_over(upstream) as tier:
+        await collected(tier, replace(REQUEST, answer_so_far="Once upon"))
+    body = upstream.bodies[0]
+    assert body["messages"][-1] == {"role": "assistant", "content": "Once upon"}
+    assert (body["continue_final_message"], body["add_generation_prompt"]) == (True, False)
+
+
+async def test_log_probabilities_and_tool_calls_are_carried():
+    upstream = Upstream()
+    top = {"token": "a", "logprob": -0.1, "bytes": [97]}
+    upstream.chunks = [
+        {
+            "choices": [
+                {
+                    "delta": {"content": "a"},
+                    "logprobs": {"content": [top | {"top_logprobs": [top]}]},
+                }
+            ]
+        },
+        chunk(tool_calls=[{"index": 0, "id": "c", "function": {"name": "f", "arguments": "{"}}]),
+        chunk(tool_calls=[{"index": 0, "function": {"arguments": "}"}}]),
+        chunk(finish="tool_calls"),
+    ]
+    async with tier_over(upstream) as tier:
+        answer = await collected(tier)
+    one = events.TopLogprob("a", -0.1, b"a")
+    assert answer[1].logprobs == (events.TokenLogprob("a", -0.1, b"a", (one,)),)
+    assert answer[2].tool_calls == (events.ToolCallDelta(0, "c", "f", "{"),)
+    assert answer[3].tool_calls == (events.ToolCallDelta(0, "", "", "}"),)
+    assert answer[-1].reason is events.FinishReason.TOOL_CALLS
+
+
+async def test_a_caller_that_leaves_closes_the_upstreams_response_within_100_ms():
+    upstream = Upstream()
+    upstream.chunks = [chunk("x")] * 1000
+    upstream.delay_s = 0.02
+    async with tier_over(upstream) as tier:
+        answer = tier.generate(REQUEST)
+        await anext(answer)
+        left_s = time.monotonic()
+        await answer.aclose()
+        while not upstream.left_at_s:
+            assert time.monotonic() - left_s < 1
+            await asyncio.sleep(0.002)
+    assert upstream.left_at_s[0] - left_s < 0.1
+
+
+SECRET = "the user's own words"
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "headers", "expected"),
+    [
+        (400, {"message": SECRET, "param": "top_p"}, {}, errors.InvalidRequest),
+        (
+            400,
+            {"message": "maximum context length is 5. " + SECRET},
+            {},
+            errors.ContextTooLong,
+        ),
+        (400, {"code": "context_length_exceeded", "message": ""}, {}, errors.ContextTooLong),
+        (401, {"message": SECRET}, {}, errors.Unavailable),
+        (404, {"message": SECRET}, {}, errors.Unavailable),
+        (413, {"message": SECRET}, {}, errors.InvalidRequest),
+        (429, {"message": SECRET}, {"retry-after": "7"}, errors.Overloaded),
+        (429, {"message": SECRET}, {"retry-after": "Tue, 3 Jun"}, errors.Overloaded),
+        (500, {"message": SECRET}, {}, errors.Unavailable),
+        (504, {"message": SECRET}, {}, errors.DeadlineExceeded),
+    ],
+)
+async def test_an_upstreams_refusal_is_ours_without_its_words(status, error, headers, expected):
+    upstream = Upstream()
+    upstream.refusal = status, {"error": error}, headers
+    async with tier_over(upstream) as tier:
+        with pytest.raises(expected) as caught:
+            await collected(tier)
+    assert type(caught.value) is expected
+    assert SECRET not in str(caught.value)
+    if error.get("param"):
+        assert caught.value.field == "top_p"
+    if "retry-after" in headers:
+        assert caught.value.retry_after_s == (7 if headers["retry-after"] == "7" else 1)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "tail"),
+    [
+        ([chunk("a")], []),
+        ([chunk("a")], ["[DONE]"]),
+        ([chunk("a"), "{not json"], []),
+        ([chunk("a"), {"choices": ["?"]}], []),
+        ([chunk("a"), chunk(finish="abort")], []),
+        ([chunk("a"), {"error": {"message": SECRET, "code": 500}}], []),
+    ],
+    ids=["cut off", "no finish", "no json", "odd json", "aborted", "error"],
+)
+async def test_a_stream_that_breaks_is_unavailable_and_never_a_short_answer(chunks, tail):
+    upstream = Upstream()
+    upstream.chunks, upstream.tail = chunks, tail
+    async with tier_over(upstream) as tier:
+        with pytest.raises(errors.Unavailable):
+            await collected(tier)
+
+
+async def test_an_upstream_that_is_not_there_is_unavailable():
+    backend = OpenAIBackend(BackendConfig(kind="openai", url="http://127.0.0.1:9/v1", model="m"))
+    async with running_gateway(backend) as address:
+        tier = RemoteTier(RemoteConfig(address))
+        with pytest.raises(errors.Unavailable):
+            await collected(tier)
+        await tier.close()
+
+
+async def test_events_are_found_however_the_bytes_are_cut():
+    raw = (
+        'data: {"a":"é"}\r\n\r\n: note\n\ndata: 1\ndata: 2\n\ndata: [DONE]\n\ndata: x\n\n'.encode()
+    )
+
+    async def pieces(size):
+        for i in range(0, len(raw), size):
+            yield raw[i : i + size]
+
+    for size in (1, 2, 7, len(raw)):
+        assert [data async for data in sse_data(pieces(size))] == ['{"a":"é"}', "1\n2"]

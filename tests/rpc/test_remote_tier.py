@@ -1,0 +1,228 @@
+"""The agent's client, where the gateway is missing, dead, slow or back again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from dataclasses import replace
+
+import pytest
+
+from isthmus.cloud.server import Gateway
+from isthmus.cloud.testing import ScriptedBackend, gateway_config, running_gateway
+from isthmus.core import chat, errors, events
+from isthmus.edge.breaker import BreakerState, CircuitBreaker
+from isthmus.edge.remote import RemoteConfig, RemoteTier, is_loopback
+
+REQUEST = chat.ChatRequest("r1", (chat.Message(chat.Role.USER, (chat.TextPart("hello"),)),))
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+async def collected(tier, request=REQUEST):
+    return [event async for event in tier.generate(request)]
+
+
+async def test_nothing_is_opened_before_the_first_call():
+    connections = 0
+
+    def accepted(reader, writer):
+        nonlocal connections
+        connections += 1
+        writer.close()
+
+    server = await asyncio.start_server(accepted, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    tier = RemoteTier(RemoteConfig(f"127.0.0.1:{port}"))
+    assert tier.available
+    assert tier.last_info is None
+    assert tier.breaker.state is BreakerState.CLOSED
+    await asyncio.sleep(0.05)
+    assert connections == 0
+    assert not tier.connected
+    await tier.close()
+    server.close()
+
+
+async def test_a_gateway_that_is_not_there_is_noticed_at_once():
+    tier = RemoteTier(RemoteConfig(f"127.0.0.1:{free_port()}"))
+    began_s = time.monotonic()
+    with pytest.raises(errors.Unavailable):
+        await collected(tier)
+    assert time.monotonic() - began_s < 0.5
+    await tier.close()
+
+
+async def test_a_gateway_that_never_answers_is_noticed_within_a_second():
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(1)
+        tier = RemoteTier(RemoteConfig(f"127.0.0.1:{silent.getsockname()[1]}"))
+        began_s = time.monotonic()
+        with pytest.raises(errors.Unavailable):
+            await collected(tier)
+        assert time.monotonic() - began_s < 1.0
+        await tier.close()
+
+
+async def test_repeated_failures_open_the_breaker_and_further_calls_fail_without_trying():
+    breaker = CircuitBreaker(failures=2, open_s=60)
+    tier = RemoteTier(RemoteConfig(f"127.0.0.1:{free_port()}"), breaker=breaker)
+    for _ in range(2):
+        with pytest.raises(errors.Unavailable):
+            await collected(tier)
+    assert breaker.state is BreakerState.OPEN
+    assert not tier.available
+    began_s = time.monotonic()
+    with pytest.raises(errors.Unavailable, match="too often"):
+        await collected(tier)
+    assert time.monotonic() - began_s < 0.01
+    await tier.close()
+
+
+async def test_a_gateway_that_comes_back_is_found_by_the_trial():
+    port = free_port()
+    breaker = CircuitBreaker(failures=1, open_s=0.3)
+    tier = RemoteTier(RemoteConfig(f"127.0.0.1:{port}"), breaker=breaker)
+    with pytest.raises(errors.Unavailable):
+        await collected(tier)
+    assert breaker.state is BreakerState.OPEN
+    async with running_gateway(listen=f"127.0.0.1:{port}"):
+        until_s = time.monotonic() + 5
+        while breaker.state is not BreakerState.CLOSED:
+            assert time.monotonic() < until_s
+            await asyncio.sleep(0.1)
+            with contextlib.suppress(errors.Unavailable):
+                await collected(tier)
+        assert tier.available
+    await tier.close()
+
+
+async def test_a_gateway_that_dies_in_mid_answer_is_unavailable_and_counted():
+    backend = ScriptedBackend(["x"] * 1000, delay_s=0.02)
+    gateway = Gateway(gateway_config(drain_s=0), backend)
+    await gateway.start()
+    breaker = CircuitBreaker(failures=1, open_s=60)
+    tier = RemoteTier(RemoteConfig(gateway.address), breaker=breaker)
+    answer = tier.generate(REQUEST)
+    await anext(answer)
+    stopping = asyncio.create_task(gateway.stop())
+    with pytest.raises(errors.Unavailable):
+        async for _ in answer:
+            pass
+    await stopping
+    assert breaker.state is BreakerState.OPEN
+    await tier.close()
+
+
+async def test_a_refusal_is_the_gateways_answer_and_no_failure_of_it():
+    breaker = CircuitBreaker(failures=1)
+    backend = ScriptedBackend(failure=errors.Overloaded("full"))
+    async with running_gateway(backend) as address:
+        tier = RemoteTier(RemoteConfig(address), breaker=breaker)
+        with pytest.raises(errors.Overloaded):
+            await collected(tier)
+        with pytest.raises(errors.InvalidRequest):
+            await collected(tier, replace(REQUEST, max_tokens=0))
+        await tier.close()
+    assert breaker.state is BreakerState.CLOSED
+
+
+async def test_a_caller_that_leaves_a_trial_does_not_block_the_next_one():
+    breaker = CircuitBreaker(failures=1, open_s=0)
+    backend = ScriptedBackend(first_delay_s=60)
+    async with running_gateway(backend) as address:
+        tier = RemoteTier(RemoteConfig(address), breaker=breaker)
+        breaker.fail()
+        task = asyncio.create_task(collected(tier))
+        until_s = time.monotonic() + 5
+        while not backend.requests:
+            assert time.monotonic() < until_s
+            await asyncio.sleep(0.005)
+        assert not tier.available
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert tier.available
+        await tier.close()
+
+
+async def test_info_is_asked_once_and_kept():
+    async with running_gateway() as address:
+        tier = RemoteTier(RemoteConfig(address))
+        first = await tier.info()
+    assert await tier.info() is first
+    assert tier.last_info is first
+    assert tier.rtt_ms is not None
+    with pytest.raises(errors.Unavailable):
+        await tier.info(max_age_s=0)
+    await tier.close()
+
+
+async def test_what_it_observes_can_be_read():
+    async with running_gateway(ScriptedBackend(first_delay_s=0.05)) as address:
+        tier = RemoteTier(RemoteConfig(address))
+        answer = await collected(tier)
+        await tier.close()
+    assert isinstance(answer[-1], events.Finished)
+    assert tier.ttft_ms is not None
+    assert tier.ttft_ms >= 50
+
+
+async def test_a_tier_that_was_closed_says_so_and_connects_no_more():
+    async with running_gateway() as address:
+        tier = RemoteTier(RemoteConfig(address))
+        await collected(tier)
+        await tier.close()
+        await tier.close()
+        assert not tier.available
+        with pytest.raises(errors.Unavailable, match="closed"):
+            await collected(tier)
+
+
+async def test_many_answers_share_one_channel():
+    backend = ScriptedBackend(delay_s=0.01)
+    async with running_gateway(backend) as address:
+        tier = RemoteTier(RemoteConfig(address))
+        answers = await asyncio.gather(*(collected(tier) for _ in range(20)))
+        await tier.close()
+    assert len(answers) == 20
+    assert backend.most_running > 1
+
+
+def test_a_token_never_shows():
+    assert "hush" not in repr(RemoteConfig("127.0.0.1:1", token="hush"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ({"address": ""}, "address"),
+        ({"address": "h:1", "token": "two words"}, "token"),
+    ],
+)
+def test_a_wrong_setting_is_named(settings, field):
+    with pytest.raises(errors.ConfigError) as caught:
+        RemoteConfig(**settings)
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("address", "loopback"),
+    [
+        ("127.0.0.1:1", True),
+        ("[::1]:1", True),
+        ("localhost:1", True),
+        ("unix:/tmp/x", True),
+        ("10.0.0.1:1", False),
+        ("example.com:443", False),
+    ],
+)
+def test_loopback_is_told_from_the_rest(address, loopback):
+    assert is_loopback(address) is loopback
