@@ -1,0 +1,290 @@
+"""The life of a request: found conversation, privacy scan, signals, decision, answer, record."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import replace
+
+from isthmus.core.chat import ChatRequest, PrivacyClass, RouteMode
+from isthmus.core.decision import Reason, Status, Target
+from isthmus.core.errors import (
+    ContextTooLong,
+    DeadlineExceeded,
+    InvalidRequest,
+    IsthmusError,
+    NotSupported,
+    Overloaded,
+    PolicyRefused,
+)
+from isthmus.core.events import Delta, Finished, FinishReason, Started
+from isthmus.core.money import MICRO_USD_PER_USD, Price, Usage
+from isthmus.edge.config import EdgeConfig
+from isthmus.edge.conversation import Conversation
+from isthmus.edge.device import Device, DeviceState
+from isthmus.edge.faults import fault
+from isthmus.edge.ledger import Ledger
+from isthmus.edge.metrics import Metrics
+from isthmus.edge.screen import Screen
+from isthmus.edge.tiers import Cloud, Tiers
+from isthmus.edge.trail import Trail
+from isthmus.privacy.scan import ScanResult, scan_request
+from isthmus.router.policy import decide
+from isthmus.router.signals import estimate_tokens, gather
+
+log = logging.getLogger(__name__)
+
+LOADING_GRACE_S = 5.0
+"""How long a request waits for the device's model before it is treated as missing."""
+
+Shown = Delta | Finished
+"""What an answer consists of, once it is known who gives it."""
+
+
+class Agent:
+    """Answers chat requests on the device or in the cloud, and records each one.
+
+    For one event loop. `run` may be called for many requests at once.
+    """
+
+    def __init__(
+        self,
+        config: EdgeConfig,
+        *,
+        device: Device,
+        cloud: Cloud | None = None,
+        ledger: Ledger | None = None,
+        metrics: Metrics | None = None,
+        scan: Callable[[ChatRequest], ScanResult] = scan_request,
+    ) -> None:
+        self.config = config
+        self.device = device
+        self.cloud = cloud
+        self.tiers = Tiers(config, device, cloud)
+        self.ledger = ledger
+        self.metrics = metrics or Metrics(
+            ttft_slo_ms=config.ttft_slo_ms, tpot_slo_ms=config.tpot_slo_ms
+        )
+        self.screen = Screen(scan, timeout_s=config.scan_timeout_s)
+        self._in_flight = 0
+        self.metrics.watch(
+            in_flight=lambda: self._in_flight,
+            engine_queue=lambda: device.engine.queue_depth if device.engine else 0,
+            engine_running=lambda: device.engine.running if device.engine else 0,
+            ready=lambda: device.ready,
+            breaker=lambda: cloud.breaker.state.value if cloud else "none",
+        )
+
+    async def run(self, trail: Trail) -> AsyncGenerator[Shown, None]:
+        """Answer `trail.request`: pieces, then `Finished`. Raises an `IsthmusError`.
+
+        Closing the iterator stops the work. Whatever happens, the outcome is recorded once.
+        """
+        self._in_flight += 1
+        conversation: Conversation | None = None
+        try:
+            if self._in_flight > self.config.max_in_flight:
+                raise Overloaded(
+                    f"{self.config.max_in_flight} requests are being answered already; "
+                    "come back later"
+                )
+            conversation = await self._decide(trail)
+            async with aclosing(self._answer(trail, conversation)) as events:
+                async for event in events:
+                    if isinstance(event, Finished):
+                        trail.end(Status.OK)
+                    yield event
+        except (asyncio.CancelledError, GeneratorExit):
+            trail.end(Status.CANCELLED)
+            raise
+        except IsthmusError as error:
+            trail.end(Status.FAILED, error)
+            raise
+        except Exception as error:
+            ours = fault(error, "the agent")
+            trail.end(Status.FAILED, ours)
+            raise ours from None
+        finally:
+            self._in_flight -= 1
+            if conversation is not None and trail.shown:
+                # A part of an answer too: the client may well go on from there.
+                self.screen.remember(conversation, trail.request, trail.answer())
+            self._record(trail)
+
+    async def close(self) -> None:
+        """Close both tiers and the ledger."""
+        await self.tiers.close()
+        if self.ledger is not None:
+            await asyncio.to_thread(self.ledger.close)
+
+    async def _decide(self, trail: Trail) -> Conversation:
+        request = trail.request
+        await self._give_loading_a_moment(request)
+        conversation, privacy = await self.screen.look(request)
+        trail.privacy_class = privacy.privacy_class
+        trail.cloud_price = self.tiers.cloud_price
+        signals = gather(
+            request,
+            edge=self.tiers.edge_state(),
+            cloud=self.tiers.cloud_state(),
+            privacy=privacy,
+        )
+        try:
+            decision = decide(signals, self.config.router)
+        except PolicyRefused as error:
+            trail.reasons = [Reason(error.reason)]
+            raise
+        trail.decision = decision
+        trail.route = decision.target
+        trail.reasons = list(decision.reasons)
+        return conversation
+
+    async def _give_loading_a_moment(self, request: ChatRequest) -> None:
+        """Let a model that is just being loaded take part in the decision."""
+        mode = request.preference.mode
+        if self.device.state is not DeviceState.LOADING or mode is RouteMode.ONLY_IN_CLOUD:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(request.deadline.at_most(LOADING_GRACE_S).remaining_s()):
+                await self.device.wait()
+        request.deadline.check()
+
+    async def _answer(
+        self, trail: Trail, conversation: Conversation
+    ) -> AsyncGenerator[Shown, None]:
+        """The answer of the chosen tier, and of the other one from where that failed."""
+        target = trail.route
+        try:
+            async with aclosing(self._on_tier(trail, target, conversation)) as events:
+                async for event in events:
+                    yield event
+            return
+        except IsthmusError as error:
+            failure = error
+        await self._may_change_tier(trail, failure)
+        self._change_tier(trail, failure)
+        try:
+            async with aclosing(self._on_tier(trail, target.other, conversation)) as events:
+                async for event in events:
+                    yield event
+        except IsthmusError as error:
+            if isinstance(error, DeadlineExceeded):
+                raise
+            # The first failure is what went wrong; that the way round it failed too is a detail.
+            log.warning("the fallback failed too: %s", error.kind)
+            raise failure from error
+
+    async def _may_change_tier(self, trail: Trail, failure: IsthmusError) -> None:
+        """Raise `failure` unless the other tier may take over."""
+        decision = trail.decision
+        callers_fault = isinstance(failure, InvalidRequest) and not isinstance(
+            failure, ContextTooLong
+        )
+        if (
+            decision is None
+            or not decision.fallback_allowed
+            or callers_fault
+            or trail.request.deadline.expired
+            or trail.has_tool_calls
+        ):
+            raise failure
+        if trail.route is Target.CLOUD:
+            return
+        if self.cloud is None or not self.cloud.available:
+            raise failure
+        if trail.shown:
+            # The answer itself leaves now, and the device's model may have said anything.
+            whole = replace(trail.request, answer_so_far=trail.text)
+            scan = await self.screen.scan(whole)
+            if scan.privacy_class is not PrivacyClass.PUBLIC:
+                trail.privacy_class = scan.privacy_class
+                raise failure
+
+    def _change_tier(self, trail: Trail, failure: IsthmusError) -> None:
+        source = trail.route
+        trail.error_kind = failure.kind
+        if isinstance(failure, ContextTooLong) and source is Target.EDGE:
+            trail.reasons.append(Reason.CONTEXT_TOO_LONG_FOR_EDGE)
+        elif isinstance(failure, NotSupported) and source is Target.EDGE:
+            trail.reasons.append(Reason.CAPABILITY_MISSING_ON_EDGE)
+        trail.reasons.append(Reason.HANDED_OVER if trail.shown else Reason.FELL_BACK)
+        stage = "mid_answer" if trail.shown else "before_first_token"
+        self.metrics.fell_back(source, stage=stage, error=failure.kind)
+        log.warning("%s failed (%s, %s): %s goes on", source, failure.kind, stage, source.other)
+
+    async def _on_tier(
+        self, trail: Trail, target: Target, conversation: Conversation
+    ) -> AsyncGenerator[Shown, None]:
+        """What `target` adds to the answer. Every failure is an `IsthmusError`."""
+        request = self._request_for(trail, target, conversation)
+        if request is None:
+            yield Finished(FinishReason.LENGTH, trail.usage)
+            return
+        trail.start(target)
+        async with aclosing(self.tiers.generate(target, request)) as events:
+            async for event in events:
+                match event:
+                    case Started():
+                        trail.started(event)
+                    case Delta():
+                        if trail.show(event):
+                            yield event
+                    case Finished():
+                        trail.finished(event.usage)
+                        yield replace(event, usage=trail.usage)
+
+    def _request_for(
+        self, trail: Trail, target: Target, conversation: Conversation
+    ) -> ChatRequest | None:
+        """The request as `target` gets it; None when nothing may be added any more."""
+        request = trail.request
+        max_tokens = request.max_tokens
+        if max_tokens is not None and trail.shown:
+            max_tokens -= trail.completion_tokens
+        if target is Target.CLOUD:
+            affordable = self._affordable_tokens(request, trail.cloud_price)
+            if affordable is not None:
+                max_tokens = min(affordable, affordable if max_tokens is None else max_tokens)
+        if max_tokens is not None and max_tokens < 1:
+            if not trail.shown:
+                raise PolicyRefused(
+                    "the cloud's price for the prompt alone is above the request's own limit: "
+                    "raise isthmus.max_price_usd or allow the device",
+                    reason=Reason.PRICE_ABOVE_LIMIT.value,
+                    field="isthmus.max_price_usd",
+                )
+            return None
+        preference = request.preference
+        if target is Target.EDGE:
+            # The device's own name for the conversation: its cache may hang on it.
+            preference = replace(preference, conversation=conversation.id)
+        return replace(
+            request,
+            # The name that the client used is the agent's; a tier answers with its own model.
+            model="",
+            max_tokens=max_tokens,
+            preference=preference,
+            privacy_class=trail.privacy_class,
+            answer_so_far=trail.text,
+        )
+
+    @staticmethod
+    def _affordable_tokens(request: ChatRequest, price: Price) -> int | None:
+        """How long the cloud's answer may be for the request's own price limit."""
+        limit_usd = request.preference.max_price_usd
+        if limit_usd is None or not price.output_usd_per_mtok:
+            return None
+        prompt = price.cost_micro_usd(Usage(prompt_tokens=estimate_tokens(request)))
+        left_micro_usd = limit_usd * MICRO_USD_PER_USD - prompt
+        return max(0, int(left_micro_usd / float(price.output_usd_per_mtok)))
+
+    def _record(self, trail: Trail) -> None:
+        outcome = trail.outcome()
+        self.metrics.observe(outcome, trail.usage_by_target())
+        if outcome.status is Status.OK and len(trail.legs) == 1 and outcome.route is Target.EDGE:
+            self.tiers.observed_on_edge(outcome)
+        if self.ledger is not None:
+            self.ledger.record(outcome)

@@ -1,0 +1,209 @@
+"""The outcome of every request, in SQLite. No text of the user's; a row that is in survives a kill.
+
+Writes happen in one thread of their own, so that the event loop never waits for a disk.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from isthmus.core.chat import PrivacyClass
+from isthmus.core.decision import Outcome, Reason, Status, Target
+from isthmus.core.errors import ConfigError
+from isthmus.core.money import Usage
+from isthmus.core.paths import home
+
+log = logging.getLogger(__name__)
+
+SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE outcomes (
+    request_id        TEXT PRIMARY KEY,
+    at_unix_s         REAL NOT NULL,
+    route             TEXT NOT NULL,
+    reasons           TEXT NOT NULL,
+    status            TEXT NOT NULL,
+    privacy_class     TEXT NOT NULL,
+    model             TEXT NOT NULL,
+    prompt_tokens     INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL,
+    cached_tokens     INTEGER NOT NULL,
+    ttft_ms           REAL,
+    tpot_ms           REAL,
+    total_ms          REAL NOT NULL,
+    price_micro_usd   INTEGER NOT NULL,
+    saved_micro_usd   INTEGER NOT NULL,
+    error_kind        TEXT NOT NULL
+) STRICT;
+CREATE INDEX outcomes_by_time ON outcomes (at_unix_s);
+"""
+_INSERT = f"INSERT OR REPLACE INTO outcomes VALUES ({', '.join('?' * 16)})"
+_BATCH = 256
+
+
+class Ledger:
+    """An append-only table of outcomes. `record` never blocks and never raises."""
+
+    def __init__(
+        self,
+        path: Path | None = None,
+        *,
+        capacity: int = 10_000,
+        on_loss: Callable[[int], None] = lambda lost: None,
+    ) -> None:
+        """Open or create `path` (default: under ISTHMUS_HOME). Raises `ConfigError`.
+
+        At most `capacity` rows wait for the disk; `on_loss` hears how many rows were lost when
+        it is slower than that or fails.
+        """
+        self.path = home() / "ledger.sqlite" if path is None else path
+        self._waiting: queue.Queue[Outcome | None] = queue.Queue(capacity)
+        self._on_loss = on_loss
+        self._closed = False
+        self._db = _open(self.path)
+        self._writer = threading.Thread(target=self._write, name="isthmus-ledger", daemon=True)
+        self._writer.start()
+
+    def record(self, outcome: Outcome) -> None:
+        """Write `outcome` soon."""
+        if self._closed:
+            self._lost(1, "closed")
+            return
+        try:
+            self._waiting.put_nowait(outcome)
+        except queue.Full:
+            self._lost(1, "full")
+
+    def close(self) -> None:
+        """Write what waits and close. Idempotent."""
+        if not self._closed:
+            self._closed = True
+            self._waiting.put(None)
+        self._writer.join()
+
+    def _write(self) -> None:
+        last = False
+        while not last:
+            batch = [self._waiting.get()]
+            while len(batch) < _BATCH and not self._waiting.empty():
+                batch.append(self._waiting.get_nowait())
+            last = None in batch
+            rows = [_row(outcome) for outcome in batch if outcome is not None]
+            try:
+                with self._db:
+                    self._db.executemany(_INSERT, rows)
+            except sqlite3.Error as error:
+                self._lost(len(rows), error.sqlite_errorname)
+        self._db.close()
+
+    def _lost(self, rows: int, why: str) -> None:
+        log.error("the ledger lost %d rows (%s): %s", rows, why, self.path)
+        self._on_loss(rows)
+
+
+def read_outcomes(path: Path | None = None, *, limit: int = 100) -> tuple[Outcome, ...]:
+    """The latest outcomes, newest first. Empty when there is no ledger yet."""
+    path = home() / "ledger.sqlite" if path is None else path
+    if not path.exists():
+        return ()
+    db = _open(path)
+    try:
+        rows = db.execute("SELECT * FROM outcomes ORDER BY at_unix_s DESC LIMIT ?", (limit,))
+        return tuple(_outcome(row) for row in rows)
+    finally:
+        db.close()
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Only one thread uses it at a time: the opening one, then the writer.
+        db = sqlite3.connect(path, timeout=10, check_same_thread=False, isolation_level="IMMEDIATE")
+    except (OSError, sqlite3.Error) as error:
+        raise _unusable(path, type(error).__name__) from None
+    try:
+        db.execute("PRAGMA journal_mode=WAL")
+        # In WAL mode this survives a kill of the process; only a power cut may lose the last rows.
+        db.execute("PRAGMA synchronous=NORMAL")
+        _migrate(db, path)
+    except sqlite3.Error as error:
+        db.close()
+        raise _unusable(path, error.sqlite_errorname) from None
+    except ConfigError:
+        db.close()
+        raise
+    return db
+
+
+def _migrate(db: sqlite3.Connection, path: Path) -> None:
+    # Two agents may start at once: the lock comes before the look at the version.
+    db.execute("BEGIN IMMEDIATE")
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version > SCHEMA_VERSION:
+        db.rollback()
+        raise ConfigError(
+            f"the ledger {path} was made by a newer Isthmus (schema {version}, this one knows "
+            f"{SCHEMA_VERSION}): upgrade, or set ISTHMUS_HOME to another folder",
+            field="ISTHMUS_HOME",
+        )
+    if version == 0:
+        for statement in _SCHEMA.split(";"):
+            db.execute(statement)
+        db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+    db.commit()
+
+
+def _unusable(path: Path, why: str) -> ConfigError:
+    return ConfigError(
+        f"cannot use the ledger {path} ({why}): make its folder writable, move a damaged file "
+        "away, or set ISTHMUS_HOME to another folder",
+        field="ISTHMUS_HOME",
+    )
+
+
+def _row(outcome: Outcome) -> tuple[str | float | int | None, ...]:
+    return (
+        outcome.request_id,
+        outcome.at_unix_s,
+        outcome.route.value,
+        ",".join(outcome.reasons),
+        outcome.status.value,
+        outcome.privacy_class.value,
+        outcome.model,
+        outcome.usage.prompt_tokens,
+        outcome.usage.completion_tokens,
+        outcome.usage.cached_tokens,
+        outcome.ttft_ms,
+        outcome.tpot_ms,
+        outcome.total_ms,
+        outcome.price_micro_usd,
+        outcome.saved_micro_usd,
+        outcome.error_kind,
+    )
+
+
+def _outcome(row: tuple[Any, ...]) -> Outcome:
+    (rid, at, route, reasons, status, privacy, model, prompt, completion, cached, *rest) = row
+    ttft, tpot, total, price, saved, error = rest
+    return Outcome(
+        request_id=rid,
+        at_unix_s=at,
+        route=Target(route),
+        reasons=tuple(Reason(reason) for reason in reasons.split(",") if reason),
+        status=Status(status),
+        privacy_class=PrivacyClass(privacy),
+        model=model,
+        usage=Usage(prompt, completion, cached),
+        ttft_ms=ttft,
+        tpot_ms=tpot,
+        total_ms=total,
+        price_micro_usd=price,
+        saved_micro_usd=saved,
+        error_kind=error,
+    )

@@ -1,0 +1,213 @@
+"""The agent's figures for Prometheus: one registry, names and base units by its conventions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.metadata import version
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    disable_created_metrics,
+)
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from isthmus.core.decision import Outcome, Reason, Status, Target
+from isthmus.core.money import Usage, usd
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+_TTFT_S = (0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+_TPOT_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+_TOTAL_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+_PRIVACY = {Reason.PRIVACY_LOCAL_ONLY, Reason.PRIVACY_SCAN_FAILED}
+BREAKER_STATES = ("closed", "half_open", "open")
+
+
+class Metrics:
+    """Everything the agent counts. `ttft_slo_ms` and `tpot_slo_ms` become edges of buckets."""
+
+    def __init__(
+        self, *, ttft_slo_ms: Sequence[float] = (), tpot_slo_ms: Sequence[float] = ()
+    ) -> None:
+        # One more series for every counter, which nobody here reads.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "isthmus_edge_requests",
+            "Requests, by route, deciding reason and how they ended.",
+            ("route", "reason", "status"),
+            registry=self.registry,
+        )
+        self._reasons = Counter(
+            "isthmus_edge_reasons",
+            "Every reason of every request's route (a request may have several).",
+            ("route", "reason"),
+            registry=self.registry,
+        )
+        self._ttft = Histogram(
+            "isthmus_edge_time_to_first_token_seconds",
+            "From the request's arrival to the first piece of the answer, by route.",
+            ("route",),
+            buckets=_edges(_TTFT_S, ttft_slo_ms),
+            registry=self.registry,
+        )
+        self._tpot = Histogram(
+            "isthmus_edge_time_per_output_token_seconds",
+            "Time per output token after the first, by route.",
+            ("route",),
+            buckets=_edges(_TPOT_S, tpot_slo_ms),
+            registry=self.registry,
+        )
+        self._duration = Histogram(
+            "isthmus_edge_request_duration_seconds",
+            "From the request's arrival to the end of its answer, by route and how it ended.",
+            ("route", "status"),
+            buckets=_TOTAL_S,
+            registry=self.registry,
+        )
+        self._tokens = Counter(
+            "isthmus_edge_tokens",
+            "Tokens by route and kind: prompt_prefilled were computed, prompt_cached were not "
+            "computed again, completion were written.",
+            ("route", "kind"),
+            registry=self.registry,
+        )
+        self._spent = Counter(
+            "isthmus_edge_price_spent_usd", "Paid to the cloud.", registry=self.registry
+        )
+        self._saved = Counter(
+            "isthmus_edge_price_saved_usd",
+            "What the cloud would have cost for answers that the device gave.",
+            registry=self.registry,
+        )
+        self._private = Counter(
+            "isthmus_edge_privacy_local_requests",
+            "Requests kept on the device because of what is in them.",
+            registry=self.registry,
+        )
+        self._fallbacks = Counter(
+            "isthmus_edge_fallbacks",
+            "Answers that the other tier took over, by stage and the error's kind.",
+            ("from_route", "to_route", "stage", "error"),
+            registry=self.registry,
+        )
+        self._rejected = Counter(
+            "isthmus_edge_rejected_requests",
+            "Requests refused before a route was sought, by HTTP status.",
+            ("code",),
+            registry=self.registry,
+        )
+        self._ledger_lost = Counter(
+            "isthmus_edge_ledger_lost_rows",
+            "Outcomes that the ledger could not store.",
+            registry=self.registry,
+        )
+        self._breaker = Gauge(
+            "isthmus_edge_cloud_breaker_state",
+            "1 for the state that the cloud's breaker is in.",
+            ("state",),
+            registry=self.registry,
+        )
+        self._queue = Gauge(
+            "isthmus_edge_queue_length",
+            "Requests waiting, by queue.",
+            ("queue",),
+            registry=self.registry,
+        )
+        self._running = Gauge(
+            "isthmus_edge_running_requests",
+            "Requests being answered, by place.",
+            ("place",),
+            registry=self.registry,
+        )
+        self._ready = Gauge(
+            "isthmus_edge_model_ready",
+            "1 when the device's model is loaded.",
+            registry=self.registry,
+        )
+        self._info = Info("isthmus_edge", "What this agent runs.", registry=self.registry)
+        for target in Target:
+            # A rate over a counter that appears with its first value misses that value.
+            for kind in ("prompt_prefilled", "prompt_cached", "completion"):
+                self._tokens.labels(target.value, kind)
+
+    def observe(self, outcome: Outcome, tokens: dict[Target, Usage]) -> None:
+        """Count one outcome; `tokens` is what each tier computed for it."""
+        route = outcome.route.value
+        decisive = _deciding(outcome.reasons)
+        self._requests.labels(route, decisive, outcome.status.value).inc()
+        for reason in outcome.reasons:
+            self._reasons.labels(route, reason.value).inc()
+        if outcome.ttft_ms is not None:
+            self._ttft.labels(route).observe(outcome.ttft_ms / 1000)
+        if outcome.tpot_ms is not None:
+            self._tpot.labels(route).observe(outcome.tpot_ms / 1000)
+        self._duration.labels(route, outcome.status.value).observe(outcome.total_ms / 1000)
+        for target, usage in tokens.items():
+            prefilled = max(0, usage.prompt_tokens - usage.cached_tokens)
+            self._tokens.labels(target.value, "prompt_prefilled").inc(prefilled)
+            self._tokens.labels(target.value, "prompt_cached").inc(usage.cached_tokens)
+            self._tokens.labels(target.value, "completion").inc(usage.completion_tokens)
+        self._spent.inc(usd(outcome.price_micro_usd))
+        self._saved.inc(usd(outcome.saved_micro_usd))
+        if outcome.status is not Status.REFUSED and not _PRIVACY.isdisjoint(outcome.reasons):
+            self._private.inc()
+
+    def fell_back(self, source: Target, *, stage: str, error: str) -> None:
+        """Count a change of tier; `stage` is `before_first_token` or `mid_answer`."""
+        self._fallbacks.labels(source.value, source.other.value, stage, error).inc()
+
+    def rejected(self, code: int) -> None:
+        """Count a request that was refused before a route was sought."""
+        self._rejected.labels(str(code)).inc()
+
+    def ledger_lost(self, rows: int) -> None:
+        """Count outcomes that were not stored."""
+        self._ledger_lost.inc(rows)
+
+    def watch(
+        self,
+        *,
+        in_flight: Callable[[], float],
+        engine_queue: Callable[[], float],
+        engine_running: Callable[[], float],
+        ready: Callable[[], bool],
+        breaker: Callable[[], str],
+    ) -> None:
+        """Read these at each scrape."""
+        self._running.labels("agent").set_function(in_flight)
+        self._running.labels("engine").set_function(engine_running)
+        self._queue.labels("engine").set_function(engine_queue)
+        self._ready.set_function(lambda: float(ready()))
+        for state in BREAKER_STATES:
+            self._breaker.labels(state).set_function(partial(_is_state, breaker, state))
+
+    def info(self, **values: str) -> None:
+        """Say what this agent runs: version, model, backend."""
+        self._info.info({"version": version("isthmus"), **values})
+
+    def text(self) -> bytes:
+        """The exposition format."""
+        return generate_latest(self.registry)
+
+
+def _is_state(current: Callable[[], str], state: str) -> float:
+    return float(current() == state)
+
+
+def _deciding(reasons: Sequence[Reason]) -> str:
+    """The first reason, unless a failure moved the request elsewhere."""
+    for moved in (Reason.HANDED_OVER, Reason.FELL_BACK):
+        if moved in reasons:
+            return moved.value
+    return reasons[0].value if reasons else "none"
+
+
+def _edges(base: Sequence[float], slo_ms: Sequence[float]) -> tuple[float, ...]:
+    """An SLO must be an edge, or the share that keeps it can only be guessed."""
+    return tuple(sorted({*base, *(ms / 1000 for ms in slo_ms)}))

@@ -1,0 +1,399 @@
+"""OpenAI's chat-completions request, read by hand so that every error names the exact field.
+
+Source: the OpenAI API reference, "Create chat completion", with vLLM's extra sampling fields and
+an `isthmus` object. Three kinds of fields: those that are understood; those of OpenAI's that do
+not change the answer, which are ignored; all others, which are refused by name.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from isthmus.core.chat import (
+    ChatRequest,
+    ContentPart,
+    ImagePart,
+    Message,
+    ResponseFormat,
+    ResponseKind,
+    Role,
+    RouteMode,
+    RoutePreference,
+    Sampling,
+    TextPart,
+    Tool,
+    ToolCall,
+    ToolChoice,
+)
+from isthmus.core.deadline import Deadline
+from isthmus.core.errors import InvalidRequest
+from isthmus.edge.fields import Field
+
+MODELS = {
+    "isthmus": RouteMode.AUTO,
+    "isthmus-edge": RouteMode.ONLY_ON_DEVICE,
+    "isthmus-cloud": RouteMode.ONLY_IN_CLOUD,
+}
+"""The models that the agent offers, and the route that each one means."""
+
+UNDERSTOOD = frozenset(
+    {
+        "messages",
+        "model",
+        "stream",
+        "stream_options",
+        "max_tokens",
+        "max_completion_tokens",
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "repetition_penalty",
+        "presence_penalty",
+        "frequency_penalty",
+        "seed",
+        "stop",
+        "ignore_eos",
+        "logprobs",
+        "top_logprobs",
+        "n",
+        "tools",
+        "tool_choice",
+        "parallel_tool_calls",
+        "response_format",
+        "isthmus",
+        "modalities",
+    }
+)
+IGNORED = frozenset(
+    {
+        "user",
+        "metadata",
+        "store",
+        "service_tier",
+        "safety_identifier",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "prompt_cache_options",
+        "prediction",
+        "reasoning_effort",
+        "verbosity",
+    }
+)
+"""Hints and bookkeeping of OpenAI's own service."""
+REFUSED = {
+    "logit_bias": "is not supported; leave it out",
+    "audio": "is not supported: Isthmus answers in text",
+    "functions": "is OpenAI's old form; use 'tools'",
+    "function_call": "is OpenAI's old form; use 'tool_choice'",
+    "web_search_options": "is not supported: Isthmus does not search the web",
+}
+
+MAX_MESSAGES = 4096
+MAX_TOKENS = 1 << 24
+MAX_STOPS = 16
+
+
+class UnknownModelName(InvalidRequest):
+    """The request names a model that the agent does not offer."""
+
+    kind = "model_not_found"
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedRequest:
+    """A request with what concerns only the form of its HTTP answer."""
+
+    chat: ChatRequest
+    stream: bool
+    include_usage: bool
+
+
+def parse_chat_request(body: Any, *, default_deadline_s: float | None = None) -> ParsedRequest:
+    """The decoded body as a request. Raises `InvalidRequest`, whose `field` is OpenAI's `param`."""
+    root = Field(body).object()
+    _check_names(root)
+    model, preference = _route(root)
+    tools = _tools(root.get("tools"))
+    tool_choice, tool_name = _tool_choice(root.get("tool_choice"), tools)
+    stream = root.get("stream")
+    include_usage = _include_usage(root.get("stream_options"))
+    deadline_ms = _deadline_ms(root)
+    chat = ChatRequest(
+        request_id=uuid.uuid4().hex,
+        messages=_messages(root.need("messages")),
+        model=model,
+        sampling=_sampling(root),
+        max_tokens=_max_tokens(root),
+        tools=tools,
+        tool_choice=tool_choice,
+        tool_name=tool_name,
+        response_format=_response_format(root.get("response_format")),
+        deadline=Deadline.after(
+            default_deadline_s if deadline_ms is None else deadline_ms / 1000.0
+        ),
+        preference=preference,
+    )
+    return ParsedRequest(
+        chat=chat,
+        stream=stream.given and stream.flag(),
+        include_usage=include_usage,
+    )
+
+
+def _check_names(root: Field) -> None:
+    for name, why in REFUSED.items():
+        field = root.get(name)
+        if field.value not in (None, {}, []):
+            field.fail(why)
+    root.only(*UNDERSTOOD, *IGNORED, *REFUSED)
+    n, modalities = root.get("n"), root.get("modalities")
+    if n.given and n.integer(1, 128) != 1:
+        n.fail("must be 1: Isthmus gives one answer for a request")
+    if modalities.given and [m.text() for m in modalities.array()] != ["text"]:
+        modalities.fail('must be ["text"]: Isthmus answers in text')
+    parallel = root.get("parallel_tool_calls")
+    if parallel.given:
+        parallel.flag()
+
+
+def _route(root: Field) -> tuple[str, RoutePreference]:
+    model = root.get("model")
+    name = model.text() if model.given else "isthmus"
+    if name not in MODELS:
+        raise UnknownModelName(
+            f"there is no such model here; the models are: {', '.join(MODELS)} (GET /v1/models)",
+            field="model",
+        )
+    mode = MODELS[name]
+    wishes = root.get("isthmus")
+    if not wishes.given:
+        return name, RoutePreference(mode=mode)
+    wishes.object().only("route", "ttft_slo_ms", "max_price_usd", "conversation", "deadline_ms")
+    route = wishes.get("route")
+    if route.given:
+        asked = RouteMode(route.choice(*RouteMode))
+        if mode is not RouteMode.AUTO and asked not in {RouteMode.AUTO, mode}:
+            route.fail(f"contradicts the model '{name}', which means '{mode}'; use model 'isthmus'")
+        mode = asked if mode is RouteMode.AUTO else mode
+    slo, price = wishes.get("ttft_slo_ms"), wishes.get("max_price_usd")
+    conversation = wishes.get("conversation")
+    if conversation.given and not 0 < len(conversation.text()) <= 256:
+        conversation.fail("must have 1 to 256 characters")
+    return name, RoutePreference(
+        mode=mode,
+        ttft_slo_ms=slo.number(0, 1e9) if slo.given else None,
+        max_price_usd=price.number(0, 1e9) if price.given else None,
+        conversation=conversation.text() if conversation.given else None,
+    )
+
+
+def _deadline_ms(root: Field) -> float | None:
+    wishes = root.get("isthmus")
+    if not wishes.given:
+        return None
+    deadline = wishes.get("deadline_ms")
+    return deadline.number(1, 1e9) if deadline.given else None
+
+
+def _messages(field: Field) -> tuple[Message, ...]:
+    messages = list(field.array())
+    if not messages:
+        field.fail("must hold at least one message")
+    if len(messages) > MAX_MESSAGES:
+        field.fail(f"holds more than {MAX_MESSAGES} messages")
+    return tuple(_message(message) for message in messages)
+
+
+def _message(field: Field) -> Message:
+    role = Role(field.object().need("role").choice(*Role))
+    allowed = {"role", "content", "name"}
+    if role is Role.ASSISTANT:
+        # The ones that are not read here come back from clients that echo whole answers.
+        allowed |= {"tool_calls", "refusal", "audio", "annotations", "function_call"}
+        allowed |= {"reasoning_content", "reasoning"}
+    elif role is Role.TOOL:
+        allowed |= {"tool_call_id"}
+    field.only(*sorted(allowed))
+    tool_calls = _tool_calls(field.get("tool_calls")) if role is Role.ASSISTANT else ()
+    content = field.get("content")
+    if not content.given and not tool_calls:
+        content.fail("is missing")
+    name = field.get("name")
+    call_id = field.need("tool_call_id").text() if role is Role.TOOL else None
+    return Message(
+        role=role,
+        content=_content(content, role) if content.given else (),
+        name=name.text() if name.given else None,
+        tool_calls=tool_calls,
+        tool_call_id=call_id,
+    )
+
+
+def _content(field: Field, role: Role) -> tuple[ContentPart, ...]:
+    if isinstance(field.value, str):
+        return (TextPart(field.text()),)
+    if not isinstance(field.value, list):
+        field.fail("must be a string or an array of parts")
+    parts = tuple(_part(part, role) for part in field.array())
+    if not parts:
+        field.fail("must hold at least one part")
+    return parts
+
+
+def _part(field: Field, role: Role) -> ContentPart:
+    kind = field.object().need("type")
+    match kind.text():
+        case "text":
+            return TextPart(field.need("text").text())
+        case "refusal" if role is Role.ASSISTANT:
+            return TextPart(field.need("refusal").text())
+        case "image_url" if role is Role.USER:
+            image = field.need("image_url").object()
+            url, detail = image.need("url"), image.get("detail")
+            if not url.text().startswith(("https://", "data:image/")):
+                url.fail("must be an https:// or a data:image/… URL")
+            return ImagePart(
+                url=url.text(),
+                detail=detail.choice("low", "high", "auto") if detail.given else "auto",
+            )
+        case _:
+            allowed = "'text' or 'image_url'" if role is Role.USER else "'text'"
+            raise kind.error(f"must be {allowed} in a message of this role")
+
+
+def _tool_calls(field: Field) -> tuple[ToolCall, ...]:
+    if not field.given:
+        return ()
+    calls = []
+    for call in field.array():
+        kind = call.object().get("type")
+        if kind.given:
+            kind.choice("function")
+        function = call.need("function").object()
+        calls.append(
+            ToolCall(
+                id=call.need("id").text(),
+                name=function.need("name").text(),
+                arguments=function.need("arguments").text(),
+            )
+        )
+    return tuple(calls)
+
+
+def _tools(field: Field) -> tuple[Tool, ...]:
+    if not field.given:
+        return ()
+    tools = []
+    for tool in field.array():
+        tool.object().need("type").choice("function")
+        function = tool.need("function").object()
+        function.only("name", "description", "parameters", "strict")
+        description, parameters = function.get("description"), function.get("parameters")
+        tools.append(
+            Tool(
+                name=function.need("name").text(),
+                description=description.text() if description.given else "",
+                parameters=parameters.free_object() if parameters.given else {},
+            )
+        )
+    return tuple(tools)
+
+
+def _tool_choice(field: Field, tools: tuple[Tool, ...]) -> tuple[ToolChoice, str | None]:
+    if not field.given:
+        return ToolChoice.AUTO, None
+    if isinstance(field.value, dict):
+        field.need("type").choice("function")
+        name = field.need("function").object().need("name")
+        if name.text() not in {tool.name for tool in tools}:
+            name.fail("names none of the tools of the request")
+        return ToolChoice.REQUIRED, name.text()
+    choice = ToolChoice(field.choice(*ToolChoice))
+    if choice is ToolChoice.REQUIRED and not tools:
+        field.fail("is 'required', but the request has no tools")
+    return choice, None
+
+
+def _response_format(field: Field) -> ResponseFormat:
+    if not field.given:
+        return ResponseFormat()
+    kind = ResponseKind(field.object().need("type").choice(*ResponseKind))
+    if kind is not ResponseKind.JSON_SCHEMA:
+        return ResponseFormat(kind=kind)
+    form = field.need("json_schema").object()
+    strict = form.get("strict")
+    return ResponseFormat(
+        kind=kind,
+        name=form.need("name").text(),
+        schema=form.need("schema").free_object(),
+        strict=strict.given and strict.flag(),
+    )
+
+
+def _sampling(root: Field) -> Sampling:
+    def number(name: str, default: float, low: float, high: float) -> float:
+        field = root.get(name)
+        return field.number(low, high) if field.given else default
+
+    top_k, seed, ignore_eos = root.get("top_k"), root.get("seed"), root.get("ignore_eos")
+    return Sampling(
+        temperature=number("temperature", 1.0, 0, 2),
+        top_p=number("top_p", 1.0, 0, 1),
+        # -1 is how vLLM's clients say "all of them".
+        top_k=max(0, top_k.integer(-1, 1 << 20)) if top_k.given else 0,
+        min_p=number("min_p", 0.0, 0, 1),
+        repetition_penalty=number("repetition_penalty", 1.0, 0.01, 10),
+        presence_penalty=number("presence_penalty", 0.0, -2, 2),
+        frequency_penalty=number("frequency_penalty", 0.0, -2, 2),
+        seed=seed.integer(-(1 << 63), (1 << 63) - 1) if seed.given else None,
+        stop=_stop(root.get("stop")),
+        ignore_eos=ignore_eos.given and ignore_eos.flag(),
+        top_logprobs=_top_logprobs(root),
+    )
+
+
+def _stop(field: Field) -> tuple[str, ...]:
+    if not field.given:
+        return ()
+    if isinstance(field.value, str):
+        stops = [field]
+    elif isinstance(field.value, list):
+        stops = list(field.array())
+    else:
+        field.fail("must be a string or an array of strings")
+    if len(stops) > MAX_STOPS:
+        field.fail(f"holds more than {MAX_STOPS} strings")
+    for stop in stops:
+        if not stop.text():
+            stop.fail("must not be empty")
+    return tuple(stop.text() for stop in stops)
+
+
+def _top_logprobs(root: Field) -> int | None:
+    wanted, top = root.get("logprobs"), root.get("top_logprobs")
+    on = wanted.given and wanted.flag()
+    if top.given:
+        count = top.integer(0, 20)
+        if count and not on:
+            top.fail("needs 'logprobs' to be true")
+        return count if on else None
+    return 0 if on else None
+
+
+def _max_tokens(root: Field) -> int | None:
+    old, new = root.get("max_tokens"), root.get("max_completion_tokens")
+    values = [field.integer(1, MAX_TOKENS) for field in (new, old) if field.given]
+    if len(set(values)) > 1:
+        old.fail("differs from 'max_completion_tokens'; give one of the two")
+    return values[0] if values else None
+
+
+def _include_usage(field: Field) -> bool:
+    if not field.given:
+        return False
+    field.object().only("include_usage", "include_obfuscation")
+    usage = field.get("include_usage")
+    return usage.given and usage.flag()

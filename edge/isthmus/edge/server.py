@@ -1,0 +1,178 @@
+"""Running the agent: one process, one event loop, a clean end within five seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import uvicorn
+
+from isthmus.core.errors import Unavailable
+from isthmus.edge.agent import Agent
+from isthmus.edge.app import create_app
+from isthmus.edge.config import EdgeConfig
+from isthmus.edge.device import Device, LocalEngine
+from isthmus.edge.ledger import Ledger
+from isthmus.edge.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+GRACE_S = 2.0
+"""How long answers that run may go on once the agent is asked to stop."""
+_CUT_S = 3
+"""When connections that still stand are cut, in seconds after the request to stop."""
+_LAST_S = 4.6
+"""When the process is ended in any case, in seconds after the request to stop."""
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class AgentServer(uvicorn.Server):
+    """uvicorn, stopped by `stop()` instead of by signal handlers of its own."""
+
+    def __init__(self, config: uvicorn.Config, stopping: asyncio.Event) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+        self._asked_to_stop = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone: whoever runs the server knows what else has to stop."""
+        yield
+
+    def stop(self) -> None:
+        """Take no more connections, let answers finish for a moment, then end. Asked twice: now."""
+        if self.should_exit:
+            self._stopping.set()
+            self.force_exit = True
+        self.should_exit = True
+        self._asked_to_stop.set()
+
+    async def main_loop(self) -> None:
+        """Keep the Date header fresh until `stop()`, which ends this at once."""
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._asked_to_stop.wait(), 1.0)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End; answers that still run after `GRACE_S` get an error event."""
+        grace = asyncio.get_running_loop().call_later(GRACE_S, self._stopping.set)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            grace.cancel()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises `Unavailable`, with the way out, when the port is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+        # Only a socket that listens is sure of its port: another may be bound to it as well.
+        sock.listen(128)
+    except OSError as error:
+        sock.close()
+        raise Unavailable(
+            f"cannot listen on {host}:{port} ({error.strerror}): stop what uses it, "
+            "or choose another with --listen"
+        ) from None
+    return sock
+
+
+def build_agent(config: EdgeConfig, load: Callable[[], LocalEngine]) -> Agent:
+    """The agent of `config`, with its ledger and, where one is configured, the cloud's client."""
+    metrics = Metrics(ttft_slo_ms=config.ttft_slo_ms, tpot_slo_ms=config.tpot_slo_ms)
+    ledger = Ledger(on_loss=metrics.ledger_lost)
+    cloud = None
+    if config.gateway_address is not None:
+        from isthmus.edge.remote import RemoteConfig, RemoteTier
+
+        token = config.gateway_token.get_secret_value() if config.gateway_token else None
+        cloud = RemoteTier(RemoteConfig(config.gateway_address, token=token))
+    return Agent(config, device=Device(load), cloud=cloud, ledger=ledger, metrics=metrics)
+
+
+def load_engine(config: EdgeConfig) -> Callable[[], LocalEngine]:
+    """What opens the configured model. Blocking; to be called in a thread."""
+
+    def load() -> LocalEngine:
+        from isthmus.engine.engine import Engine
+
+        return Engine.open(config.model, backend=config.backend, threads=config.threads)
+
+    return load
+
+
+def make_server(agent: Agent, config: EdgeConfig) -> AgentServer:
+    """The HTTP server around `agent`; `serve(sockets=[…])` runs it, `stop()` ends it."""
+    stopping = asyncio.Event()
+    return AgentServer(
+        uvicorn.Config(
+            create_app(agent, config, stopping=stopping),
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_CUT_S,
+            timeout_keep_alive=30,
+        ),
+        stopping,
+    )
+
+
+async def serve(
+    agent: Agent,
+    config: EdgeConfig,
+    sock: socket.socket,
+    *,
+    on_loaded: Callable[[], None] = lambda: None,
+    on_stop: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve on `sock` until SIGINT or SIGTERM.
+
+    `on_loaded` is called when the model has loaded or failed to, `on_stop` with the first signal.
+    """
+    server = make_server(agent, config)
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        if not server.should_exit:
+            _end_in_time()
+            on_stop()
+        server.stop()
+
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, stop)
+    agent.device.start()
+    announcing = asyncio.create_task(_announce(agent, on_loaded))
+    try:
+        await server.serve(sockets=[sock])
+    finally:
+        announcing.cancel()
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
+        await agent.close()
+
+
+def _end_in_time() -> None:
+    """End the process, whatever hangs, before the five seconds are over."""
+    watchdog = threading.Timer(_LAST_S, os._exit, args=(1,))
+    watchdog.daemon = True
+    watchdog.start()
+
+
+async def _announce(agent: Agent, on_loaded: Callable[[], None]) -> None:
+    await agent.device.wait()
+    engine = agent.device.engine
+    if engine is not None:
+        agent.metrics.info(model=engine.model_name, backend=engine.backend_name)
+    on_loaded()

@@ -1,0 +1,168 @@
+"""Fakes for those who build on the agent, and for our own tests: tiers that follow a script.
+
+async with running_agent(ScriptedEngine(), cloud=ScriptedTier()) as agent:
+    client = openai.AsyncOpenAI(base_url=f"{agent.url}/v1", api_key="none")
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from isthmus.core.chat import ChatRequest
+from isthmus.core.errors import IsthmusError
+from isthmus.core.events import Delta, Event, Finished, FinishReason, Started
+from isthmus.core.money import Usage
+from isthmus.core.tier import ModelInfo
+from isthmus.edge.agent import Agent
+from isthmus.edge.breaker import CircuitBreaker
+from isthmus.edge.config import EdgeConfig
+from isthmus.edge.device import Device, LocalEngine
+from isthmus.edge.ledger import Ledger
+from isthmus.edge.server import listen, make_server
+from isthmus.edge.tiers import Cloud
+from isthmus.privacy.scan import ScanResult, scan_request
+
+
+@dataclass(slots=True)
+class ScriptedTier:
+    """Answers with `pieces`, one token each, and then fails with `error` if there is one.
+
+    It continues an answer begun elsewhere when that is a beginning of its own. It can stand for
+    the device's engine and for the cloud alike, and notes what it was asked.
+    """
+
+    pieces: Sequence[str] = ("Hello", " there", ".")
+    error: Exception | None = None
+    """Raised after the pieces, in place of the end."""
+    delay_s: float = 0.0
+    """Before each piece."""
+    hang: bool = False
+    """Say nothing more after the pieces, for ever."""
+    model_name: str = "scripted"
+    context_tokens: int = 2048
+    backend_name: str = "scripted"
+    prompt_tokens: int = 10
+    cached_tokens: int = 0
+    same_model_demo: bool = False
+    deltas: Sequence[Delta] = ()
+    """Given in place of `pieces` when there are any."""
+    finish_reason: FinishReason = FinishReason.STOP
+    requests: list[ChatRequest] = field(default_factory=list)
+    stopped: int = 0
+    """How many answers were stopped before their end."""
+    running: int = 0
+    queue_depth: int = 0
+    closed: bool = False
+    breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
+    rtt_ms: float | None = None
+    ttft_ms: float | None = None
+    last_info: ModelInfo | None = None
+
+    @property
+    def available(self) -> bool:
+        """Whether the breaker lets a request pass."""
+        return self.breaker.allows
+
+    async def generate(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
+        """Follow the script."""
+        self.requests.append(request)
+        self.running += 1
+        whole = False
+        try:
+            deltas = list(self.deltas) or _continued(self.pieces, request.answer_so_far)
+            yield Started(
+                self.model_name, self.prompt_tokens, self.cached_tokens, self.same_model_demo
+            )
+            for delta in deltas[: request.max_tokens]:
+                await asyncio.sleep(self.delay_s)
+                yield delta
+            if self.hang:
+                await asyncio.Event().wait()
+            if self.error is not None:
+                raise self.error
+            whole = True
+            cut = request.max_tokens is not None and request.max_tokens < len(deltas)
+            usage = Usage(
+                self.prompt_tokens,
+                sum(delta.tokens for delta in deltas[: request.max_tokens]),
+                self.cached_tokens,
+            )
+            yield Finished(FinishReason.LENGTH if cut else self.finish_reason, usage)
+        except IsthmusError:
+            whole = True
+            raise
+        finally:
+            self.running -= 1
+            self.stopped += not whole
+
+    async def info(self) -> ModelInfo:
+        """What it serves."""
+        self.last_info = self.last_info or ModelInfo(self.model_name, self.backend_name)
+        return self.last_info
+
+    async def close(self) -> None:
+        """Note that it was closed."""
+        self.closed = True
+
+
+class ScriptedEngine(ScriptedTier):
+    """A `ScriptedTier` with the blocking `close` of an engine."""
+
+    __slots__ = ()
+
+    def close(self) -> None:  # type: ignore[override]
+        """Note that it was closed."""
+        self.closed = True
+
+
+def _continued(pieces: Sequence[str], answer_so_far: str) -> list[Delta]:
+    text = "".join(pieces)
+    if not answer_so_far or not text.startswith(answer_so_far):
+        return [Delta(piece) for piece in pieces]
+    deltas, skip = [], len(answer_so_far)
+    for piece in pieces:
+        if len(piece) > skip:
+            deltas.append(Delta(piece[skip:]))
+        skip = max(0, skip - len(piece))
+    return deltas
+
+
+@dataclass(frozen=True, slots=True)
+class RunningAgent:
+    """An agent that serves on a loopback port of its own."""
+
+    url: str
+    """`http://127.0.0.1:port`"""
+    agent: Agent
+
+
+@asynccontextmanager
+async def running_agent(
+    engine: LocalEngine | Callable[[], LocalEngine] | None = None,
+    *,
+    cloud: Cloud | None = None,
+    ledger: Ledger | None = None,
+    scan: Callable[[ChatRequest], ScanResult] = scan_request,
+    **settings: Any,
+) -> AsyncIterator[RunningAgent]:
+    """A real agent behind a real server, over `engine` (or what opens one) and `cloud`.
+
+    `settings` are those of `EdgeConfig`. Closes everything at the end, the ledger included.
+    """
+    load = engine if callable(engine) else (lambda: engine or ScriptedEngine())
+    sock = listen("127.0.0.1", 0)
+    config = EdgeConfig(**{"port": sock.getsockname()[1], **settings})
+    agent = Agent(config, device=Device(load), cloud=cloud, ledger=ledger, scan=scan)
+    server = make_server(agent, config)
+    agent.device.start()
+    serving = asyncio.create_task(server.serve(sockets=[sock]))
+    try:
+        yield RunningAgent(f"http://127.0.0.1:{config.port}", agent)
+    finally:
+        server.stop()
+        await serving
+        await agent.close()

@@ -1,0 +1,162 @@
+"""The two tiers as the agent sees them: what is known of each, and an answer from one of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Protocol
+
+from isthmus.core.chat import ChatRequest
+from isthmus.core.decision import Outcome, Target
+from isthmus.core.errors import InternalError, IsthmusError, Unavailable
+from isthmus.core.events import Event, Finished, Generator
+from isthmus.core.money import Price
+from isthmus.core.tier import ModelInfo
+from isthmus.edge.breaker import CircuitBreaker
+from isthmus.edge.config import EdgeConfig
+from isthmus.edge.device import Device
+from isthmus.edge.faults import fault
+from isthmus.router.signals import CloudState, EdgeState
+
+log = logging.getLogger(__name__)
+
+
+class Cloud(Generator, Protocol):
+    """What the agent needs of the cloud's tier (`isthmus.edge.remote.RemoteTier`)."""
+
+    breaker: CircuitBreaker
+    rtt_ms: float | None
+    ttft_ms: float | None
+
+    @property
+    def available(self) -> bool: ...
+
+    @property
+    def last_info(self) -> ModelInfo | None: ...
+
+    async def info(self) -> ModelInfo: ...
+
+    async def close(self) -> None: ...
+
+
+class Tiers:
+    """The device and, where one is configured, the cloud. For one event loop."""
+
+    def __init__(self, config: EdgeConfig, device: Device, cloud: Cloud | None) -> None:
+        self._config = config
+        self._device = device
+        self._cloud = cloud
+        self._learning: asyncio.Task[None] | None = None
+        self._edge_ttft_ms: float | None = None
+        self._edge_tpot_ms: float | None = None
+
+    @property
+    def cloud_price(self) -> Price:
+        """The configured price, else what the gateway last said."""
+        configured = self._config.cloud_price
+        if configured != Price() or self._cloud is None or self._cloud.last_info is None:
+            return configured
+        return self._cloud.last_info.price
+
+    def edge_state(self) -> EdgeState:
+        """What the router is told of the device."""
+        engine = self._device.engine
+        if engine is None:
+            return EdgeState(available=False)
+        return EdgeState(
+            context_tokens=engine.context_tokens,
+            ttft_ms=self._edge_ttft_ms,
+            tpot_ms=self._edge_tpot_ms,
+        )
+
+    def cloud_state(self) -> CloudState:
+        """What the router is told of the cloud."""
+        if self._cloud is None:
+            return CloudState(available=False)
+        info = self._cloud.last_info
+        return CloudState(
+            breaker_open=not self._cloud.available,
+            context_tokens=(info.context_tokens or None) if info else None,
+            price=self.cloud_price,
+            rtt_ms=self._cloud.rtt_ms,
+            ttft_ms=self._cloud.ttft_ms,
+        )
+
+    def observed_on_edge(self, outcome: Outcome) -> None:
+        """Learn the device's times from an answer that it gave alone."""
+        self._edge_ttft_ms = _smoothed(self._edge_ttft_ms, outcome.ttft_ms)
+        self._edge_tpot_ms = _smoothed(self._edge_tpot_ms, outcome.tpot_ms)
+
+    async def generate(self, target: Target, request: ChatRequest) -> AsyncGenerator[Event, None]:
+        """The answer of one tier. Every failure is an `IsthmusError`, silence included."""
+        tier: Generator | None = self._cloud if target is Target.CLOUD else self._device
+        if tier is None:
+            raise Unavailable(
+                "no gateway is configured, so there is no cloud to ask: set gateway_address, "
+                "or let the device answer"
+            )
+        events = tier.generate(request)
+        try:
+            while True:
+                event = await self._next(events, request, target)
+                if isinstance(event, Finished) and target is Target.CLOUD:
+                    self._learn_of_cloud()
+                yield event
+                if isinstance(event, Finished):
+                    return
+        except IsthmusError:
+            raise
+        except Exception as error:
+            raise fault(error, f"the {target} tier") from None
+        finally:
+            if isinstance(events, AsyncGenerator):
+                await events.aclose()
+
+    async def close(self) -> None:
+        """Close both."""
+        if self._learning is not None:
+            self._learning.cancel()
+        if self._cloud is not None:
+            await self._cloud.close()
+        await self._device.close()
+
+    async def _next(
+        self, events: AsyncIterator[Event], request: ChatRequest, target: Target
+    ) -> Event:
+        deadline = request.deadline
+        silence_s = self._config.cloud_silence_s if target is Target.CLOUD else None
+        try:
+            async with asyncio.timeout(deadline.at_most(silence_s).remaining_s()) as limit:
+                return await anext(events)
+        except StopAsyncIteration:
+            raise InternalError(f"the {target} tier ended its answer without a word") from None
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            deadline.check()
+            if self._cloud is not None and target is Target.CLOUD:
+                # Its client sees a call that was given up; that it was silent only we know.
+                self._cloud.breaker.fail()
+            raise Unavailable(f"the {target} tier was silent for {silence_s:g} s") from None
+
+    def _learn_of_cloud(self) -> None:
+        """Ask what the gateway serves and costs, on the connection that was just used."""
+        cloud = self._cloud
+        running = self._learning is not None and not self._learning.done()
+        if cloud is None or running:
+            return
+
+        async def refresh() -> None:
+            try:
+                await cloud.info()
+            except IsthmusError as error:
+                log.info("the gateway did not say what it serves: %s", error.kind)
+
+        self._learning = asyncio.create_task(refresh(), name="isthmus-cloud-info")
+
+
+def _smoothed(old: float | None, new: float | None) -> float | None:
+    if old is None or new is None:
+        return old if new is None else new
+    return old + 0.2 * (new - old)

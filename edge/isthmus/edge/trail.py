@@ -1,0 +1,224 @@
+"""The trail of one request: what was decided, shown and used. It ends as an `Outcome`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from isthmus.core.chat import ChatRequest, Message, PrivacyClass, Role, TextPart, ToolCall
+from isthmus.core.decision import Decision, Outcome, Reason, Status, Target
+from isthmus.core.errors import (
+    InvalidRequest,
+    IsthmusError,
+    NotSupported,
+    Overloaded,
+    PolicyRefused,
+)
+from isthmus.core.events import Delta, Started
+from isthmus.core.money import Price, Usage
+
+_REFUSALS = (InvalidRequest, NotSupported, PolicyRefused, Overloaded)
+
+
+@dataclass(slots=True)
+class Leg:
+    """One tier's share of an answer."""
+
+    target: Target
+    model: str = ""
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    same_model_demo: bool = False
+
+    @property
+    def usage(self) -> Usage:
+        """What this tier computed."""
+        return Usage(self.prompt_tokens, self.completion_tokens, self.cached_tokens)
+
+
+@dataclass(slots=True)
+class Trail:
+    """Everything that is known of a request while it is answered. Changed by the agent alone."""
+
+    request: ChatRequest
+    route: Target = Target.EDGE
+    decision: Decision | None = None
+    reasons: list[Reason] = field(default_factory=list)
+    privacy_class: PrivacyClass = PrivacyClass.UNKNOWN
+    status: Status = Status.FAILED
+    error_kind: str = ""
+    """The kind of the error that ended the request, or of the one that the other tier made good."""
+    legs: list[Leg] = field(default_factory=list)
+    cloud_price: Price = field(default_factory=Price)
+    at_unix_s: float = field(default_factory=time.time)
+    began_s: float = field(default_factory=time.monotonic)
+    first_token_s: float | None = None
+    last_token_s: float | None = None
+    ended_s: float | None = None
+    _pieces: list[str] = field(default_factory=list)
+    _tool_calls: dict[int, list[str]] = field(default_factory=dict)
+    """index → id, name, arguments"""
+
+    @property
+    def shown(self) -> bool:
+        """Whether the client has seen something of the answer."""
+        return bool(self._pieces) or bool(self._tool_calls)
+
+    @property
+    def text(self) -> str:
+        """The text shown so far."""
+        return "".join(self._pieces)
+
+    @property
+    def has_tool_calls(self) -> bool:
+        """Whether a piece of a tool call was shown: that cannot be continued elsewhere."""
+        return bool(self._tool_calls)
+
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The tool calls shown so far."""
+        return tuple(ToolCall(*self._tool_calls[index]) for index in sorted(self._tool_calls))
+
+    def answer(self) -> Message:
+        """What was shown, as a message of the conversation."""
+        content = (TextPart(self.text),) if self._pieces else ()
+        return Message(Role.ASSISTANT, content, tool_calls=self.tool_calls())
+
+    @property
+    def changed_tier(self) -> bool:
+        """Whether the other tier took over."""
+        return not {Reason.FELL_BACK, Reason.HANDED_OVER}.isdisjoint(self.reasons)
+
+    def start(self, target: Target) -> Leg:
+        """A tier sets to work."""
+        self.route = target
+        self.legs.append(Leg(target))
+        return self.legs[-1]
+
+    def started(self, event: Started) -> None:
+        """The tier has begun."""
+        leg = self.legs[-1]
+        leg.model = event.model
+        leg.prompt_tokens = event.prompt_tokens
+        leg.cached_tokens = event.cached_tokens
+        leg.same_model_demo = event.same_model_demo
+
+    def show(self, delta: Delta) -> bool:
+        """Note a piece of the answer; whether there is anything in it for the client."""
+        self.legs[-1].completion_tokens += delta.tokens
+        if not (delta.text or delta.tool_calls or delta.logprobs):
+            return False
+        self.last_token_s = time.monotonic()
+        if self.first_token_s is None:
+            self.first_token_s = self.last_token_s
+        if delta.text:
+            self._pieces.append(delta.text)
+        for piece in delta.tool_calls:
+            call = self._tool_calls.setdefault(piece.index, ["", "", ""])
+            call[0] += piece.id
+            call[1] += piece.name
+            call[2] += piece.arguments
+        return True
+
+    def finished(self, usage: Usage) -> None:
+        """The tier's own count stands over what was counted piece by piece."""
+        leg = self.legs[-1]
+        leg.prompt_tokens = usage.prompt_tokens or leg.prompt_tokens
+        leg.cached_tokens = usage.cached_tokens or leg.cached_tokens
+        leg.completion_tokens = usage.completion_tokens or leg.completion_tokens
+
+    def end(self, status: Status, error: IsthmusError | None = None) -> None:
+        """The request is over, once."""
+        if self.ended_s is not None:
+            return
+        self.ended_s = time.monotonic()
+        self.status = status
+        if error is not None:
+            self.error_kind = error.kind
+            if isinstance(error, _REFUSALS):
+                self.status = Status.REFUSED
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens of all tiers together."""
+        return sum(leg.completion_tokens for leg in self.legs)
+
+    @property
+    def usage(self) -> Usage:
+        """The answer's usage as the client is told: the prompt counts once, by who finished it."""
+        if not self.legs:
+            return Usage()
+        # A tier that goes on from a text counts that as prompt: the first one's count is told.
+        told = next((leg for leg in self.legs if leg.prompt_tokens), self.legs[-1])
+        return Usage(told.prompt_tokens, self.completion_tokens, told.cached_tokens)
+
+    @property
+    def model(self) -> str:
+        """The model that answered (last)."""
+        return self.legs[-1].model if self.legs else ""
+
+    def usage_by_target(self) -> dict[Target, Usage]:
+        """What each tier computed."""
+        total: dict[Target, Usage] = {}
+        for leg in self.legs:
+            known, new = total.get(leg.target, Usage()), leg.usage
+            total[leg.target] = Usage(
+                known.prompt_tokens + new.prompt_tokens,
+                known.completion_tokens + new.completion_tokens,
+                known.cached_tokens + new.cached_tokens,
+            )
+        return total
+
+    @property
+    def price_micro_usd(self) -> int:
+        """What the cloud's share costs. A call that gave nothing is not billed."""
+        return sum(
+            self.cloud_price.cost_micro_usd(leg.usage)
+            for leg in self.legs
+            if leg.target is Target.CLOUD and leg.completion_tokens
+        )
+
+    @property
+    def saved_micro_usd(self) -> int:
+        """What the whole answer would have cost in the cloud, less what was paid."""
+        if not self.completion_tokens:
+            return 0
+        return max(0, self.cloud_price.cost_micro_usd(self.usage) - self.price_micro_usd)
+
+    @property
+    def ttft_ms(self) -> float | None:
+        """From the request's arrival to the first piece of its answer."""
+        if self.first_token_s is None:
+            return None
+        return (self.first_token_s - self.began_s) * 1000
+
+    @property
+    def tpot_ms(self) -> float | None:
+        """Time per output token after the first."""
+        if self.first_token_s is None or self.last_token_s is None or self.completion_tokens < 2:
+            return None
+        return (self.last_token_s - self.first_token_s) * 1000 / (self.completion_tokens - 1)
+
+    @property
+    def total_ms(self) -> float:
+        """From the request's arrival to its end, or to now."""
+        return ((self.ended_s or time.monotonic()) - self.began_s) * 1000
+
+    def outcome(self) -> Outcome:
+        """For the ledger and the metrics."""
+        return Outcome(
+            request_id=self.request.request_id,
+            at_unix_s=self.at_unix_s,
+            route=self.route,
+            reasons=tuple(self.reasons),
+            status=self.status,
+            privacy_class=self.privacy_class,
+            model=self.model,
+            usage=self.usage,
+            ttft_ms=self.ttft_ms,
+            tpot_ms=self.tpot_ms,
+            total_ms=self.total_ms,
+            price_micro_usd=self.price_micro_usd,
+            saved_micro_usd=self.saved_micro_usd,
+            error_kind=self.error_kind,
+        )

@@ -1,0 +1,102 @@
+"""What is counted and stored of each request; never what was said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from agent_client import HARD_QUESTION, HELLO, openai_client, sample
+from isthmus.core.decision import Reason, Status, Target
+from isthmus.core.errors import Unavailable
+from isthmus.core.money import Usage
+from isthmus.edge.ledger import Ledger, read_outcomes
+from isthmus.edge.testing import ScriptedEngine, ScriptedTier, running_agent
+
+
+async def test_every_request_has_one_row(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    engine, cloud = ScriptedEngine(), ScriptedTier(pieces=(), error=Unavailable("gone"))
+    async with (
+        running_agent(engine, cloud=cloud, ledger=Ledger(path)) as agent,
+        openai_client(agent) as client,
+    ):
+        await client.chat.completions.create(model="isthmus", messages=HELLO)
+        await client.chat.completions.create(model="isthmus", messages=HARD_QUESTION)
+        with pytest.raises(openai.InternalServerError):
+            await client.chat.completions.create(model="isthmus-cloud", messages=HELLO)
+        with pytest.raises(openai.PermissionDeniedError):
+            await client.chat.completions.create(
+                model="isthmus-cloud",
+                messages=[{"role": "user", "content": "I am jane.doe@example.org"}],
+            )
+    rows = list(reversed(read_outcomes(path)))
+    assert [row.status for row in rows] == [
+        Status.OK,
+        Status.OK,
+        Status.FAILED,
+        Status.REFUSED,
+    ]
+    assert [row.route for row in rows[:3]] == [Target.EDGE, Target.EDGE, Target.CLOUD]
+    assert rows[0].reasons == (Reason.EASY,)
+    assert rows[0].usage == Usage(10, 3, 0)
+    assert rows[1].reasons == (Reason.HARD, Reason.FELL_BACK)
+    assert rows[1].error_kind == "unavailable"
+    assert rows[3].reasons == (Reason.PRIVACY_LOCAL_ONLY,)
+    content = path.read_bytes()
+    assert b"jane" not in content
+    assert b"Hello" not in content
+
+
+async def test_later_turns_count_only_their_new_tokens_as_prefilled() -> None:
+    engine = ScriptedEngine(prompt_tokens=30, cached_tokens=0)
+    async with running_agent(engine) as agent, openai_client(agent) as client:
+        await client.chat.completions.create(model="isthmus", messages=HELLO)
+        engine.prompt_tokens, engine.cached_tokens = 50, 42
+        answer = await client.chat.completions.create(model="isthmus", messages=HELLO)
+        tokens = {
+            kind: sample(agent, "isthmus_edge_tokens_total", route="edge", kind=kind)
+            for kind in ("prompt_prefilled", "prompt_cached", "completion")
+        }
+    assert tokens == {"prompt_prefilled": 38, "prompt_cached": 42, "completion": 6}
+    assert answer.usage is not None
+    assert answer.usage.prompt_tokens_details is not None
+    assert answer.usage.prompt_tokens_details.cached_tokens == 42
+
+
+async def test_the_metrics_page_has_units_slo_edges_and_no_text() -> None:
+    async with (
+        running_agent(ttft_slo_ms=(333.0,), tpot_slo_ms=(33.0,)) as agent,
+        httpx.AsyncClient(base_url=agent.url, trust_env=False) as http,
+        openai_client(agent) as client,
+    ):
+        await client.chat.completions.create(model="isthmus", messages=HELLO)
+        page = await http.get("/metrics")
+    assert page.headers["content-type"].startswith("text/plain")
+    text = page.text
+    assert (
+        'isthmus_edge_requests_total{reason="cloud_offline",route="edge",status="ok"} 1.0' in text
+    )
+    assert 'isthmus_edge_time_to_first_token_seconds_bucket{le="0.333",route="edge"}' in text
+    assert 'isthmus_edge_time_per_output_token_seconds_bucket{le="0.033",route="edge"}' in text
+    assert 'isthmus_edge_queue_length{queue="engine"} 0.0' in text
+    assert "isthmus_edge_model_ready 1.0" in text
+    assert "Hello" not in text
+
+
+async def test_a_refused_body_is_counted_by_its_status() -> None:
+    async with (
+        running_agent() as agent,
+        httpx.AsyncClient(base_url=agent.url, trust_env=False) as http,
+    ):
+        bad: dict[str, Any] = {"model": "isthmus"}
+        await http.post("/v1/chat/completions", json=bad)
+        await http.get("/metrics", headers={"host": "evil.example"})
+        counted = [
+            sample(agent, "isthmus_edge_rejected_requests_total", code=code)
+            for code in ("400", "403")
+        ]
+    assert counted == [1, 1]

@@ -1,0 +1,140 @@
+"""Finding conversations again by their messages, and what is inherited with them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from isthmus.core.chat import Message, PrivacyClass, Role, TextPart
+from isthmus.edge.conversation import Conversations
+
+LONG = "This answer is long enough to be told from all others."
+
+
+def said(role: Role, text: str) -> Message:
+    return Message(role, (TextPart(text),))
+
+
+def system(text: str) -> Message:
+    return said(Role.SYSTEM, text)
+
+
+def user(text: str) -> Message:
+    return said(Role.USER, text)
+
+
+def assistant(text: str) -> Message:
+    return said(Role.ASSISTANT, text)
+
+
+@pytest.fixture
+def conversations() -> Conversations:
+    return Conversations()
+
+
+def hold(conversations: Conversations, *messages: Message, tainted_from: int | None = None) -> str:
+    """Have a conversation that ends with an answer; its id."""
+    found = conversations.find(messages[:-1])
+    if tainted_from is not None:
+        found = replace(found, taint=PrivacyClass.SENSITIVE, tainted_from=tainted_from)
+    conversations.remember(found, messages)
+    return found.id
+
+
+def test_the_next_turn_is_found_by_the_history_it_repeats(conversations: Conversations) -> None:
+    first = hold(conversations, user("Hi"), assistant("Hello!"))
+    found = conversations.find([user("Hi"), assistant("Hello!"), user("How are you?")])
+    assert found.id == first
+
+
+def test_the_same_greeting_does_not_join_two_conversations(conversations: Conversations) -> None:
+    first = hold(conversations, user("Hi"), assistant("Hello!"))
+    assert conversations.find([user("Hi")]).id != first
+
+
+def test_a_name_finds_a_conversation_whatever_its_messages(conversations: Conversations) -> None:
+    first = conversations.find([user("Hi")], "mine")
+    assert conversations.find([user("something else")], "mine").id == first.id
+    assert conversations.find([user("Hi")], "yours").id != first.id
+
+
+def test_a_later_turn_inherits_the_taint(conversations: Conversations) -> None:
+    hold(conversations, user("my number"), assistant("ok"), tainted_from=0)
+    found = conversations.find([user("my number"), assistant("ok"), user("and?")])
+    assert found.taint is PrivacyClass.SENSITIVE
+    assert found.tainted_from == 0
+
+
+def test_a_shortened_history_inherits_the_taint_of_its_answers(
+    conversations: Conversations,
+) -> None:
+    hold(conversations, user("my number"), assistant(LONG), tainted_from=0)
+    found = conversations.find([assistant(LONG), user("and?")])
+    assert found.taint is PrivacyClass.SENSITIVE
+
+
+def test_an_edited_history_inherits_the_taint_of_neighbours_it_keeps(
+    conversations: Conversations,
+) -> None:
+    hold(
+        conversations, user("secret"), assistant("ok"), user("so"), assistant("yes"), tainted_from=0
+    )
+    found = conversations.find([user("edited"), assistant("ok"), user("so"), user("more")])
+    assert found.taint is PrivacyClass.SENSITIVE
+    assert found.tainted_from == 2
+
+
+def test_what_came_before_the_sensitive_message_stays_clean(conversations: Conversations) -> None:
+    prompt = system("You are a helpful assistant with a long prompt that everybody shares.")
+    hold(conversations, prompt, user("my number"), assistant(LONG), tainted_from=1)
+    assert conversations.find([prompt, user("What is 2 + 2?")]).taint is PrivacyClass.PUBLIC
+
+
+def test_a_short_word_does_not_carry_taint_into_another_conversation(
+    conversations: Conversations,
+) -> None:
+    hold(
+        conversations,
+        user("my number"),
+        assistant("ok"),
+        user("thanks"),
+        assistant("."),
+        tainted_from=0,
+    )
+    assert conversations.find([user("2 + 2?"), user("thanks")]).taint is PrivacyClass.PUBLIC
+
+
+def test_a_named_conversation_keeps_its_taint_when_its_history_is_replaced(
+    conversations: Conversations,
+) -> None:
+    found = conversations.find([user("my number")], "mine")
+    tainted = replace(found, taint=PrivacyClass.SENSITIVE, tainted_from=0)
+    conversations.remember(tainted, [user("my number")], name="mine")
+    assert conversations.find([user("unrelated")], "mine").taint is PrivacyClass.SENSITIVE
+
+
+def test_taint_is_never_washed_off_by_a_cleaner_turn(conversations: Conversations) -> None:
+    hold(conversations, user("my number"), assistant(LONG), tainted_from=0)
+    hold(conversations, user("my number"), assistant(LONG))
+    assert conversations.find([assistant(LONG)]).taint is PrivacyClass.SENSITIVE
+
+
+def test_memory_is_bounded_and_forgets_the_oldest() -> None:
+    conversations = Conversations(capacity=10)
+    hold(conversations, user("first"), assistant("one"))
+    for number in range(20):
+        hold(conversations, user(f"question {number}"), assistant(f"answer {number}"))
+    assert len(conversations) <= 10
+    last = conversations.find([user("question 19"), assistant("answer 19")])
+    again = conversations.find([user("question 19"), assistant("answer 19")])
+    assert last.id == again.id
+    forgotten = [user("first"), assistant("one")]
+    assert conversations.find(forgotten).id != conversations.find(forgotten).id
+
+
+def test_an_id_holds_letters_alone_so_that_no_scan_takes_it_for_a_number(
+    conversations: Conversations,
+) -> None:
+    assert conversations.find([user("Hi")]).id.isalpha()
+    assert conversations.find([user("Hi")], "4111 1111 1111 1111").id.isalpha()
