@@ -1,0 +1,76 @@
+"""A child process that never outlives us: the gateway that `isthmus up` starts."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Child:
+    """`isthmus ARGUMENTS` as a process of its own, its output in a file."""
+
+    def __init__(
+        self, arguments: Sequence[str], *, environment: Mapping[str, str], log_path: Path
+    ) -> None:
+        log_path.parent.mkdir(parents=True, exist_ok=True)
+        self.log_path = log_path
+        with log_path.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "isthmus.cli.main", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **environment},
+                # Ctrl-C in the terminal reaches us alone; we pass it on in our own time.
+                start_new_session=True,
+                # Before any thread of ours exists, so nothing can hold a lock in the child.
+                preexec_fn=_die_with(os.getpid()),  # noqa: PLW1509
+            )
+
+    @property
+    def running(self) -> bool:
+        """Whether it is still there."""
+        return self._process.poll() is None
+
+    def wait(self) -> int:
+        """Block until it ends; its exit status."""
+        return self._process.wait()
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        if self.running:
+            self._process.terminate()
+
+    def kill_after(self, seconds: float) -> None:
+        """Give it `seconds` to end by itself, then end it."""
+        try:
+            self._process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def last_words(self, lines: int = 5) -> str:
+        """The end of its output."""
+        text = self.log_path.read_text("utf-8", errors="replace")
+        return "\n".join(text.strip().splitlines()[-lines:])
+
+
+def _die_with(parent: int) -> Callable[[], None] | None:
+    """What the child does first: ask Linux to end it when its parent ends, however that ends."""
+    if not sys.platform.startswith("linux"):
+        return None
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def ask() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return ask

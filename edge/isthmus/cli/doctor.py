@@ -1,0 +1,196 @@
+"""`isthmus doctor`: what this machine has, and the cure for what is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_TELLING_FLAGS = ("avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8",
+                  "asimd", "asimddp", "i8mm", "sve")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    ok: bool
+    detail: str
+    cure: str = ""
+    """What to do, when there is something to do."""
+    needed: bool = True
+    """Whether nothing works without it."""
+
+
+def doctor(
+    model: Annotated[str, typer.Option(help="The device's model.")] = "smollm2-135m",
+    gateway: Annotated[str, typer.Option(help="host:port of the gateway.")] = "127.0.0.1:50051",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")
+    ] = False,
+) -> None:
+    """Look at devices, backends, model and gateway; exit status 0 when Isthmus can run.
+
+    Example: isthmus doctor --json
+    """
+    checks = [*_machine(), *_backends(), *_opencl(), _model(model), _home(), _gateway(gateway)]
+    missing = [check for check in checks if check.needed and not check.ok]
+    todo = missing[0].cure if missing else None
+    if as_json:
+        found = [asdict(check) for check in checks]
+        print(json.dumps({"ready": not missing, "next": todo, "checks": found}))
+    else:
+        _show(checks)
+        print(f"next: {todo}" if missing else "ready")
+    if missing:
+        raise typer.Exit(1)
+
+
+def _show(checks: list[Check]) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    # Plain lines, not a table: a path must stay in one piece to be copied.
+    console = Console(highlight=False, soft_wrap=True)
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        mark, style = ("ok", "green") if check.ok else ("no", "red" if check.needed else "yellow")
+        console.print(
+            Text(f"{mark}  ", style), Text(f"{check.name:<{width}}  {check.detail}"), sep=""
+        )
+        if check.cure and not check.ok:
+            console.print(Text(f"{'':<{width}}      → {check.cure}", "dim"))
+
+
+def _machine() -> Iterator[Check]:
+    import psutil
+
+    cores = psutil.cpu_count(logical=False) or 0
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
+    model, flags = _cpu()
+    yield Check(
+        "cpu",
+        True,
+        f"{model}, {platform.machine()}, {cores} cores ({allowed} threads usable), "
+        f"{' '.join(flags) or 'no vector extensions found'}",
+    )
+    memory = psutil.virtual_memory()
+    enough = memory.available > 400 * 2**20
+    yield Check(
+        "memory",
+        enough,
+        f"{memory.available / 2**30:.1f} GiB free of {memory.total / 2**30:.1f} GiB",
+        "free some memory: the small model and its context take about 400 MiB",
+    )
+
+
+def _cpu() -> tuple[str, list[str]]:
+    """The processor's name and those of its flags that matter for the kernels."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor() or "unknown processor", []
+    values: dict[str, str] = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        values.setdefault(name.strip(), value.strip())
+    flags = set((values.get("flags") or values.get("Features") or "").split())
+    name = values.get("model name") or platform.processor() or "unknown processor"
+    return name, [flag for flag in _TELLING_FLAGS if flag in flags]
+
+
+def _backends() -> Iterator[Check]:
+    from isthmus.kernels import probe
+
+    found = probe()
+    works = any(candidate.device is not None for candidate in found)
+    for candidate in found:
+        yield Check(
+            f"backend {candidate.name}",
+            candidate.device is not None,
+            candidate.device or candidate.reason or "no reason given",
+            "install Isthmus again: make setup" if not works else "",
+            needed=not works,
+        )
+
+
+def _opencl() -> Iterator[Check]:
+    cure = (
+        "for GPUs install the maker's OpenCL driver; to try without one: pip install isthmus[pocl]"
+    )
+    try:
+        import pyopencl
+    except ImportError as error:
+        yield Check("opencl", False, f"pyopencl cannot be imported: {error}", cure, needed=False)
+        return
+    try:
+        devices = [
+            f"{device.name.strip()} ({platform.name.strip()})"
+            for platform in pyopencl.get_platforms()
+            for device in platform.get_devices()
+        ]
+    except pyopencl.Error as error:
+        yield Check("opencl", False, str(error), cure, needed=False)
+        return
+    for name in devices:
+        yield Check("opencl", True, name, needed=False)
+    if not devices:
+        yield Check("opencl", False, "no device", cure, needed=False)
+
+
+def _model(name: str) -> Check:
+    from isthmus.core.errors import IsthmusError
+    from isthmus.engine.catalogue import locate, resolve
+
+    pull = f"isthmus model pull {name}"
+    try:
+        path = locate(resolve(name))
+    except IsthmusError as error:
+        return Check("model", False, error.message, "isthmus model list")
+    if path is None:
+        return Check("model", False, f"{name} is not on this machine", pull)
+    return Check("model", True, f"{name}: {path}")
+
+
+def _home() -> Check:
+    from isthmus.core.paths import home
+
+    folder = home()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    writable = os.access(existing, os.W_OK | os.X_OK)
+    cure = "make it writable, or set ISTHMUS_HOME to another folder"
+    return Check("home", writable, str(folder), cure)
+
+
+def _gateway(address: str) -> Check:
+    import asyncio
+
+    from isthmus.core.errors import IsthmusError
+    from isthmus.core.tier import ModelInfo
+    from isthmus.edge.remote import RemoteConfig, RemoteTier
+
+    async def ask() -> ModelInfo:
+        tier = RemoteTier(RemoteConfig(address, token=os.environ.get("ISTHMUS_EDGE_GATEWAY_TOKEN")))
+        try:
+            return await tier.info()
+        finally:
+            await tier.close()
+
+    try:
+        info = asyncio.run(ask())
+    except IsthmusError as error:
+        return Check(
+            "gateway",
+            False,
+            error.message,
+            "isthmus up, or isthmus cloud serve (the device answers alone without one)",
+            needed=False,
+        )
+    return Check("gateway", True, f"{address}: {info.model} ({info.backend})", needed=False)
