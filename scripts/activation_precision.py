@@ -50,7 +50,8 @@ def main() -> None:
         agree = (found.argmax(axis=1) == expected.argmax(axis=1)).mean()
         print(
             f"{bits:>2} bits  perplexity {np.exp(-found[steps, tokens[1:]].mean()):.3f}"
-            f"  KL mean {divergence.mean():.6f}, 99th percentile {np.quantile(divergence, 0.99):.5f}"
+            f"  KL mean {divergence.mean():.6f}, 99th percentile"
+            f" {np.quantile(divergence, 0.99):.5f}"
             f"  same best token {agree:.1%}"
         )
 

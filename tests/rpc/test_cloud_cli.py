@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-COMMAND = [sys.executable, "-m", "isthmus.cli.cloud", "serve"]
+COMMAND = [sys.executable, "-m", "isthmus.cli.main", "cloud", "serve"]
 UPSTREAM = ["--backend", "openai", "--url", "http://127.0.0.1:9/v1", "--model", "m"]
 PORTS = ["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]
 

@@ -6,7 +6,7 @@ import pytest
 
 from isthmus.cloud import backends
 from isthmus.cloud.backends.base import BackendConfig
-from isthmus.cloud.config import load
+from isthmus.cloud.config import CloudConfig
 from isthmus.core.errors import ConfigError
 
 FILE = """
@@ -32,7 +32,7 @@ def test_flags_go_over_the_environment_and_that_over_the_file(path, monkeypatch)
     monkeypatch.setenv("ISTHMUS_CLOUD_LISTEN", "127.0.0.1:6001")
     monkeypatch.setenv("ISTHMUS_CLOUD_MAX_RUNNING_REQUESTS", "6")
     monkeypatch.setenv("ISTHMUS_CLOUD_BACKEND__MODEL", "n")
-    config = load(path, {"max_running_requests": 7})
+    config = CloudConfig.load(path, {"max_running_requests": 7})
     assert config.listen == "127.0.0.1:6001"
     assert config.max_running_requests == 7
     assert (config.backend.kind, config.backend.model) == ("openai", "n")
@@ -40,7 +40,7 @@ def test_flags_go_over_the_environment_and_that_over_the_file(path, monkeypatch)
 
 
 def test_without_a_file_everything_has_a_default():
-    config = load()
+    config = CloudConfig.load()
     assert (config.listen, config.metrics_listen) == ("127.0.0.1:50051", "127.0.0.1:9464")
     assert config.backend.kind == "embedded"
 
@@ -64,48 +64,51 @@ def test_a_wrong_setting_is_named(tmp_path, text, field):
     path = tmp_path / "cloud.toml"
     path.write_text(text)
     with pytest.raises(ConfigError) as caught:
-        load(path)
+        CloudConfig.load(path)
     assert caught.value.field == field
 
 
 def test_a_misspelt_variable_is_an_error(monkeypatch):
     monkeypatch.setenv("ISTHMUS_CLOUD_LISTENN", "127.0.0.1:1")
     with pytest.raises(ConfigError) as caught:
-        load()
+        CloudConfig.load()
     assert caught.value.field == "listenn"
 
 
 def test_a_missing_file_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read"):
-        load(tmp_path / "none.toml")
+        CloudConfig.load(tmp_path / "none.toml")
 
 
 def test_a_secret_shows_in_no_error_and_no_repr(monkeypatch):
     monkeypatch.setenv("ISTHMUS_CLOUD_TOKEN", "hush")
-    assert "hush" not in repr(load())
+    assert "hush" not in repr(CloudConfig.load())
     monkeypatch.setenv("ISTHMUS_CLOUD_TOKEN_FILE", "/x")
     with pytest.raises(ConfigError) as caught:
-        load()
+        CloudConfig.load()
     assert "hush" not in str(caught.value)
 
 
 def test_plaintext_on_an_open_address_needs_to_be_asked_for():
-    assert load(overrides={"listen": "0.0.0.0:1", "allow_plaintext": True}).listen == "0.0.0.0:1"
+    assert (
+        CloudConfig.load(flags={"listen": "0.0.0.0:1", "allow_plaintext": True}).listen
+        == "0.0.0.0:1"
+    )
 
 
 def test_the_token_may_come_from_a_file(tmp_path):
     path = tmp_path / "token"
     path.write_text("hush\n")
-    assert load(overrides={"token_file": path}).read_token() == "hush"
+    assert CloudConfig.load(flags={"token_file": path}).read_token() == "hush"
     path.write_text("\n")
     with pytest.raises(ConfigError) as caught:
-        load(overrides={"token_file": path}).read_token()
+        CloudConfig.load(flags={"token_file": path}).read_token()
     assert caught.value.field == "token_file"
 
 
 def test_the_configuration_cannot_be_changed_later():
     with pytest.raises(ValueError, match="frozen"):
-        load().listen = "127.0.0.1:1"
+        CloudConfig.load().listen = "127.0.0.1:1"
 
 
 def test_an_unknown_backend_is_answered_with_the_known_ones_and_the_nearest():

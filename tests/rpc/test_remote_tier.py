@@ -14,7 +14,7 @@ from isthmus.cloud.server import Gateway
 from isthmus.cloud.testing import ScriptedBackend, gateway_config, running_gateway
 from isthmus.core import chat, errors, events
 from isthmus.edge.breaker import BreakerState, CircuitBreaker
-from isthmus.edge.remote import RemoteConfig, RemoteTier, is_loopback
+from isthmus.edge.remote import RemoteConfig, RemoteTier
 
 REQUEST = chat.ChatRequest("r1", (chat.Message(chat.Role.USER, (chat.TextPart("hello"),)),))
 
@@ -211,18 +211,3 @@ def test_a_wrong_setting_is_named(settings, field):
     with pytest.raises(errors.ConfigError) as caught:
         RemoteConfig(**settings)
     assert caught.value.field == field
-
-
-@pytest.mark.parametrize(
-    ("address", "loopback"),
-    [
-        ("127.0.0.1:1", True),
-        ("[::1]:1", True),
-        ("localhost:1", True),
-        ("unix:/tmp/x", True),
-        ("10.0.0.1:1", False),
-        ("example.com:443", False),
-    ],
-)
-def test_loopback_is_told_from_the_rest(address, loopback):
-    assert is_loopback(address) is loopback

@@ -21,45 +21,18 @@ Every setting can be given as `ISTHMUS_CLOUD_<NAME>`, and one of a table with tw
 
 from __future__ import annotations
 
-import os
-import tomllib
-from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationError,
-    model_validator,
-)
-from pydantic_settings import (
-    BaseSettings,
-    InitSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    SettingsError,
-)
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic_settings import SettingsConfigDict
 
-from isthmus.cloud import addresses
 from isthmus.cloud.backends.base import BackendConfig
+from isthmus.core.addresses import Address, is_local
 from isthmus.core.chat import PrivacyClass
 from isthmus.core.errors import ConfigError
-
-_PREFIX: Final = "ISTHMUS_CLOUD_"
-
-
-def _host_and_port(address: str) -> str:
-    if not address.startswith("unix:"):
-        addresses.split(address)
-    return address
-
-
-Address = Annotated[str, AfterValidator(_host_and_port)]
+from isthmus.core.settings import Settings
 
 
 class PriceConfig(BaseModel):
@@ -71,16 +44,10 @@ class PriceConfig(BaseModel):
     output_usd_per_mtok: Decimal = Field(default=Decimal(0), ge=0)
 
 
-class CloudConfig(BaseSettings):
+class CloudConfig(Settings):
     """The gateway's settings. Frozen; `load` reads them."""
 
-    model_config = SettingsConfigDict(
-        frozen=True,
-        extra="forbid",
-        hide_input_in_errors=True,
-        env_prefix=_PREFIX,
-        env_nested_delimiter="__",
-    )
+    model_config = SettingsConfigDict(env_prefix="ISTHMUS_CLOUD_")
 
     listen: Address = "127.0.0.1:50051"
     """Where gRPC listens: `host:port` (port 0: any free one) or `unix:/path`."""
@@ -117,7 +84,7 @@ class CloudConfig(BaseSettings):
             raise ValueError("tls_cert_file and tls_key_file must be given together")
         if self.token is not None and self.token_file is not None:
             raise ValueError("token and token_file must not both be given")
-        if not (addresses.is_loopback(self.listen) or self.allow_plaintext or self.tls_cert_file):
+        if not (is_local(self.listen) or self.allow_plaintext or self.tls_cert_file):
             raise ValueError(
                 "listen is reached from other machines, so it needs tls_cert_file and "
                 "tls_key_file; behind a proxy that does TLS, set allow_plaintext = true"
@@ -137,59 +104,3 @@ class CloudConfig(BaseSettings):
         if not token:
             raise ConfigError("token_file is empty", field="token_file")
         return token
-
-
-def load(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> CloudConfig:
-    """Read the file at `path`, the environment over it, and `overrides` (nested) over both.
-
-    Raises `ConfigError` that names the setting.
-    """
-    values = {} if path is None else _read(path)
-    _check_environment()
-
-    class FromFile(CloudConfig):
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,
-            file_secret_settings: PydanticBaseSettingsSource,
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return init_settings, env_settings, InitSettingsSource(settings_cls, values)
-
-    try:
-        return FromFile(**(overrides or {}))
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        name = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        text = f"{name}: {message}" if name else message
-        raise ConfigError(text, field=name or message.split(maxsplit=1)[0]) from None
-    except SettingsError as error:
-        raise ConfigError(f"a variable ISTHMUS_CLOUD_… cannot be read: {error}") from error
-
-
-def _check_environment() -> None:
-    """A misspelt variable would otherwise be dropped silently."""
-    known = {f"{_PREFIX}{name}".upper() for name in CloudConfig.model_fields}
-    for name in os.environ:
-        if name.upper().startswith(_PREFIX) and name.upper().split("__")[0] not in known:
-            raise ConfigError(
-                f"the environment variable {name} sets nothing that the gateway knows",
-                field=name[len(_PREFIX) :].lower(),
-            )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"the configuration {path} cannot be read ({error.strerror})", field="config"
-        ) from error
-    except ValueError as error:
-        raise ConfigError(
-            f"the configuration {path} is not TOML: {error}", field="config"
-        ) from error

@@ -11,12 +11,13 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
-from isthmus.cloud import addresses, backends
+from isthmus.cloud import backends
 from isthmus.cloud.admission import Admission
 from isthmus.cloud.backends.base import Backend
 from isthmus.cloud.config import CloudConfig
 from isthmus.cloud.metrics import Metrics, MetricsServer
 from isthmus.cloud.service import GatewayService, ServiceOptions
+from isthmus.core.addresses import split
 from isthmus.core.errors import ConfigError, IsthmusError
 from isthmus.core.money import Price
 from isthmus.v1.gateway_pb2_grpc import add_GatewayServiceServicer_to_server
@@ -54,7 +55,7 @@ class Gateway:
         config = self.config
         token = config.read_token()
         if config.metrics_listen is not None:
-            host, port = addresses.split(config.metrics_listen)
+            host, port = split(config.metrics_listen)
             try:
                 self._metrics_server = MetricsServer(self.metrics, host, port)
             except OSError as error:

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from isthmus.cloud.backends.base import Backend
-from isthmus.cloud.config import CloudConfig, load
+from isthmus.cloud.config import CloudConfig
 from isthmus.cloud.server import Gateway
 from isthmus.core.chat import ChatRequest
 from isthmus.core.errors import IsthmusError, Unavailable
@@ -133,7 +133,7 @@ def gateway_config(**overrides: Any) -> CloudConfig:
         "metrics_listen": None,
         "drain_s": 0.2,
     }
-    return load(overrides=defaults | overrides)
+    return CloudConfig.load(flags=defaults | overrides)
 
 
 @asynccontextmanager

@@ -21,12 +21,13 @@ def chat(
         str, typer.Option(help="isthmus chooses; isthmus-edge and isthmus-cloud force a tier.")
     ] = "isthmus",
     system: Annotated[str | None, typer.Option(help="What the model is told first.")] = None,
-    max_tokens: Annotated[
-        int | None, typer.Option(min=1, help="The longest answer, in tokens.")
-    ] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="The longest answer, in tokens.")] = 512,
     temperature: Annotated[
         float, typer.Option(min=0, max=2, help="0 always gives the likeliest answer.")
-    ] = 0.2,
+    ] = 0.0,
+    repetition_penalty: Annotated[
+        float, typer.Option(min=0.01, help="Above 1 keeps small models from going in circles.")
+    ] = 1.1,
     token: Annotated[
         str | None, typer.Option(envvar="ISTHMUS_EDGE_TOKEN", help="The agent's token.")
     ] = None,
@@ -41,8 +42,13 @@ def chat(
 
     if not url.startswith(("http://", "https://")):
         raise typer.BadParameter("must begin with http:// or https://", param_hint="--url")
-    options = {"model": model, "max_tokens": max_tokens, "temperature": temperature}
-    talk = _Talk({name: value for name, value in options.items() if value is not None}, system)
+    options: Json = {
+        "model": model,
+        "max_tokens": max_tokens,
+        "temperature": temperature,
+        "repetition_penalty": repetition_penalty,
+    }
+    talk = _Talk(options, system)
     headers = {"authorization": f"Bearer {token}"} if token else {}
     # The agent is near, often on loopback: a proxy of the environment has no business here.
     with httpx.Client(

@@ -54,8 +54,7 @@ def serve(
     ] = False,
 ) -> None:
     """Serve until Ctrl-C or SIGTERM; running answers get a few seconds to end."""
-    from isthmus.cloud.config import load
-    from isthmus.core.errors import ConfigError, IsthmusError
+    from isthmus.cloud.config import CloudConfig
 
     chosen: dict[str, Any] = {
         name: value
@@ -72,15 +71,8 @@ def serve(
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     # httpx logs one line a request at this level; the gateway counts them already.
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    try:
-        settings = load(config, chosen)
-        asyncio.run(_serve(settings, as_json=json_))
-    except ConfigError as error:
-        typer.echo(f"isthmus cloud serve: {error.message}", err=True)
-        raise typer.Exit(2) from None
-    except IsthmusError as error:
-        typer.echo(f"isthmus cloud serve: {error.message}", err=True)
-        raise typer.Exit(1) from None
+    settings = CloudConfig.load(config, chosen)
+    asyncio.run(_serve(settings, as_json=json_))
     if settings.backend.kind == "vllm":
         # All is closed and written; the interpreter would take torch apart for seconds more.
         sys.stdout.flush()
@@ -136,7 +128,3 @@ async def _serve(config: CloudConfig, *, as_json: bool) -> None:
     finally:
         waiting.cancel()
         await gateway.stop()
-
-
-if __name__ == "__main__":
-    app()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -41,19 +41,19 @@ def serve(
     import asyncio
 
     from isthmus.edge import server
-    from isthmus.edge.config import load_config, split_listen
+    from isthmus.edge.config import EdgeConfig
 
     log_to_stderr(verbose=verbose)
-    host, port = split_listen(listen) if listen else (None, None)
-    settings = load_config(
-        config,
-        host=host,
-        port=port,
-        model=model,
-        backend=backend,
-        threads=threads,
-        gateway_address=gateway,
-    )
+    host, port = split_flag("--listen", listen) if listen else (None, None)
+    flags = {
+        "host": host,
+        "port": port,
+        "model": model,
+        "backend": backend,
+        "threads": threads,
+        "gateway_address": gateway,
+    }
+    settings = EdgeConfig.load(config, given(flags))
     _check_model(settings)
     sock = server.listen(settings.host, settings.port)
     agent = server.build_agent(settings, server.load_engine(settings))
@@ -88,3 +88,19 @@ def log_to_stderr(*, verbose: bool) -> None:
         stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
     )
     logging.getLogger("isthmus").setLevel(logging.INFO if verbose else logging.WARNING)
+
+
+def given(flags: dict[str, Any]) -> dict[str, Any]:
+    """The flags that were given."""
+    return {name: value for name, value in flags.items() if value is not None}
+
+
+def split_flag(flag: str, address: str) -> tuple[str, int]:
+    """Host and port of an address that was given with `flag`. Raises `ConfigError`."""
+    from isthmus.core.addresses import split
+    from isthmus.core.errors import ConfigError
+
+    try:
+        return split(address)
+    except ValueError as error:
+        raise ConfigError(f"{flag} {error}", field=flag) from None

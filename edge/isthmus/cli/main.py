@@ -58,11 +58,15 @@ def _stub() -> None:
     """Never run: the command that is asked for is always loaded."""
 
 
-def main() -> None:
-    """Run the program. Exit status: 0 done, 1 failed, 2 misused."""
-    wanted = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
+def main(arguments: list[str] | None = None) -> None:
+    """Run the program (`arguments` in place of the command line's) and exit.
+
+    Status: 0 done, 1 failed, 2 misused.
+    """
+    words = sys.argv[1:] if arguments is None else arguments
+    wanted = next((word for word in words if not word.startswith("-")), None)
     try:
-        build(wanted)()
+        build(wanted)(words)
     except IsthmusError as error:
         where = f" ({error.field})" if error.field else ""
         print(f"error: {error.message}{where}", file=sys.stderr)

@@ -34,8 +34,7 @@ def list_models(as_json: AsJson = False) -> None:
     """Print the catalogue: what can be asked for by name, and what is on this machine."""
     from isthmus.engine.catalogue import catalogue
 
-    with _told():
-        models = [_described(entry) for entry in catalogue().values()]
+    models = [_described(entry) for entry in catalogue().values()]
     if as_json:
         print(json.dumps({"models": models}))
         return
@@ -70,7 +69,7 @@ def pull(name: Name, as_json: AsJson = False) -> None:
     """Download a model, going on where an earlier pull stopped, and verify it."""
     from isthmus.engine.pull import pull as pull_model
 
-    with _told(), download_bar(name) as report:
+    with download_bar(name) as report:
         path = pull_model(name, progress=report)
     if as_json:
         size = path.stat().st_size
@@ -82,9 +81,8 @@ def pull(name: Name, as_json: AsJson = False) -> None:
 @app.command(epilog="Example: isthmus model inspect smollm2-135m")
 def inspect(name: Name, as_json: AsJson = False) -> None:
     """Print what a model file holds: its shape, its size, its tokenizer."""
-    with _told():
-        path, opened = _opened(name)
-        facts = _facts(path, opened)
+    path, opened = _opened(name)
+    facts = _facts(path, opened)
     if as_json:
         print(json.dumps(facts))
         return
@@ -102,30 +100,14 @@ def export(
     """Write a model in Hugging Face's layout (bf16 safetensors), so that vLLM can serve it."""
     from isthmus.engine.export import export as export_model
 
-    with _told():
-        _, opened = _opened(name)
-        with _tensor_bar(name) as report:
-            export_model(opened, to, progress=report)
+    _, opened = _opened(name)
+    with _tensor_bar(name) as report:
+        export_model(opened, to, progress=report)
     if as_json:
         size = sum(file.stat().st_size for file in to.iterdir())
         print(json.dumps({"name": name, "to": str(to), "size_bytes": size}))
     else:
         print(to)
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Tell our errors in one line, and exit as DESIGN.md says: 2 when misused, 1 when it failed."""
-    from isthmus.core.errors import IsthmusError
-    from isthmus.engine.errors import UnknownModel
-
-    try:
-        yield
-    except UnknownModel as error:
-        raise typer.BadParameter(error.message, param_hint="NAME") from None
-    except IsthmusError as error:
-        typer.echo(f"Error: {error}", err=True)
-        raise typer.Exit(1) from None
 
 
 def _opened(name: str) -> tuple[Path, ModelFile]:

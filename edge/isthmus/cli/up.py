@@ -56,24 +56,24 @@ def up(
     """
     began_s = time.monotonic()
     from isthmus.cli.child import Child
-    from isthmus.cli.edge import log_to_stderr
+    from isthmus.cli.edge import given, log_to_stderr, split_flag
     from isthmus.core.paths import home
-    from isthmus.edge.config import load_config, split_listen
+    from isthmus.edge.config import EdgeConfig
 
     log_to_stderr(verbose=verbose)
-    host, port = split_listen(listen) if listen else (None, None)
-    settings = load_config(
-        config,
-        host=host,
-        port=port,
-        model=model,
-        backend=backend,
-        threads=threads,
-        gateway_address=gateway,
-    )
+    host, port = split_flag("--listen", listen) if listen else (None, None)
+    flags = {
+        "host": host,
+        "port": port,
+        "model": model,
+        "backend": backend,
+        "threads": threads,
+        "gateway_address": gateway,
+    }
+    settings = EdgeConfig.load(config, given(flags))
     _check_free("--listen", settings.host, settings.port)
-    _check_free("--gateway", *split_listen(gateway))
-    _check_free("--gateway-metrics", *split_listen(gateway_metrics))
+    _check_free("--gateway", *split_flag("--gateway", gateway))
+    _check_free("--gateway-metrics", *split_flag("--gateway-metrics", gateway_metrics))
     _fetch(settings.model)
     cloud_name = _cloud_model(settings.model, cloud_model)
     same = cloud_name == settings.model

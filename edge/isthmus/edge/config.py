@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import ipaddress
-import os
-import tomllib
 from decimal import Decimal
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    InitSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    SettingsError,
-)
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import SettingsConfigDict
 
+from isthmus.core.addresses import Address, is_loopback
 from isthmus.core.errors import ConfigError
 from isthmus.core.money import Price
+from isthmus.core.settings import Settings
 from isthmus.router.config import RouterConfig
 
 ENV_PREFIX = "ISTHMUS_EDGE_"
@@ -29,16 +21,10 @@ Milliseconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Usd = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
 
 
-class EdgeConfig(BaseSettings):
+class EdgeConfig(Settings):
     """Every setting of the agent. `ISTHMUS_EDGE_PORT` stands over `port` in the file."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX,
-        env_nested_delimiter="__",
-        extra="forbid",
-        frozen=True,
-        hide_input_in_errors=True,
-    )
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX)
 
     host: str = "127.0.0.1"
     """Where to listen. Beyond loopback a token is needed."""
@@ -56,7 +42,7 @@ class EdgeConfig(BaseSettings):
     """`auto` falls back by itself; a name is strict."""
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
 
-    gateway_address: str | None = None
+    gateway_address: Address | None = None
     """`host:port` of the cloud gateway. None: the agent is offline and answers by itself."""
     gateway_token: SecretStr | None = None
     cloud_input_usd_per_mtok: Usd = Decimal(0)
@@ -80,15 +66,6 @@ class EdgeConfig(BaseSettings):
     """Promises of the time per output token: edges of the histogram's buckets."""
 
     router: RouterConfig = Field(default_factory=RouterConfig)
-
-    @field_validator("gateway_address")
-    @classmethod
-    def _host_and_port(cls, value: str | None) -> str | None:
-        if value is not None:
-            host, _, port = value.rpartition(":")
-            if not host or not port.isdigit() or not 0 < int(port) < 65536:
-                raise ValueError("must be host:port, for example 127.0.0.1:50051")
-        return value
 
     @field_validator("token", "gateway_token")
     @classmethod
@@ -116,80 +93,3 @@ class EdgeConfig(BaseSettings):
     def cloud_price(self) -> Price:
         """What the cloud costs."""
         return Price(self.cloud_input_usd_per_mtok, self.cloud_output_usd_per_mtok)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether `host` is a name or an address of this machine alone."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
-def load_config(path: Path | None = None, **flags: Any) -> EdgeConfig:
-    """The settings of `path`, with the environment and then `flags` (those not None) over them.
-
-    Raises `ConfigError`, naming the setting.
-    """
-    in_file = _read(path) if path is not None else {}
-    _check_environment()
-
-    class Loaded(EdgeConfig):
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,
-            file_secret_settings: PydanticBaseSettingsSource,
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return init_settings, env_settings, InitSettingsSource(settings_cls, in_file)
-
-    try:
-        return Loaded(**{name: value for name, value in flags.items() if value is not None})
-    except ValidationError as error:
-        raise _named(error) from None
-    except SettingsError as error:
-        # Its message names the field and the source; its cause would show the value.
-        raise ConfigError(f"{error} (lists are written as JSON)", field="environment") from None
-
-
-def split_listen(listen: str) -> tuple[str, int]:
-    """`host:port` (or `[::1]:port`) as its two halves. Raises `ConfigError`."""
-    host, _, port = listen.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
-        raise ConfigError("--listen must be host:port, for example 127.0.0.1:8080", field="listen")
-    return host.strip("[]"), int(port)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read the settings file {path}: {error.strerror}", field="config"
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}", field="config") from None
-
-
-def _check_environment() -> None:
-    known = {f"{ENV_PREFIX}{name}".upper() for name in EdgeConfig.model_fields}
-    for name in os.environ:
-        upper = name.upper()
-        if upper.startswith(ENV_PREFIX) and upper.split("__")[0] not in known:
-            setting = name[len(ENV_PREFIX) :].lower()
-            raise ConfigError(
-                f"the environment variable {name} sets nothing that the agent knows", field=setting
-            )
-
-
-def _named(error: ValidationError) -> ConfigError:
-    first = error.errors(include_url=False, include_input=False)[0]
-    field = ".".join(str(part) for part in first["loc"]) or "config"
-    message = "is no setting of the agent" if first["type"] == "extra_forbidden" else first["msg"]
-    return ConfigError(f"{field}: {message.removeprefix('Value error, ')}", field=field)

@@ -7,7 +7,6 @@ before the first call, so a request that must stay on the device opens no connec
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -18,6 +17,7 @@ import grpc
 import grpc.aio
 
 from isthmus.core import wire
+from isthmus.core.addresses import is_local
 from isthmus.core.chat import ChatRequest
 from isthmus.core.deadline import Deadline
 from isthmus.core.decision import Outcome
@@ -207,7 +207,7 @@ class RemoteTier:
             # Two tiers in one process (tests, `isthmus up`) must not share a connection's fate.
             ("grpc.use_local_subchannel_pool", 1),
         ]
-        if is_loopback(config.address):
+        if is_local(config.address):
             options.append(("grpc.enable_http_proxy", 0))
         if config.tls:
             credentials = grpc.ssl_channel_credentials(config.tls_ca)
@@ -308,17 +308,4 @@ def _smoothed(old_ms: float | None, since_s: float) -> float:
     return new_ms if old_ms is None else old_ms + _NEW_SAMPLE_WEIGHT * (new_ms - old_ms)
 
 
-def is_loopback(address: str) -> bool:
-    """Whether `host:port` or `unix:path` stays on this machine."""
-    if address.startswith(("unix:", "unix-abstract:")):
-        return True
-    host = address.rpartition(":")[0].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-__all__ = ["BreakerState", "CircuitBreaker", "RemoteConfig", "RemoteTier", "is_loopback"]
+__all__ = ["BreakerState", "CircuitBreaker", "RemoteConfig", "RemoteTier"]

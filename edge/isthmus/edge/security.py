@@ -9,7 +9,8 @@ from collections.abc import Callable
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from isthmus.edge.config import EdgeConfig, is_loopback
+from isthmus.core.addresses import is_loopback
+from isthmus.edge.config import EdgeConfig
 from isthmus.edge.http import Refused, Reply
 
 _OPEN_PATHS = frozenset({"/healthz", "/readyz"})

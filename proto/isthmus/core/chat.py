@@ -73,7 +73,7 @@ class Tool:
 
 
 class ToolChoice(StrEnum):
-    """Whether the model may, must or must not call a tool. A named tool is `REQUIRED` plus its name."""
+    """Whether the model may call tools. A named tool is `REQUIRED` and its name."""
 
     AUTO = "auto"
     NONE = "none"

@@ -10,7 +10,7 @@ MICRO_USD_PER_USD = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one answer. `cached_tokens` are those of the prompt that were not computed again."""
+    """Tokens of one answer. `cached_tokens` of the prompt were not computed again."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
