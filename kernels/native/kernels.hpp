@@ -58,11 +58,33 @@ struct Activations {
   }
 };
 
-// One head group's share of the cache: [positions, head_dim], one block of positions.
+// The cache of one key/value head over one block of positions: `tiles()` square tiles of 32 rows by
+// 32 columns for the keys, then as many for the values. A key tile's rows are dimensions of the
+// head and its columns positions; a value tile's rows are positions and its columns dimensions. So
+// both halves of attention are sums of rows times coefficients, without a horizontal step.
+//
+//   float32, float16:  element[32][32]
+//   int8:              code i8[32][32] | scale f32[32], one a position: groups of 32 along the head
+enum class KVType : int { kFloat32, kFloat16, kInt8 };
+
+struct KVLayout {
+  KVType type;
+  int head_dim;
+
+  int tiles() const { return (head_dim + kBlock - 1) / kBlock; }
+  size_t tile_bytes() const {
+    switch (type) {
+      case KVType::kFloat32: return 32 * 32 * 4;
+      case KVType::kFloat16: return 32 * 32 * 2;
+      default: return 32 * 32 + 32 * 4;
+    }
+  }
+  size_t bytes() const { return 2 * tiles() * tile_bytes(); }
+};
+
 struct KVBlock {
-  const float* keys;
-  const float* values;
-  int positions;
+  const uint8_t* data;
+  int positions;  // 1 to 32 are in use
 };
 
 struct Kernels {
@@ -82,10 +104,14 @@ struct Kernels {
   // h[i] = silu(gu[2 i]) * gu[2 i + 1]
   void (*swiglu)(const float* gu, int n, float* h);
 
+  // Writes the key and the value of one position (its place in the block) to a head's cache.
+  void (*store_kv)(const float* key, const float* value, const KVLayout& layout, int place,
+                   uint8_t* block);
+
   // out[g, :] = softmax(q[g] . k / sqrt(head_dim)) v for `group` heads that share keys and values.
-  // q, out: [group, head_dim]; work: [group * (positions in a block + 2)] floats
-  void (*attend)(const float* q, int group, int head_dim, const KVBlock* blocks, int count,
-                 float* work, float* out);
+  // q, out: [group, head_dim]
+  void (*attend)(const float* q, int group, const KVLayout& layout, const KVBlock* blocks,
+                 int count, float* out);
 
   // out[0, cols) = row r of w
   void (*dequantize_row)(const Matrix& w, int r, float* out);

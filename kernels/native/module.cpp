@@ -81,10 +81,10 @@ class Builder {
 class BoundPlan {
  public:
   BoundPlan(const Builder& builder, const std::string& isa, int threads, int planes,
-            int kv_blocks, int block_tokens, int max_tokens)
+            int kv_type, int kv_blocks, int max_tokens)
       : kept_(builder),
-        plan_(builder.ops, kernels_named(isa), threads, planes, kv_blocks, block_tokens,
-              max_tokens) {}
+        plan_(builder.ops, kernels_named(isa), threads, planes,
+              static_cast<KVType>(kv_type), kv_blocks, max_tokens) {}
 
   void run(const Ints& tokens, const Ints& positions, const Ints& sequence, const Table& tables,
            const Ints& rows, const FloatsOut& logits, nb::object hidden) {
@@ -146,8 +146,8 @@ NB_MODULE(_native, m) {
            nb::arg("rope_base") = 0.0f, nb::arg("rope_halves") = false);
   nb::class_<BoundPlan>(m, "Plan")
       .def(nb::init<const Builder&, const std::string&, int, int, int, int, int>(),
-           nb::arg("builder"), nb::arg("isa"), nb::arg("threads"), nb::arg("planes"), nb::arg("kv_blocks"), nb::arg("block_tokens"),
-           nb::arg("max_tokens"))
+           nb::arg("builder"), nb::arg("isa"), nb::arg("threads"), nb::arg("planes"),
+           nb::arg("kv_type"), nb::arg("kv_blocks"),           nb::arg("max_tokens"))
       .def("run", &BoundPlan::run, nb::arg("tokens"), nb::arg("positions"), nb::arg("sequence"),
            nb::arg("block_tables"), nb::arg("rows"), nb::arg("logits"),
            nb::arg("hidden").none() = nb::none());

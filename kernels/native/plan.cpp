@@ -17,14 +17,14 @@ void Plan::Quantized::resize(int tokens, int cols, int planes) {
   view = {high.data(), planes == 2 ? low.data() : nullptr, scales.data(), sums.data(), padded};
 }
 
-Plan::Plan(std::vector<Op> ops, const Kernels* kernels, int threads, int planes, int kv_blocks,
-           int block_tokens, int max_tokens)
+Plan::Plan(std::vector<Op> ops, const Kernels* kernels, int threads, int planes, KVType kv_type,
+           int kv_blocks, int max_tokens)
     : ops_(std::move(ops)),
       kernels_(kernels),
       pool_(threads),
       kv_blocks_(kv_blocks),
-      block_tokens_(block_tokens),
       max_tokens_(max_tokens),
+      layout_{kv_type, 0},
       workers_(static_cast<size_t>(threads)) {
   for (const Op& op : ops_) {
     switch (op.kind) {
@@ -34,7 +34,7 @@ Plan::Plan(std::vector<Op> ops, const Kernels* kernels, int threads, int planes,
       case OpKind::kGatedMLP: ffn_ = op.weight.rows / 2; break;
       case OpKind::kAttention:
         layers_ = std::max(layers_, op.layer + 1);
-        head_dim_ = op.head_dim;
+        layout_.head_dim = op.head_dim;
         kv_heads_ = op.kv_heads;
         break;
       default: break;
@@ -44,20 +44,19 @@ Plan::Plan(std::vector<Op> ops, const Kernels* kernels, int threads, int planes,
   x_.resize(tokens * hidden_);
   qkv_.resize(tokens * qkv_width_);
   attended_.resize(tokens * head_width_);
-  rope_.resize(tokens * head_dim_);
+  rope_.resize(tokens * layout_.head_dim);
   normed_.resize(max_tokens, hidden_, planes);
   attended_q_.resize(max_tokens, head_width_, planes);
   gated_.resize(max_tokens, ffn_, planes);
-  const size_t pool = static_cast<size_t>(layers_) * kv_blocks * kv_heads_ * block_tokens * head_dim_;
+  const size_t heads = static_cast<size_t>(layers_) * kv_blocks * kv_heads_;
   // Left uninitialised: a position is written before it is read, and untouched pages cost nothing.
-  keys_ = std::make_unique_for_overwrite<float[]>(pool);
-  values_ = std::make_unique_for_overwrite<float[]>(pool);
+  pool_bytes_ = std::make_unique_for_overwrite<uint8_t[]>(heads * layout_.bytes());
 
   max_phases_ = 3 * static_cast<int>(ops_.size());
   next_task_ = std::make_unique<std::atomic<int>[]>(static_cast<size_t>(max_phases_));
   for (Worker& worker : workers_) {
-    worker.scratch.resize(std::max({static_cast<size_t>(hidden_), tokens * 2 * kBlock + 2 * kBlock,
-                                    static_cast<size_t>(block_tokens + 2 * 64)}));
+    worker.scratch.resize(
+        std::max(static_cast<size_t>(hidden_), tokens * 2 * kBlock + 2 * kBlock));
   }
 }
 
@@ -157,9 +156,9 @@ void Plan::fill_rope(const Op& op) {
   }
 }
 
-size_t Plan::kv_offset(const Op& op, int block, int kv_head) const {
+uint8_t* Plan::kv_block(const Op& op, int block, int kv_head) const {
   const size_t at = (static_cast<size_t>(op.layer) * kv_blocks_ + block) * kv_heads_ + kv_head;
-  return at * block_tokens_ * head_dim_;
+  return pool_bytes_.get() + at * layout_.bytes();
 }
 
 void Plan::rotate_and_store(Worker& worker, const Op& op) {
@@ -179,14 +178,13 @@ void Plan::rotate_and_store(Worker& worker, const Op& op) {
       }
     }
     const int position = batch_.positions[t];
-    const int block = batch_.block_tables[batch_.sequence[t] * batch_.table_stride +
-                                          position / block_tokens_];
+    const int block =
+        batch_.block_tables[batch_.sequence[t] * batch_.table_stride + position / kBlock];
     const float* key = row + op.heads * d;
     const float* value = key + op.kv_heads * d;
     for (int h = 0; h < op.kv_heads; ++h) {
-      const size_t to = kv_offset(op, block, h) + static_cast<size_t>(position % block_tokens_) * d;
-      std::memcpy(keys_.get() + to, key + h * d, sizeof(float) * d);
-      std::memcpy(values_.get() + to, value + h * d, sizeof(float) * d);
+      kernels_->store_kv(key + h * d, value + h * d, layout_, position % kBlock,
+                         kv_block(op, block, h));
     }
   });
 }
@@ -202,16 +200,14 @@ void Plan::attention(Worker& worker, const Op& op) {
     const int positions = batch_.positions[t] + 1;
     const int32_t* table = batch_.block_tables + batch_.sequence[t] * batch_.table_stride;
     worker.blocks.clear();
-    for (int first = 0; first < positions; first += block_tokens_) {
-      const size_t at = kv_offset(op, table[first / block_tokens_], h);
-      worker.blocks.push_back({keys_.get() + at, values_.get() + at,
-                               std::min(block_tokens_, positions - first)});
+    for (int first = 0; first < positions; first += kBlock) {
+      worker.blocks.push_back(
+          {kv_block(op, table[first / kBlock], h), std::min(kBlock, positions - first)});
     }
     const size_t at = static_cast<size_t>(h) * group * d;
     float* out = attended_.data() + static_cast<size_t>(t) * head_width_ + at;
-    kernels_->attend(qkv_.data() + static_cast<size_t>(t) * qkv_width_ + at, group, d,
-                     worker.blocks.data(), static_cast<int>(worker.blocks.size()),
-                     worker.scratch.data(), out);
+    kernels_->attend(qkv_.data() + static_cast<size_t>(t) * qkv_width_ + at, group, layout_,
+                     worker.blocks.data(), static_cast<int>(worker.blocks.size()), out);
     if (aligned) {
       kernels_->quantize(out, group * d, attended_q_.view.from(t, static_cast<int>(at)));
     }

@@ -41,8 +41,8 @@ struct Batch {
 class Plan {
  public:
   // The matrices and vectors of `ops` must outlive the plan. `planes` is 1 or 2.
-  Plan(std::vector<Op> ops, const Kernels* kernels, int threads, int planes, int kv_blocks,
-       int block_tokens, int max_tokens);
+  Plan(std::vector<Op> ops, const Kernels* kernels, int threads, int planes, KVType kv_type,
+       int kv_blocks, int max_tokens);
 
   void run(const Batch& batch);
 
@@ -77,18 +77,19 @@ class Plan {
   void head(Worker& worker, const Op& op);
 
   void fill_rope(const Op& op);
-  size_t kv_offset(const Op& op, int block, int kv_head) const;
+  uint8_t* kv_block(const Op& op, int block, int kv_head) const;
 
   std::vector<Op> ops_;
   const Kernels* kernels_;
   Pool pool_;
-  int kv_blocks_, block_tokens_, max_tokens_;
+  int kv_blocks_, max_tokens_;
   int hidden_ = 0, head_width_ = 0, qkv_width_ = 0, ffn_ = 0, layers_ = 0;
-  int head_dim_ = 0, kv_heads_ = 0;
+  int kv_heads_ = 0;
+  KVLayout layout_;
 
   std::vector<float> x_, qkv_, attended_, rope_;  // [tokens, …]
   Quantized normed_, attended_q_, gated_;
-  std::unique_ptr<float[]> keys_, values_;  // [layers, blocks, kv_heads, block_tokens, head_dim]
+  std::unique_ptr<uint8_t[]> pool_bytes_;  // [layers, blocks, kv_heads] of KVLayout
 
   std::vector<Worker> workers_;
   std::unique_ptr<std::atomic<int>[]> next_task_;  // one a phase, so that none is reused in a step

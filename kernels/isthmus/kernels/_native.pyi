@@ -27,8 +27,8 @@ class Plan:
         isa: str,
         threads: int,
         planes: int,
+        kv_type: int,
         kv_blocks: int,
-        block_tokens: int,
         max_tokens: int,
     ) -> None: ...
     def run(

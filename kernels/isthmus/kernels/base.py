@@ -195,12 +195,22 @@ class Head:
 Op = Embed | Norm | QKV | Attention | Output | GatedMLP | Down | Head
 
 
+class KVType(StrEnum):
+    """How keys and values are kept."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    INT8 = "int8"
+    """Groups of 32 along the head, symmetric, one scale each: 9 bits a value."""
+
+
 @dataclass(frozen=True, slots=True)
 class KVShape:
-    """The pool: how many blocks, and how many positions in each."""
+    """The pool: how many blocks, how many positions in each, and the form of a value."""
 
     blocks: int
     block_tokens: int = 32
+    dtype: KVType = KVType.FLOAT32
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -24,6 +24,7 @@ from isthmus.kernels.base import (
     GatedMLP,
     Head,
     KVShape,
+    KVType,
     Norm,
     Op,
     Output,
@@ -35,6 +36,7 @@ from isthmus.kernels.checks import check_batch
 
 _ROWS = 8
 _BLOCK = 32
+_KV_TYPES = {KVType.FLOAT32: 0, KVType.FLOAT16: 1, KVType.INT8: 2}
 _KINDS = {Embed: 0, Norm: 1, QKV: 2, Attention: 3, Output: 4, GatedMLP: 5, Down: 6, Head: 7}
 
 
@@ -186,6 +188,8 @@ class NativePlan:
         builder = _native.Builder()
         for op in ops:
             _add(builder, op)
+        if kv.block_tokens != _BLOCK:
+            raise ValueError(f"the native backend's blocks hold {_BLOCK} tokens")
         self._kv = kv
         self._max_tokens = max_tokens
         self._hidden = next(op.table.cols for op in ops if isinstance(op, Embed))
@@ -195,8 +199,8 @@ class NativePlan:
             backend.isa,
             backend.threads,
             backend.activation_bits // 8,
+            _KV_TYPES[kv.dtype],
             kv.blocks,
-            kv.block_tokens,
             max_tokens,
         )
 

@@ -22,6 +22,7 @@ from isthmus.kernels.base import (
     GatedMLP,
     Head,
     KVShape,
+    KVType,
     Norm,
     Op,
     Output,
@@ -137,8 +138,8 @@ class NumpyPlan:
         q, k = _rotate(q, batch.positions, op), _rotate(k, batch.positions, op)
         size = self._kv.block_tokens
         blocks = batch.block_tables[batch.sequence, batch.positions // size]
-        self._keys[op.layer, blocks, batch.positions % size] = k
-        self._values[op.layer, blocks, batch.positions % size] = v
+        self._keys[op.layer, blocks, batch.positions % size] = _stored(k, self._kv.dtype)
+        self._values[op.layer, blocks, batch.positions % size] = _stored(v, self._kv.dtype)
         out = np.empty((tokens, op.heads, d), np.float32)
         for t in range(tokens):
             seen = int(batch.positions[t]) + 1
@@ -151,6 +152,20 @@ class NumpyPlan:
                 weights = np.exp(scores - scores.max())
                 out[t, head] = weights @ values[:, shared] / weights.sum()
         return out.reshape(tokens, -1)
+
+
+def _stored(values: F32, dtype: KVType) -> F32:
+    """What is left of keys or values when they are kept as `dtype`. values: [tokens, heads, d]"""
+    if dtype is KVType.FLOAT32:
+        return values
+    if dtype is KVType.FLOAT16:
+        return values.astype(np.float16).astype(np.float32)
+    kept = np.empty_like(values)
+    for first in range(0, values.shape[-1], 32):
+        group = values[..., first : first + 32]
+        scale = np.abs(group).max(axis=-1, keepdims=True) / np.float32(127)
+        kept[..., first : first + 32] = np.rint(group / np.where(scale == 0, 1, scale)) * scale
+    return kept
 
 
 def _rotate(heads: F32, positions: I32, op: Attention) -> F32:
