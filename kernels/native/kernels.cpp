@@ -190,7 +190,7 @@ inline void tile_dots8(const uint8_t* tile, const Activations& x, int block, Acc
 }
 
 inline Acc zero() { return _mm256_setzero_ps(); }
-inline void store(const Acc& acc, float out[kRows]) { _mm256_storeu_ps(out, acc); }
+inline void store_rows(const Acc& acc, float out[kRows]) { _mm256_storeu_ps(out, acc); }
 
 #if defined(__AVX512VNNI__)
 constexpr int kTokens = 8;  // 32 registers
@@ -248,7 +248,7 @@ inline void tile_dots8(const uint8_t* tile, const Activations& x, int block, Acc
 }
 
 inline Acc zero() { return Acc{}; }
-inline void store(const Acc& acc, float out[kRows]) { std::memcpy(out, acc.v, sizeof acc.v); }
+inline void store_rows(const Acc& acc, float out[kRows]) { std::memcpy(out, acc.v, sizeof acc.v); }
 constexpr int kTokens = 4;
 
 #endif
@@ -271,7 +271,7 @@ void row_block(const Matrix& w, const Activations& x, int index, float* out, int
   const int rows = w.rows - row < kRows ? w.rows - row : kRows;
   for (int t = 0; t < T; ++t) {
     float y[kRows];
-    store(acc[t], y);
+    store_rows(acc[t], y);
     float* to = out + static_cast<size_t>(t) * stride + row;
     if (bias != nullptr) {
       for (int r = 0; r < rows; ++r) y[r] += bias[row + r];
@@ -284,10 +284,103 @@ void row_block(const Matrix& w, const Activations& x, int index, float* out, int
   }
 }
 
+#if defined(__AVX512VNNI__)
+
+// Two row blocks at once, for many tokens: 16 rows fill a 512-bit register, and what it costs to
+// unpack them is spread over the tokens.
+struct TilePair {
+  __m512i w[8];
+  __m512 scale, minimum;
+};
+
+inline __m512 load_halves(const uint8_t* a, const uint8_t* b) {
+  return _mm512_cvtph_ps(_mm256_set_m128i(_mm_loadu_si128(reinterpret_cast<const __m128i*>(b)),
+                                          _mm_loadu_si128(reinterpret_cast<const __m128i*>(a))));
+}
+
+inline TilePair unpack_pair(const uint8_t* a, const uint8_t* b) {
+  TilePair pair;
+  pair.scale = load_halves(a, b);
+  pair.minimum = load_halves(a + 16, b + 16);
+  const __m512i low = _mm512_set1_epi8(15);
+  for (int j = 0; j < 4; ++j) {
+    const __m512i packed = _mm512_inserti64x4(
+        _mm512_castsi256_si512(
+            _mm256_loadu_si256(reinterpret_cast<const __m256i*>(a + 32 + 32 * j))),
+        _mm256_loadu_si256(reinterpret_cast<const __m256i*>(b + 32 + 32 * j)), 1);
+    pair.w[j] = _mm512_and_si512(packed, low);
+    pair.w[j + 4] = _mm512_and_si512(_mm512_srli_epi16(packed, 4), low);
+  }
+  return pair;
+}
+
+inline __m512i dot_u4(const __m512i w[8], const int8_t* x) {
+  __m512i sum = _mm512_setzero_si512();
+  for (int j = 0; j < 8; ++j) {
+    int four;
+    std::memcpy(&four, x + 4 * j, sizeof four);
+    sum = _mm512_dpbusd_epi32(sum, w[j], _mm512_set1_epi32(four));
+  }
+  return sum;
+}
+
+template <int T, int Planes>
+void row_block_pair(const Matrix& w, const Activations& x, int index, float* out, int stride,
+                    const float* bias, bool accumulate) {
+  const uint8_t* a = w.data + static_cast<size_t>(index) * w.row_block_bytes();
+  const uint8_t* b = a + w.row_block_bytes();
+  const int blocks = w.padded_cols() / kBlock;
+  __m512 acc[T];
+  for (int t = 0; t < T; ++t) acc[t] = _mm512_setzero_ps();
+  for (int k = 0; k < blocks; ++k, a += 160, b += 160) {
+    const TilePair pair = unpack_pair(a, b);
+    for (int t = 0; t < T; ++t) {
+      const size_t row = static_cast<size_t>(t);
+      const size_t at = row * x.cols + k * kBlock;
+      __m512i dot = dot_u4(pair.w, x.high + at);
+      if (Planes == 2) {
+        dot = _mm512_add_epi32(_mm512_slli_epi32(dot, 8), dot_u4(pair.w, x.low + at));
+      }
+      const __m512 x_scale = _mm512_set1_ps(x.scales[row * blocks + k]);
+      const __m512 x_sum = _mm512_set1_ps(x.sums[row * blocks + k]);
+      acc[t] = _mm512_fmadd_ps(_mm512_mul_ps(pair.scale, x_scale), _mm512_cvtepi32_ps(dot), acc[t]);
+      acc[t] = _mm512_fmadd_ps(pair.minimum, x_sum, acc[t]);
+    }
+  }
+  const int row = index * kRows;
+  const __mmask16 rows = static_cast<__mmask16>((1u << (w.rows - row < 16 ? w.rows - row : 16)) - 1);
+  for (int t = 0; t < T; ++t) {
+    float* to = out + static_cast<size_t>(t) * stride + row;
+    if (bias != nullptr) acc[t] = _mm512_add_ps(acc[t], _mm512_maskz_loadu_ps(rows, bias + row));
+    if (accumulate) acc[t] = _mm512_add_ps(acc[t], _mm512_maskz_loadu_ps(rows, to));
+    _mm512_mask_storeu_ps(to, rows, acc[t]);
+  }
+}
+
+#endif
+
 template <int Planes>
 void row_blocks(const Matrix& w, const Activations& x, int tokens, int first, int last, float* out,
                 int stride, const float* bias, bool accumulate) {
-  for (int b = first; b < last; ++b) {
+  int b = first;
+#if defined(__AVX512VNNI__)
+  if (w.bits == 4) {
+    const int paired = tokens / kTokens * kTokens;
+    for (; paired > 0 && b + 2 <= last; b += 2) {
+      for (int t = 0; t < paired; t += kTokens) {
+        row_block_pair<kTokens, Planes>(w, x.from(t), b, out + static_cast<size_t>(t) * stride,
+                                        stride, bias, accumulate);
+      }
+      for (int t = paired; t < tokens; ++t) {
+        for (int i = 0; i < 2; ++i) {
+          row_block<1, Planes>(w, x.from(t), b + i, out + static_cast<size_t>(t) * stride, stride,
+                               bias, accumulate);
+        }
+      }
+    }
+  }
+#endif
+  for (; b < last; ++b) {
     int t = 0;
     for (; t + kTokens <= tokens; t += kTokens) {
       row_block<kTokens, Planes>(w, x.from(t), b, out + static_cast<size_t>(t) * stride, stride,
@@ -306,6 +399,53 @@ void matmul(const Matrix& w, const Activations& x, int tokens, int first, int la
   run(w, x, tokens, first, last, out, stride, bias, accumulate);
 }
 
+// ---- vectors --------------------------------------------------------------------------------
+//
+// GCC's vector types: one source for every width. 32 values are kParts vectors.
+
+#if defined(__AVX512F__)
+constexpr int kLanes = 16;
+#elif defined(__AVX2__)
+constexpr int kLanes = 8;
+#else
+constexpr int kLanes = 4;
+#endif
+constexpr int kParts = kBlock / kLanes;
+typedef float Vec __attribute__((vector_size(4 * kLanes)));
+typedef int IntVec __attribute__((vector_size(4 * kLanes)));
+
+inline Vec splat(float x) { return Vec{} + x; }
+
+inline Vec load(const float* p) {
+  Vec v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+
+inline IntVec round_to_int(const Vec& x) {
+  const Vec shifted = x + 12582912.0f;
+  IntVec bits;
+  std::memcpy(&bits, &shifted, sizeof bits);
+  return bits - 0x4B400000;
+}
+
+inline void store(const Vec& v, float* p) { std::memcpy(p, &v, sizeof v); }
+
+// The low byte of each lane.
+inline void store_bytes(const IntVec& v, int8_t* p) {
+#if defined(__AVX512F__)
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8((__m512i)v));
+#elif defined(__AVX2__)
+  const __m256i order = _mm256_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
+                                         0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
+  const __m256i bytes = _mm256_shuffle_epi8((__m256i)v, order);
+  const int halves[2] = {_mm256_extract_epi32(bytes, 0), _mm256_extract_epi32(bytes, 4)};
+  std::memcpy(p, halves, sizeof halves);
+#else
+  for (int i = 0; i < kLanes; ++i) p[i] = static_cast<int8_t>(v[i]);
+#endif
+}
+
 // ---- the rest: plain loops that the compiler vectorises ---------------------------------------
 
 void quantize(const float* x, int n, const Activations& out) {
@@ -318,29 +458,32 @@ void quantize(const float* x, int n, const Activations& out) {
       std::memcpy(padded, block, sizeof(float) * static_cast<size_t>(count));
       block = padded;
     }
-    float largest = 0.0f;
-    for (int i = 0; i < kBlock; ++i) {
-      const float magnitude = std::fabs(block[i]);
-      largest = magnitude > largest ? magnitude : largest;
+    Vec x_parts[kParts], magnitude = Vec{};
+    for (int p = 0; p < kParts; ++p) {
+      x_parts[p] = load(block + p * kLanes);
+      const Vec positive = x_parts[p] < 0.0f ? -x_parts[p] : x_parts[p];
+      magnitude = positive > magnitude ? positive : magnitude;
     }
+    float largest = 0.0f;
+    for (int i = 0; i < kLanes; ++i) largest = magnitude[i] > largest ? magnitude[i] : largest;
     const float limit = out.low == nullptr ? 127.0f : 127.0f * 256.0f;
     const float scale = largest / limit;
-    const float inverse = largest > 0.0f ? limit / largest : 0.0f;
-    int codes[kBlock];
-    int sum = 0;
-    for (int i = 0; i < kBlock; ++i) {
-      codes[i] = round_to_int(block[i] * inverse);
-      sum += codes[i];
-    }
-    if (out.low == nullptr) {
-      for (int i = 0; i < kBlock; ++i) out.high[b * kBlock + i] = static_cast<int8_t>(codes[i]);
-    } else {
-      for (int i = 0; i < kBlock; ++i) {
-        const int high = (codes[i] + 128) >> 8;
-        out.high[b * kBlock + i] = static_cast<int8_t>(high);
-        out.low[b * kBlock + i] = static_cast<int8_t>(codes[i] - 256 * high);
+    const Vec inverse = splat(largest > 0.0f ? limit / largest : 0.0f);
+    IntVec total = IntVec{};
+    for (int p = 0; p < kParts; ++p) {
+      int8_t* high = out.high + b * kBlock + p * kLanes;
+      const IntVec codes = round_to_int(x_parts[p] * inverse);
+      total += codes;
+      if (out.low == nullptr) {
+        store_bytes(codes, high);
+      } else {
+        store_bytes((codes + 128) >> 8, high);
+        // Codes are 256 * high + low with low in -128..127: its byte is the code's own low byte.
+        store_bytes(codes, out.low + b * kBlock + p * kLanes);
       }
     }
+    int sum = 0;
+    for (int i = 0; i < kLanes; ++i) sum += total[i];
     out.scales[b] = scale;
     out.sums[b] = scale * static_cast<float>(sum);
   }
@@ -364,26 +507,6 @@ void swiglu(const float* gu, int n, float* h) {
 }
 
 // ---- attention --------------------------------------------------------------------------------
-//
-// GCC's vector types: one source for every width. A row of a tile is kParts vectors.
-
-#if defined(__AVX512F__)
-constexpr int kLanes = 16;
-#elif defined(__AVX2__)
-constexpr int kLanes = 8;
-#else
-constexpr int kLanes = 4;
-#endif
-constexpr int kParts = kBlock / kLanes;
-typedef float Vec __attribute__((vector_size(4 * kLanes)));
-
-inline Vec splat(float x) { return Vec{} + x; }
-
-inline Vec load(const float* p) {
-  Vec v;
-  std::memcpy(&v, p, sizeof v);
-  return v;
-}
 
 inline Vec load(const uint16_t* p) {
 #if defined(__AVX512F__)

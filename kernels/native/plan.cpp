@@ -7,6 +7,10 @@
 
 namespace isthmus {
 
+// Up to this many tokens every thread norms and quantizes the input for itself: that costs less
+// than waiting for one of them to do it.
+constexpr int kFewTokens = 4;
+
 void Plan::Quantized::resize(int tokens, int cols, int planes) {
   const int padded = round_up(cols, kBlock);
   const size_t blocks = static_cast<size_t>(tokens) * (padded / kBlock);
@@ -26,6 +30,7 @@ Plan::Plan(std::vector<Op> ops, const Kernels* kernels, int threads, int planes,
       max_tokens_(max_tokens),
       layout_{kv_type, 0},
       workers_(static_cast<size_t>(threads)) {
+  double rope_base = 1.0;
   for (const Op& op : ops_) {
     switch (op.kind) {
       case OpKind::kEmbed: hidden_ = op.weight.cols; break;
@@ -36,6 +41,7 @@ Plan::Plan(std::vector<Op> ops, const Kernels* kernels, int threads, int planes,
         layers_ = std::max(layers_, op.layer + 1);
         layout_.head_dim = op.head_dim;
         kv_heads_ = op.kv_heads;
+        rope_base = op.rope_base;  // all layers turn alike
         break;
       default: break;
     }
@@ -52,11 +58,16 @@ Plan::Plan(std::vector<Op> ops, const Kernels* kernels, int threads, int planes,
   // Left uninitialised: a position is written before it is read, and untouched pages cost nothing.
   pool_bytes_ = std::make_unique_for_overwrite<uint8_t[]>(heads * layout_.bytes());
 
+  for (int i = 0; i < layout_.head_dim / 2; ++i) {
+    frequencies_.push_back(std::pow(rope_base, -2.0 * i / layout_.head_dim));
+  }
+
   max_phases_ = 3 * static_cast<int>(ops_.size());
   next_task_ = std::make_unique<std::atomic<int>[]>(static_cast<size_t>(max_phases_));
   for (Worker& worker : workers_) {
     worker.scratch.resize(
         std::max(static_cast<size_t>(hidden_), tokens * 2 * kBlock + 2 * kBlock));
+    worker.normed.resize(kFewTokens, hidden_, planes);
   }
 }
 
@@ -64,12 +75,12 @@ void Plan::run(const Batch& batch) {
   batch_ = batch;
   for (int i = 0; i < max_phases_; ++i) next_task_[i].store(0, std::memory_order_relaxed);
   next_worker_.store(0, std::memory_order_relaxed);
-  for (const Op& op : ops_) {
-    if (op.kind == OpKind::kAttention) {
-      fill_rope(op);  // all layers turn alike
-      break;
-    }
+  own_norms_ = batch.count <= kFewTokens && batch.wanted <= kFewTokens && batch.hidden == nullptr;
+  one_each_ = true;
+  for (int t = 1; t < batch.count; ++t) {
+    one_each_ = one_each_ && batch.sequence[t] > batch.sequence[t - 1];
   }
+  fill_rope();
   pool_.run([this] {
     Worker& worker = workers_[static_cast<size_t>(next_worker_.fetch_add(1))];
     worker.phase = 0;
@@ -96,12 +107,9 @@ void Plan::walk(Worker& worker) {
         break;
       }
       case OpKind::kQKV:
-        product(worker, op, normed_, batch_.count, qkv_.data(), qkv_width_, false);
+        product(worker, op, normed(worker), batch_.count, qkv_.data(), qkv_width_, false);
         break;
-      case OpKind::kAttention:
-        rotate_and_store(worker, op);
-        attention(worker, op);
-        break;
+      case OpKind::kAttention: attention(worker, op); break;
       case OpKind::kOutput:
         product(worker, op, attended_q_, batch_.count, x_.data(), hidden_, true);
         break;
@@ -133,23 +141,33 @@ void Plan::embed(Worker& worker, const Op& op) {
 }
 
 void Plan::norm(Worker& worker, const Op& op, bool only_wanted) {
-  phase(worker, only_wanted ? batch_.wanted : batch_.count, [&](int t) {
+  const int count = only_wanted ? batch_.wanted : batch_.count;
+  const Activations& to = own_norms_ ? worker.normed.view : normed_.view;
+  const auto one = [&](int t) {
     const auto row = static_cast<size_t>(only_wanted ? batch_.rows[t] : t);
     float* out = only_wanted && batch_.hidden != nullptr
                      ? batch_.hidden + static_cast<size_t>(t) * hidden_
                      : worker.scratch.data();
     kernels_->rms_norm(x_.data() + row * hidden_, op.vector, op.eps, hidden_, out);
-    kernels_->quantize(out, hidden_, normed_.view.from(t));
-  });
+    kernels_->quantize(out, hidden_, to.from(t));
+  };
+  if (own_norms_) {
+    for (int t = 0; t < count; ++t) one(t);
+  } else {
+    phase(worker, count, one);
+  }
 }
 
-void Plan::fill_rope(const Op& op) {
-  const int half = op.head_dim / 2;
+const Plan::Quantized& Plan::normed(const Worker& worker) const {
+  return own_norms_ ? worker.normed : normed_;
+}
+
+void Plan::fill_rope() {
+  const int half = layout_.head_dim / 2;
   for (int t = 0; t < batch_.count; ++t) {
-    float* turn = rope_.data() + static_cast<size_t>(t) * op.head_dim;
+    float* turn = rope_.data() + static_cast<size_t>(t) * layout_.head_dim;
     for (int i = 0; i < half; ++i) {
-      const double angle = batch_.positions[t] *
-                           std::pow(static_cast<double>(op.rope_base), -2.0 * i / op.head_dim);
+      const double angle = batch_.positions[t] * frequencies_[static_cast<size_t>(i)];
       turn[2 * i] = static_cast<float>(std::cos(angle));
       turn[2 * i + 1] = static_cast<float>(std::sin(angle));
     }
@@ -161,63 +179,77 @@ uint8_t* Plan::kv_block(const Op& op, int block, int kv_head) const {
   return pool_bytes_.get() + at * layout_.bytes();
 }
 
-void Plan::rotate_and_store(Worker& worker, const Op& op) {
-  const int d = op.head_dim;
-  phase(worker, batch_.count, [&](int t) {
-    const float* turn = rope_.data() + static_cast<size_t>(t) * d;
-    float* row = qkv_.data() + static_cast<size_t>(t) * qkv_width_;
-    for (int h = 0; h < op.heads + op.kv_heads; ++h) {
-      float* head = row + h * d;
-      for (int i = 0; i < d / 2; ++i) {
-        float& a = op.rope_halves ? head[i] : head[2 * i];
-        float& b = op.rope_halves ? head[i + d / 2] : head[2 * i + 1];
-        const float c = turn[2 * i], s = turn[2 * i + 1];
-        const float turned = a * c - b * s;
-        b = a * s + b * c;
-        a = turned;
-      }
-    }
-    const int position = batch_.positions[t];
-    const int block =
-        batch_.block_tables[batch_.sequence[t] * batch_.table_stride + position / kBlock];
-    const float* key = row + op.heads * d;
-    const float* value = key + op.kv_heads * d;
-    for (int h = 0; h < op.kv_heads; ++h) {
-      kernels_->store_kv(key + h * d, value + h * d, layout_, position % kBlock,
-                         kv_block(op, block, h));
-    }
-  });
-}
-
 void Plan::attention(Worker& worker, const Op& op) {
-  const int d = op.head_dim;
   const int group = op.heads / op.kv_heads;
-  const bool aligned = group * d % kBlock == 0;  // a task's output is whole blocks: quantize it there
-  phase(worker, batch_.count * op.kv_heads, [&](int task) {
-    // The last tokens of a prefill see the most positions: hand those out first.
-    const int t = batch_.count - 1 - task / op.kv_heads;
-    const int h = task % op.kv_heads;
-    const int positions = batch_.positions[t] + 1;
-    const int32_t* table = batch_.block_tables + batch_.sequence[t] * batch_.table_stride;
-    worker.blocks.clear();
-    for (int first = 0; first < positions; first += kBlock) {
-      worker.blocks.push_back(
-          {kv_block(op, table[first / kBlock], h), std::min(kBlock, positions - first)});
-    }
-    const size_t at = static_cast<size_t>(h) * group * d;
-    float* out = attended_.data() + static_cast<size_t>(t) * head_width_ + at;
-    kernels_->attend(qkv_.data() + static_cast<size_t>(t) * qkv_width_ + at, group, layout_,
-                     worker.blocks.data(), static_cast<int>(worker.blocks.size()), out);
-    if (aligned) {
-      kernels_->quantize(out, group * d, attended_q_.view.from(t, static_cast<int>(at)));
-    }
-  });
+  const bool aligned = group * op.head_dim % kBlock == 0;  // see attend()
+  if (one_each_) {
+    // Nobody else's key is looked at: a head can be turned, stored and attended to in one go.
+    phase(worker, batch_.count * op.kv_heads, [&](int task) {
+      const int t = task / op.kv_heads, h = task % op.kv_heads;
+      rotate(op, t, h * group, group);
+      rotate(op, t, op.heads + h, 1);
+      store(op, t, h);
+      attend(worker, op, t, h);
+    });
+  } else {
+    phase(worker, batch_.count, [&](int t) {
+      rotate(op, t, 0, op.heads + op.kv_heads);
+      for (int h = 0; h < op.kv_heads; ++h) store(op, t, h);
+    });
+    phase(worker, batch_.count * op.kv_heads, [&](int task) {
+      // The last tokens of a prefill see the most positions: hand those out first.
+      attend(worker, op, batch_.count - 1 - task / op.kv_heads, task % op.kv_heads);
+    });
+  }
   if (!aligned) {
     phase(worker, batch_.count, [&](int t) {
       kernels_->quantize(attended_.data() + static_cast<size_t>(t) * head_width_, head_width_,
                          attended_q_.view.from(t));
     });
   }
+}
+
+void Plan::rotate(const Op& op, int t, int first_head, int heads) {
+  const int d = op.head_dim;
+  const float* turn = rope_.data() + static_cast<size_t>(t) * d;
+  float* head = qkv_.data() + static_cast<size_t>(t) * qkv_width_ + first_head * d;
+  for (int h = 0; h < heads; ++h, head += d) {
+    for (int i = 0; i < d / 2; ++i) {
+      float& a = op.rope_halves ? head[i] : head[2 * i];
+      float& b = op.rope_halves ? head[i + d / 2] : head[2 * i + 1];
+      const float c = turn[2 * i], s = turn[2 * i + 1];
+      const float turned = a * c - b * s;
+      b = a * s + b * c;
+      a = turned;
+    }
+  }
+}
+
+void Plan::store(const Op& op, int t, int kv_head) {
+  const int position = batch_.positions[t];
+  const int32_t* table = batch_.block_tables + batch_.sequence[t] * batch_.table_stride;
+  const float* key = qkv_.data() + static_cast<size_t>(t) * qkv_width_ +
+                     (op.heads + kv_head) * op.head_dim;
+  kernels_->store_kv(key, key + op.kv_heads * op.head_dim, layout_, position % kBlock,
+                     kv_block(op, table[position / kBlock], kv_head));
+}
+
+void Plan::attend(Worker& worker, const Op& op, int t, int kv_head) {
+  const int d = op.head_dim;
+  const int group = op.heads / op.kv_heads;
+  const int positions = batch_.positions[t] + 1;
+  const int32_t* table = batch_.block_tables + batch_.sequence[t] * batch_.table_stride;
+  worker.blocks.clear();
+  for (int first = 0; first < positions; first += kBlock) {
+    worker.blocks.push_back(
+        {kv_block(op, table[first / kBlock], kv_head), std::min(kBlock, positions - first)});
+  }
+  const int at = kv_head * group * d;
+  float* out = attended_.data() + static_cast<size_t>(t) * head_width_ + at;
+  kernels_->attend(qkv_.data() + static_cast<size_t>(t) * qkv_width_ + at, group, layout_,
+                   worker.blocks.data(), static_cast<int>(worker.blocks.size()), out);
+  // Where the output is whole blocks it is quantized here, else when all of the row is there.
+  if (group * d % kBlock == 0) kernels_->quantize(out, group * d, attended_q_.view.from(t, at));
 }
 
 void Plan::gated_mlp(Worker& worker, const Op& op) {
@@ -231,7 +263,7 @@ void Plan::gated_mlp(Worker& worker, const Op& op) {
     float* h = gate_up + static_cast<size_t>(batch_.count) * kTaskRows;
     const int first = row / kRows;
     // The kernel addresses its output from row 0 of the matrix.
-    kernels_->matmul(op.weight, normed_.view, batch_.count, first, first + (rows + kRows - 1) / kRows,
+    kernels_->matmul(op.weight, normed(worker).view, batch_.count, first, first + (rows + kRows - 1) / kRows,
                      gate_up - row, kTaskRows, nullptr, false);
     for (int t = 0; t < batch_.count; ++t) {
       kernels_->swiglu(gate_up + static_cast<size_t>(t) * kTaskRows, rows / 2, h);
@@ -241,7 +273,7 @@ void Plan::gated_mlp(Worker& worker, const Op& op) {
 }
 
 void Plan::head(Worker& worker, const Op& op) {
-  product(worker, op, normed_, batch_.wanted, batch_.logits, op.weight.rows, false);
+  product(worker, op, normed(worker), batch_.wanted, batch_.logits, op.weight.rows, false);
 }
 
 }  // namespace isthmus

@@ -60,6 +60,7 @@ class Plan {
   struct Worker {
     int phase = 0;
     std::vector<float> scratch;
+    Quantized normed;  // this thread's own, for a few tokens
     std::vector<KVBlock> blocks;
   };
 
@@ -71,12 +72,15 @@ class Plan {
 
   void embed(Worker& worker, const Op& op);
   void norm(Worker& worker, const Op& op, bool only_wanted);
-  void rotate_and_store(Worker& worker, const Op& op);
+  const Quantized& normed(const Worker& worker) const;
   void attention(Worker& worker, const Op& op);
+  void rotate(const Op& op, int t, int first_head, int heads);
+  void store(const Op& op, int t, int kv_head);
+  void attend(Worker& worker, const Op& op, int t, int kv_head);
   void gated_mlp(Worker& worker, const Op& op);
   void head(Worker& worker, const Op& op);
 
-  void fill_rope(const Op& op);
+  void fill_rope();
   uint8_t* kv_block(const Op& op, int block, int kv_head) const;
 
   std::vector<Op> ops_;
@@ -88,6 +92,7 @@ class Plan {
   KVLayout layout_;
 
   std::vector<float> x_, qkv_, attended_, rope_;  // [tokens, …]
+  std::vector<double> frequencies_;               // [head_dim / 2] turns a position
   Quantized normed_, attended_q_, gated_;
   std::unique_ptr<uint8_t[]> pool_bytes_;  // [layers, blocks, kv_heads] of KVLayout
 
@@ -96,6 +101,8 @@ class Plan {
   int max_phases_;
   std::atomic<int> next_worker_ = 0;
   Batch batch_{};
+  bool one_each_ = false;   // every sequence has one token in the batch
+  bool own_norms_ = false;  // every thread norms for itself
 };
 
 }  // namespace isthmus
