@@ -10,6 +10,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import uvicorn
 
@@ -30,6 +31,7 @@ _CUT_S = 3
 _LAST_S = 4.6
 """When the process is ended in any case, in seconds after the request to stop."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_WORKERS = 4
 
 
 class AgentServer(uvicorn.Server):
@@ -143,6 +145,8 @@ async def serve(
     """
     server = make_server(agent, config)
     loop = asyncio.get_running_loop()
+    # Scanning and tokenizing: more threads would be more memory, and not more cores.
+    loop.set_default_executor(ThreadPoolExecutor(_WORKERS, thread_name_prefix="isthmus-worker"))
 
     def stop() -> None:
         if not server.should_exit:
