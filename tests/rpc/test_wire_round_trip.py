@@ -194,6 +194,22 @@ def test_an_error_comes_back_as_it_was_as_an_event_and_as_a_status(error):
     assert described(as_status) == described(error)
 
 
+class NotOurOrder(errors.InvalidRequest):
+    """As a backend hangs its own errors below core's."""
+
+    kind = "not_our_order"
+
+
+def test_a_backends_own_error_travels_as_the_class_of_cores_that_it_is():
+    error = NotOurOrder("the roles are in the wrong order", field="messages")
+    as_event = wire.error_from_wire(over_the_wire(wire.error_to_wire(error)))
+    status = wire.error_to_status(error)
+    as_status = wire.error_from_status(status.code, status.message, status.SerializeToString())
+    told = described(errors.InvalidRequest(error.message, field="messages"))
+    assert described(as_event) == told
+    assert described(as_status) == told
+
+
 def test_model_info_and_load_come_back_as_they_were():
     info = ModelInfo(
         "m", "vllm", 4096, Price(Decimal("0.15"), Decimal("0.6")), True, True, False, True
@@ -243,6 +259,7 @@ def test_a_request_without_a_privacy_class_counts_as_unknown():
         (lambda m: m.messages[0].content.add(), "messages[0].content[1]"),
         (lambda m: m.tools.add(name="t", parameters_json="{"), "tools[0].parameters_json"),
         (lambda m: m.tools.add(name="t", parameters_json="[]"), "tools[0].parameters_json"),
+        (lambda m: m.tools.add(name="t", parameters_json="[" * 10**6), "tools[0].parameters_json"),
         (lambda m: setattr(m, "tool_choice", 99), "tool_choice"),
         (
             lambda m: setattr(m.response_format, "schema_json", "no"),
@@ -277,6 +294,11 @@ def test_what_the_wire_cannot_hold_is_an_error_that_names_it(change, field):
 
 def test_a_newer_gateways_unknown_event_is_skipped():
     assert wire.EventReader().read(gateway_pb2.GenerateResponse()) is None
+
+
+def test_a_newer_gateways_unknown_reason_for_the_end_is_an_end_all_the_same():
+    message = gateway_pb2.GenerateResponse(finished=gateway_pb2.Finished(reason=99))
+    assert wire.EventReader().read(message) == events.Finished(events.FinishReason.STOP)
 
 
 def test_a_newer_devices_unknown_reason_is_left_out():

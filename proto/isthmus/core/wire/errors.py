@@ -2,7 +2,8 @@
 
 Codes are plain numbers here (grpc.StatusCode's own), so that core does not need gRPC. A status
 carries `ErrorInfo` (domain `isthmus`, the kind in its metadata), `BadRequest` when a field of the
-request is to blame, and `RetryInfo` when the sender should come back later.
+request is to blame, and `RetryInfo` when the sender should come back later. An error that a package
+hung below one of core's travels as that one: the other side knows no other.
 """
 
 from __future__ import annotations
@@ -59,9 +60,15 @@ _CLASSES: Final[dict[str, type[errors.IsthmusError]]] = {
 }
 
 
+def _kind_of(error: errors.IsthmusError) -> str:
+    """The kind of the nearest class of core's that `error` is."""
+    kinds = (cls.kind for cls in type(error).__mro__ if issubclass(cls, errors.IsthmusError))
+    return next((kind for kind in kinds if kind in CODE_OF_KIND), errors.InternalError.kind)
+
+
 def error_to_wire(error: errors.IsthmusError) -> gateway_pb2.Error:
     """The error event that stands for `error`."""
-    wire = gateway_pb2.Error(kind=error.kind, message=error.message, field=error.field)
+    wire = gateway_pb2.Error(kind=_kind_of(error), message=error.message, field=error.field)
     if isinstance(error, errors.Overloaded):
         wire.retry_after_ms = round(error.retry_after_s * 1000)
     if isinstance(error, errors.PolicyRefused):
@@ -82,13 +89,9 @@ def error_from_wire(wire: gateway_pb2.Error) -> errors.IsthmusError:
 
 def error_to_status(error: errors.IsthmusError) -> status_pb2.Status:
     """A `google.rpc.Status` with the code, the message and the details of `error`."""
-    status = status_pb2.Status(
-        code=CODE_OF_KIND.get(error.kind, CODE_OF_KIND[errors.InternalError.kind]),
-        message=error.message,
-    )
-    info = error_details_pb2.ErrorInfo(
-        reason=error.kind.upper(), domain=DOMAIN, metadata={"kind": error.kind}
-    )
+    kind = _kind_of(error)
+    status = status_pb2.Status(code=CODE_OF_KIND[kind], message=error.message)
+    info = error_details_pb2.ErrorInfo(reason=kind.upper(), domain=DOMAIN, metadata={"kind": kind})
     if error.field is not None:
         info.metadata["field"] = error.field
     if isinstance(error, errors.PolicyRefused):

@@ -70,9 +70,9 @@ class EventReader:
                 self._usage = usage_from_wire(wire.usage)
                 return None
             case "finished":
-                reason = enums.name_of(
-                    enums.FINISH_REASONS, wire.finished.reason, "reason", events.FinishReason.STOP
-                )
+                # A newer gateway's reason is as good as none: the answer is whole all the same.
+                known = {number: name for name, number in enums.FINISH_REASONS.items()}
+                reason = known.get(wire.finished.reason, events.FinishReason.STOP)
                 return events.Finished(reason, self._usage)
             case _:
                 return None

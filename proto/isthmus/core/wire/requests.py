@@ -202,8 +202,11 @@ def _sampling_from_wire(wire: chat_pb2.Sampling) -> chat.Sampling:
 def _object(text: str, field: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
-    except ValueError as error:
-        raise InvalidRequest(f"{field} is not valid JSON", field=field) from error
+    except (ValueError, RecursionError):
+        # Without its cause, which holds the text.
+        raise InvalidRequest(
+            f"{field} is not valid JSON, or nested too deeply", field=field
+        ) from None
     if not isinstance(value, dict):
         raise InvalidRequest(f"{field} must be a JSON object", field=field)
     return value
