@@ -55,6 +55,13 @@ def test_the_small_models_prompt_is_the_one_transformers_makes(model_file: Model
     assert [i for i in ids if tokenizer.is_control(i)] == [1, 2, 1, 2, 1]
 
 
+def test_arguments_nested_without_end_are_the_callers_to_mend() -> None:
+    call = ToolCall("c1", "f", "[" * 100_000 + "]" * 100_000)
+    for template in (CHATML, ChatTemplate(WITH_TOOLS, control_tokens=CONTROL)):
+        with pytest.raises(TemplateRefused, match="nested too deeply"):
+            template.render((say(Role.ASSISTANT, "", tool_calls=(call,)),))
+
+
 def test_a_conversation_has_one_segment_for_each_stretch_of_text() -> None:
     prompt = CHATML.render((say(Role.USER, "hi"), say(Role.ASSISTANT, "ho"), say(Role.USER, "?")))
     assert [(s.text, s.is_control) for s in prompt.segments[:5]] == [

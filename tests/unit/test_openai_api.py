@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from isthmus.core.chat import (
@@ -18,6 +19,7 @@ from isthmus.core.chat import (
 from isthmus.core.errors import InvalidRequest
 from isthmus.edge.fields import decode_json
 from isthmus.edge.openai_api import UnknownModelName, parse_chat_request
+from isthmus.engine.sampler import Sampler
 
 HELLO = [{"role": "user", "content": "Hello"}]
 
@@ -57,6 +59,15 @@ def test_every_sampling_field_is_taken_over() -> None:
     assert (sampling.min_p, sampling.repetition_penalty) == (0.05, 1.1)
     assert (sampling.presence_penalty, sampling.frequency_penalty) == (-1.0, 0.5)
     assert (sampling.seed, sampling.stop, sampling.top_logprobs) == (-7, ("\n", "END"), 3)
+
+
+def test_a_top_p_of_nothing_leaves_the_best_token_alone() -> None:
+    sampling = parse_chat_request(chat(top_p=0, seed=1)).chat.sampling
+    logits = np.array([0.1, 0.3, 0.2], np.float32)
+    sampler = Sampler(sampling, [])
+    assert {sampler.choose(logits).token for _ in range(20)} == {1}
+    # Samplers elsewhere want a mass above zero (vLLM, and so the gateway).
+    assert sampling.top_p > 0
 
 
 def test_content_may_come_in_parts() -> None:

@@ -94,6 +94,8 @@ REFUSED = {
 MAX_MESSAGES = 4096
 MAX_TOKENS = 1 << 24
 MAX_STOPS = 16
+_LEAST_TOP_P = 1e-6
+"""What OpenAI's 0 means to samplers that want a mass above zero: the best token alone."""
 
 
 class UnknownModelName(InvalidRequest):
@@ -341,7 +343,7 @@ def _sampling(root: Field) -> Sampling:
     top_k, seed, ignore_eos = root.get("top_k"), root.get("seed"), root.get("ignore_eos")
     return Sampling(
         temperature=number("temperature", 1.0, 0, 2),
-        top_p=number("top_p", 1.0, 0, 1),
+        top_p=max(_LEAST_TOP_P, number("top_p", 1.0, 0, 1)),
         # -1 is how vLLM's clients say "all of them".
         top_k=max(0, top_k.integer(-1, 1 << 20)) if top_k.given else 0,
         min_p=number("min_p", 0.0, 0, 1),

@@ -102,9 +102,14 @@ class ChatTemplate:
         """
         if tools and not self.supports_tools:
             raise NotSupported("this model's chat template has no place for tools", field="tools")
-        spoken = [self._spoken(message) for message in messages]
-        listed = [_tool(tool) for tool in tools]
-        hidden, literal = self._hide({"messages": spoken, "tools": listed})
+        try:
+            spoken = [self._spoken(message) for message in messages]
+            listed = [_tool(tool) for tool in tools]
+            hidden, literal = self._hide({"messages": spoken, "tools": listed})
+        except RecursionError:
+            raise TemplateRefused(
+                "the arguments of a tool call are nested too deeply", field="messages"
+            ) from None
         try:
             rendered = self._template.render(
                 messages=hidden["messages"],
