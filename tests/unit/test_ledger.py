@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,17 @@ def test_rows_that_cannot_be_written_are_counted_not_raised(tmp_path: Path) -> N
     ledger.close()
     ledger.record(outcome())
     assert lost == [1]
+
+
+def test_a_row_that_no_column_can_hold_is_lost_alone(tmp_path: Path) -> None:
+    lost: list[int] = []
+    ledger = Ledger(tmp_path / "ledger.sqlite", on_loss=lost.append)
+    ledger.record(outcome("before"))
+    ledger.record(replace(outcome("huge"), usage=Usage(2**64 - 1, 1, 0)))
+    ledger.record(outcome("after", 2.0))
+    ledger.close()
+    assert lost == [1]
+    assert [o.request_id for o in read_outcomes(ledger.path)] == ["after", "before"]
 
 
 def test_the_table_has_no_column_for_text(tmp_path: Path) -> None:

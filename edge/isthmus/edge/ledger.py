@@ -46,6 +46,8 @@ CREATE INDEX outcomes_by_time ON outcomes (at_unix_s);
 _INSERT = f"INSERT OR REPLACE INTO outcomes VALUES ({', '.join('?' * 16)})"
 _BATCH = 256
 
+_Row = tuple[str | float | int | None, ...]
+
 
 class Ledger:
     """An append-only table of outcomes. `record` never blocks and never raises."""
@@ -94,13 +96,22 @@ class Ledger:
             while len(batch) < _BATCH and not self._waiting.empty():
                 batch.append(self._waiting.get_nowait())
             last = None in batch
-            rows = [_row(outcome) for outcome in batch if outcome is not None]
-            try:
-                with self._db:
-                    self._db.executemany(_INSERT, rows)
-            except sqlite3.Error as error:
-                self._lost(len(rows), error.sqlite_errorname)
+            self._store([_row(outcome) for outcome in batch if outcome is not None])
         self._db.close()
+
+    def _store(self, rows: list[_Row]) -> None:
+        try:
+            with self._db:
+                self._db.executemany(_INSERT, rows)
+        except sqlite3.Error as error:
+            self._lost(len(rows), getattr(error, "sqlite_errorname", type(error).__name__))
+        except (OverflowError, ValueError) as error:
+            # A gateway may count to 2**64, a column to 2**63: such a row is lost, and it alone.
+            if len(rows) == 1:
+                self._lost(1, type(error).__name__)
+            else:
+                for row in rows:
+                    self._store([row])
 
     def _lost(self, rows: int, why: str) -> None:
         log.error("the ledger lost %d rows (%s): %s", rows, why, self.path)
@@ -167,7 +178,7 @@ def _unusable(path: Path, why: str) -> ConfigError:
     )
 
 
-def _row(outcome: Outcome) -> tuple[str | float | int | None, ...]:
+def _row(outcome: Outcome) -> _Row:
     return (
         outcome.request_id,
         outcome.at_unix_s,
