@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import replace
 
-from isthmus.core.chat import ChatRequest, Message, PrivacyClass
+from isthmus.core.chat import ChatRequest, Message, PrivacyClass, Role
 from isthmus.edge.conversation import Conversation, Conversations, worst
 from isthmus.privacy.scan import ScanResult
 
@@ -27,7 +28,7 @@ class Screen:
         conversation = self._conversations.find(request.messages, request.preference.conversation)
         scan = await self.scan(request)
         if scan.privacy_class is not PrivacyClass.PUBLIC:
-            sensitive_from = await asyncio.to_thread(self._first_sensitive, request)
+            sensitive_from = await self._sensitive_from(request)
             known = conversation.tainted_from
             conversation = replace(
                 conversation,
@@ -56,6 +57,17 @@ class Screen:
         except Exception as error:
             log.warning("the privacy scan failed (%s): the request stays", type(error).__name__)
             return ScanResult(PrivacyClass.UNKNOWN, failed=True)
+
+    async def _sensitive_from(self, request: ChatRequest) -> int:
+        """`_first_sensitive`, in a thread and in time, or the first message that may be."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._timeout_s):
+                return await asyncio.to_thread(self._first_sensitive, request)
+        # The instructions before it come again with every request that obeys them, and are scanned
+        # again; tainted, they would hold every other conversation that shares them here for good.
+        instructions = {Role.SYSTEM, Role.DEVELOPER}
+        spoken = (i for i, one in enumerate(request.messages) if one.role not in instructions)
+        return next(spoken, 0)
 
     def _first_sensitive(self, request: ChatRequest) -> int:
         """The first message that is sensitive by itself; 0 when none of them is."""
