@@ -230,6 +230,7 @@ def test_sequences_decoded_together_agree_with_each_alone() -> None:
         ("positions", [40], "outside the pool"),
         ("sequence", [1], "block tables"),
         ("rows", [1], "wanted row"),
+        ("rows", [0] * 5, "5 rows are wanted"),
     ],
 )
 @pytest.mark.parametrize("backend", [NativeBackend(threads=1), NumpyBackend()])

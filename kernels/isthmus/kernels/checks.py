@@ -19,6 +19,8 @@ def check_batch(batch: Batch, *, kv: KVShape, max_tokens: int, vocab: int) -> No
         raise ValueError(f"a sequence number is outside the {sequences} block tables")
     if batch.positions.min() < 0 or batch.positions.max() >= width * kv.block_tokens:
         raise ValueError("a position is outside its block table")
+    if len(batch.rows) > count:
+        raise ValueError(f"{len(batch.rows)} rows are wanted of a batch of {count} tokens")
     if len(batch.rows) and (batch.rows.min() < 0 or batch.rows.max() >= count):
         raise ValueError(f"a wanted row is outside the batch of {count} tokens")
     for index in range(sequences):
