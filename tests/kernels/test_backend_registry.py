@@ -13,10 +13,14 @@ def broken(*, threads: int | None) -> Backend:
     raise OSError("libmissing.so: cannot open")
 
 
-def test_the_automatic_choice_is_the_first_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_automatic_choice_is_the_first_that_works_and_says_what_it_passed_over(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     assert create().name == BACKENDS[0] == "native"
+    assert not caplog.records
     monkeypatch.setitem(registry._FACTORIES, "native", broken)
     assert create().name == "numpy"
+    assert "native does not work here: libmissing.so" in caplog.text
 
 
 def test_a_backend_asked_for_by_name_works_or_says_why_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Protocol
 
 from isthmus.kernels.base import Backend
 from isthmus.kernels.errors import BackendUnavailable
+
+_log = logging.getLogger(__name__)
 
 
 class Factory(Protocol):
@@ -29,7 +31,7 @@ def _numpy(*, threads: int | None) -> Backend:
     return NumpyBackend()
 
 
-_FACTORIES: dict[str, Callable[..., Backend]] = {"native": _native, "numpy": _numpy}
+_FACTORIES: dict[str, Factory] = {"native": _native, "numpy": _numpy}
 
 BACKENDS: tuple[str, ...] = tuple(_FACTORIES)
 """Names that `create` knows, best first."""
@@ -47,8 +49,9 @@ class Candidate:
 def create(name: str = "auto", *, threads: int | None = None) -> Backend:
     """Make the backend `name`, or with `auto` the first of `BACKENDS` that works.
 
-    A backend asked for by name is strict: it works, or `BackendUnavailable` says why not.
-    `threads` of None lets the backend choose.
+    `auto` logs a warning for every better one that it had to pass over. A backend asked for by
+    name is strict: it works, or `BackendUnavailable` says why not. `threads` of None lets the
+    backend choose; numpy leaves them to its BLAS in any case.
     """
     if name != "auto" and name not in _FACTORIES:
         near = get_close_matches(name, BACKENDS, n=1)
@@ -62,6 +65,8 @@ def create(name: str = "auto", *, threads: int | None = None) -> Backend:
             return _FACTORIES[candidate](threads=threads)
         except (ImportError, OSError, RuntimeError, ValueError) as error:
             reasons[candidate] = str(error)
+            if name == "auto":
+                _log.warning("backend %s does not work here: %s", candidate, error)
     raise BackendUnavailable(
         "no backend works here" if name == "auto" else f"{name} does not work here", reasons
     )
