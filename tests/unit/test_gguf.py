@@ -170,6 +170,13 @@ def test_a_header_that_claims_too_much_costs_no_memory(
     assert grown_kib < 50_000
 
 
+def test_half_a_head_is_damage_that_is_named(tmp_path: Path) -> None:
+    half = {"attention.key_length": (0.5, gguf.GGUFValueType.FLOAT32)}
+    path = write_tiny(tmp_path / "tiny.gguf", extra=half)
+    with pytest.raises(ModelDamaged, match=r"attention\.key_length must be a whole number"):
+        read_gguf(path)
+
+
 def test_an_unknown_architecture_is_named_with_the_known_ones(tmp_path: Path) -> None:
     path = write_tiny(tmp_path / "tiny.gguf", architecture="mamba")
     with pytest.raises(ModelNotSupported, match=r"'mamba'.*llama, qwen2"):

@@ -65,7 +65,7 @@ def test_a_changed_model_file_is_read_again(model: Path, reads: list[Path]) -> N
     assert len(reads) == 2
 
 
-@pytest.mark.parametrize("damage", ["truncated", "no description", "not json"])
+@pytest.mark.parametrize("damage", ["truncated", "no description", "not json", "other json"])
 def test_a_damaged_cache_is_made_again(model: Path, reads: list[Path], damage: str) -> None:
     expected = logits(load(model, NativeBackend(threads=1)))
     if damage == "truncated":
@@ -73,7 +73,7 @@ def test_a_damaged_cache_is_made_again(model: Path, reads: list[Path], damage: s
     elif damage == "no description":
         (folder() / "model.json").unlink()
     else:
-        (folder() / "model.json").write_text("{")
+        (folder() / "model.json").write_text("{" if damage == "not json" else "{}")
     np.testing.assert_array_equal(logits(load(model, NativeBackend(threads=1))), expected)
     load(model, NativeBackend(threads=1))
     assert len(reads) == 2

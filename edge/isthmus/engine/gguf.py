@@ -90,7 +90,10 @@ class _Header:
         return value
 
     def count(self, key: str, default: int | None = None) -> int:
-        return int(self.number(key, default))
+        value = self.number(key, default)
+        if value != int(value):
+            raise ModelDamaged(f"{self.path.name}: {key} must be a whole number, but is {value}")
+        return int(value)
 
     def optional(self, key: str) -> Any:
         return self.values.get(f"{self.architecture}.{key}")

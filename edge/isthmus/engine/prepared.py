@@ -126,18 +126,20 @@ def pack_model(model: ModelFile, backend: Backend) -> LoadedModel:
 
 
 def _from_folder(folder: Path, backend: Backend) -> LoadedModel | None:
+    """The prepared model, or None when there is none that can be read."""
     try:
         described = json.loads((folder / "model.json").read_text("utf-8"))
         data = np.memmap(folder / "weights.bin", np.uint8, mode="r")
-    except (OSError, ValueError):
+        if data.size != described["bytes"]:
+            return None
+        config = TypeAdapter(ModelConfig).validate_python(described["config"])
+        tokenizer = TypeAdapter(TokenizerSpec).validate_python(described["tokenizer"])
+        weights = _FolderWeights(described["index"], data.view(np.ndarray), backend)
+        size = sum(entry["bytes"] for entry in described["index"].values() if "state" in entry)
+        ops = build_graph(config, weights)
+        return LoadedModel(described["name"], config, tokenizer, ops, size)
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    if data.size != described["bytes"]:
-        return None
-    config = TypeAdapter(ModelConfig).validate_python(described["config"])
-    tokenizer = TypeAdapter(TokenizerSpec).validate_python(described["tokenizer"])
-    weights = _FolderWeights(described["index"], data.view(np.ndarray), backend)
-    size = sum(entry["bytes"] for entry in described["index"].values() if "state" in entry)
-    return LoadedModel(described["name"], config, tokenizer, build_graph(config, weights), size)
 
 
 def _write(model: ModelFile, backend: Backend, folder: Path) -> None:
