@@ -257,6 +257,17 @@ def test_a_server_that_is_not_there_is_told_without_credentials(
     assert "hunter2" not in str(raised.value)
 
 
+def test_a_mirror_that_refuses_is_told_without_credentials(
+    home: Path, sources: FakeSources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources.status = 404
+    write_catalogue(home, HUB)
+    monkeypatch.setenv("HF_ENDPOINT", sources.url.replace("//", "//me:hunter2@"))
+    with pytest.raises(ModelUnavailable, match=sources.url) as raised:
+        pull("demo")
+    assert "hunter2" not in str(raised.value)
+
+
 def test_the_index_of_pips_own_settings_is_used(
     home: Path, sources: FakeSources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import ssl
 import time
 from collections.abc import Callable, Mapping
@@ -54,6 +55,11 @@ def reason(error: httpx.HTTPError | httpx.InvalidURL) -> str:
     if isinstance(error, httpx.ConnectError):
         return f"no connection ({error})"
     return str(error) or type(error).__name__
+
+
+def shown(text: str) -> str:
+    """An address, or a text with addresses in it, without their credentials."""
+    return re.sub(r"//[^/@\s]*@", "//", text)
 
 
 def fetch(

@@ -14,7 +14,7 @@ import huggingface_hub
 from huggingface_hub.utils import build_hf_headers
 
 from isthmus.engine.catalogue import HubSource
-from isthmus.engine.download import DownloadFailed, Report, client, fetch
+from isthmus.engine.download import DownloadFailed, Report, client, fetch, shown
 
 _TIMEOUT_S = 10.0
 
@@ -42,7 +42,7 @@ def from_hub(source: HubSource, scratch: Path, report: Report) -> Path:
     except Exception as error:  # its HTTP client, and so the errors, change between versions
         told = str(error).strip().splitlines() or [type(error).__name__]
         host = endpoint or "https://huggingface.co"
-        raise DownloadFailed(f"{host}: {told[0]}") from error
+        raise DownloadFailed(shown(f"{host}: {told[0]}")) from None
     part = scratch / "hub.part"
     with client() as http:
         fetch(http, httpx.URL(url), part, source=str(source), report=report, headers=headers)

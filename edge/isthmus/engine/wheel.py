@@ -19,7 +19,15 @@ from pathlib import Path
 import httpx
 
 from isthmus.engine.catalogue import WheelSource
-from isthmus.engine.download import DownloadFailed, Report, WrongFile, client, fetch, reason
+from isthmus.engine.download import (
+    DownloadFailed,
+    Report,
+    WrongFile,
+    client,
+    fetch,
+    reason,
+    shown,
+)
 
 _DEFAULT_INDEX = "https://pypi.org/simple"
 _ACCEPT = "application/vnd.pypi.simple.v1+json, text/html;q=0.1"
@@ -61,11 +69,11 @@ def _find(http: httpx.Client, source: WheelSource) -> httpx.URL:
         try:
             url = _find_in(http, index, source)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            reasons.append(f"{_shown(index)}: {reason(error)}")
+            reasons.append(f"{shown(index)}: {reason(error)}")
             continue
         if url is not None:
             return url
-        reasons.append(f"{_shown(index)} has no wheel of version {source.version}")
+        reasons.append(f"{shown(index)} has no wheel of version {source.version}")
     raise DownloadFailed("; ".join(reasons))
 
 
@@ -159,8 +167,3 @@ def _pip_settings() -> dict[str, str]:
 
 def _normalized(package: str) -> str:
     return re.sub(r"[-_.]+", "-", package).lower()
-
-
-def _shown(index: str) -> str:
-    """An index's address without credentials."""
-    return re.sub(r"//[^/@]*@", "//", index)
