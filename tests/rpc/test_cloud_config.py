@@ -52,6 +52,8 @@ def test_without_a_file_everything_has_a_default():
         ("listen = 'nowhere'", "listen"),
         ("listen = '127.0.0.1:99999'", "listen"),
         ("listen = '0.0.0.0:50051'", "listen"),
+        ("metrics_listen = 'unix:/run/metrics'", "metrics_listen"),
+        ("token = ''", "token"),
         ("max_running_requests = 0", "max_running_requests"),
         ("[backend]\nmodle = 'x'", "backend.modle"),
         ("[price]\ninput_usd_per_mtok = '-1'", "price.input_usd_per_mtok"),
@@ -104,6 +106,14 @@ def test_the_token_may_come_from_a_file(tmp_path):
     with pytest.raises(ConfigError) as caught:
         CloudConfig.load(flags={"token_file": path}).read_token()
     assert caught.value.field == "token_file"
+
+
+def test_an_empty_address_of_the_metrics_serves_them_nowhere(tmp_path, monkeypatch):
+    path = tmp_path / "cloud.toml"
+    path.write_text("metrics_listen = ''")
+    assert CloudConfig.load(path).metrics_listen is None
+    monkeypatch.setenv("ISTHMUS_CLOUD_METRICS_LISTEN", "")
+    assert CloudConfig.load().metrics_listen is None
 
 
 def test_the_configuration_cannot_be_changed_later():

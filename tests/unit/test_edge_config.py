@@ -53,6 +53,8 @@ def test_prices_are_exact(file: Path) -> None:
         ("cloud_input_usd_per_mtok = -1", "cloud_input_usd_per_mtok"),
         ("[router]\ndifficulty_threshold = -1", "router.difficulty_threshold"),
         ("[router]\nmood = 1", "router.mood"),
+        ('token = " "', "token"),
+        ('gateway_token = "two words"', "gateway_token"),
         ("port =", "config"),
     ],
 )

@@ -25,14 +25,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from isthmus.cloud.backends.base import BackendConfig
-from isthmus.core.addresses import Address, is_local
+from isthmus.core.addresses import Address, HostPort, is_local
 from isthmus.core.chat import PrivacyClass
 from isthmus.core.errors import ConfigError
-from isthmus.core.settings import Settings
+from isthmus.core.settings import Settings, Token
 
 
 class PriceConfig(BaseModel):
@@ -51,15 +51,15 @@ class CloudConfig(Settings):
 
     listen: Address = "127.0.0.1:50051"
     """Where gRPC listens: `host:port` (port 0: any free one) or `unix:/path`."""
-    metrics_listen: Address | None = "127.0.0.1:9464"
-    """Where `/metrics` is served; none: nowhere."""
+    metrics_listen: HostPort | None = "127.0.0.1:9464"
+    """Where `/metrics` is served, `host:port`; empty: nowhere."""
     allow_plaintext: bool = False
     """Listen without TLS on an address that other machines reach (behind a TLS proxy)."""
     tls_cert_file: Path | None = None
     """The server's certificate chain, PEM."""
     tls_key_file: Path | None = None
     """Its private key, PEM."""
-    token: SecretStr | None = None
+    token: Token | None = None
     """What callers must send as `authorization: Bearer …`; none: anyone may call."""
     token_file: Path | None = None
     """A file that holds the token, instead of `token`."""
@@ -77,6 +77,12 @@ class CloudConfig(Settings):
     """The model is the device's own; every answer says so."""
     backend: BackendConfig = Field(default_factory=BackendConfig)
     price: PriceConfig = Field(default_factory=PriceConfig)
+
+    @field_validator("metrics_listen", mode="before")
+    @classmethod
+    def _nowhere(cls, value: object) -> object:
+        # Neither TOML nor the environment has a word for none.
+        return None if value == "" else value
 
     @model_validator(mode="after")
     def _safe(self) -> Self:

@@ -38,7 +38,8 @@ def serve(
         str | None, typer.Option(help="host:port or unix:/path (default: 127.0.0.1:50051)")
     ] = None,
     metrics_listen: Annotated[
-        str | None, typer.Option(help="host:port of /metrics (default: 127.0.0.1:9464)")
+        str | None,
+        typer.Option(help="host:port of /metrics, empty: none (default: 127.0.0.1:9464)"),
     ] = None,
     backend: Annotated[
         str | None, typer.Option(help="embedded, openai or vllm (default: embedded)")

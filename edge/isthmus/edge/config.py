@@ -5,13 +5,13 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from isthmus.core.addresses import Address, is_loopback
 from isthmus.core.errors import ConfigError
 from isthmus.core.money import Price
-from isthmus.core.settings import Settings
+from isthmus.core.settings import Settings, Token
 from isthmus.router.config import RouterConfig
 
 ENV_PREFIX = "ISTHMUS_EDGE_"
@@ -29,7 +29,7 @@ class EdgeConfig(Settings):
     host: str = "127.0.0.1"
     """Where to listen. Beyond loopback a token is needed."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
-    token: SecretStr | None = None
+    token: Token | None = None
     """What clients must send as `Authorization: Bearer …`. None: no token is asked for."""
     allowed_hosts: tuple[str, ...] = ()
     """Host names (without port) that requests may name, besides those of loopback."""
@@ -44,7 +44,8 @@ class EdgeConfig(Settings):
 
     gateway_address: Address | None = None
     """`host:port` of the cloud gateway. None: the agent is offline and answers by itself."""
-    gateway_token: SecretStr | None = None
+    gateway_token: Token | None = None
+    """What the gateway asks for. None: nothing."""
     cloud_input_usd_per_mtok: Usd = Decimal(0)
     cloud_output_usd_per_mtok: Usd = Decimal(0)
     cloud_silence_s: Seconds = 15.0
@@ -66,13 +67,6 @@ class EdgeConfig(Settings):
     """Promises of the time per output token: edges of the histogram's buckets."""
 
     router: RouterConfig = Field(default_factory=RouterConfig)
-
-    @field_validator("token", "gateway_token")
-    @classmethod
-    def _not_empty(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not value.get_secret_value().strip():
-            raise ValueError("must not be empty; leave it out to ask for none")
-        return value
 
     @model_validator(mode="after")
     def _token_beyond_loopback(self) -> EdgeConfig:

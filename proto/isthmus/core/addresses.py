@@ -33,11 +33,16 @@ def is_local(address: str) -> bool:
     return address.startswith("unix:") or is_loopback(split(address)[0])
 
 
-def _checked(address: str) -> str:
-    if not address.startswith("unix:"):
-        split(address)
+def _of_a_host(address: str) -> str:
+    split(address)
     return address
 
 
+def _checked(address: str) -> str:
+    return address if address.startswith("unix:") else _of_a_host(address)
+
+
+HostPort = Annotated[str, AfterValidator(_of_a_host)]
+"""A setting that is `host:port`."""
 Address = Annotated[str, AfterValidator(_checked)]
-"""A setting that is an address."""
+"""A setting that is an address of any form."""

@@ -7,12 +7,13 @@ shows its value.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import ValidationError
+from pydantic import AfterValidator, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -22,6 +23,16 @@ from pydantic_settings import (
 )
 
 from isthmus.core.errors import ConfigError
+
+
+def _sendable(token: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[!-~]+", token.get_secret_value()):
+        raise ValueError("must be printable ASCII without spaces; leave it out to have none")
+    return token
+
+
+Token = Annotated[SecretStr, AfterValidator(_sendable)]
+"""A setting that is a secret of `Authorization: Bearer …`."""
 
 
 class Settings(BaseSettings):
