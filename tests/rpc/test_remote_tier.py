@@ -9,12 +9,16 @@ import time
 from dataclasses import replace
 
 import pytest
+import trustme
 
 from isthmus.cloud.server import Gateway
 from isthmus.cloud.testing import ScriptedBackend, gateway_config, running_gateway
 from isthmus.core import chat, errors, events
 from isthmus.edge.breaker import BreakerState, CircuitBreaker
+from isthmus.edge.config import EdgeConfig
 from isthmus.edge.remote import RemoteConfig, RemoteTier
+from isthmus.edge.server import build_agent
+from isthmus.edge.testing import ScriptedEngine
 
 REQUEST = chat.ChatRequest("r1", (chat.Message(chat.Role.USER, (chat.TextPart("hello"),)),))
 
@@ -194,6 +198,48 @@ async def test_many_answers_share_one_channel():
         await tier.close()
     assert len(answers) == 20
     assert backend.most_running > 1
+
+
+async def test_a_gateway_with_a_certificate_is_trusted_by_its_root_alone(tmp_path):
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1", "localhost")
+    issued.private_key_pem.write_to_path(tmp_path / "key.pem")
+    for part in issued.cert_chain_pems:
+        part.write_to_path(tmp_path / "cert.pem", append=True)
+    files = {"tls_cert_file": tmp_path / "cert.pem", "tls_key_file": tmp_path / "key.pem"}
+    async with running_gateway(**files) as address:
+        knowing = RemoteTier(RemoteConfig(address, tls_ca=authority.cert_pem.bytes()))
+        assert isinstance((await collected(knowing))[-1], events.Finished)
+        plain = RemoteTier(RemoteConfig(address))
+        with pytest.raises(errors.Unavailable):
+            await collected(plain)
+        await knowing.close()
+        await plain.close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "tls"),
+    [
+        ({"address": "127.0.0.1:1"}, False),
+        ({"address": "unix:/run/x"}, False),
+        ({"address": "127.0.0.1:1", "tls_ca": b"roots"}, True),
+        ({"address": "gateway.example:443"}, True),
+        ({"address": "gateway.example:443", "plaintext": True}, False),
+    ],
+)
+def test_what_leaves_this_machine_is_encrypted_unless_told_otherwise(settings, tls):
+    assert RemoteConfig(**settings).tls is tls
+
+
+async def test_the_agents_settings_reach_its_client(tmp_path, monkeypatch):
+    monkeypatch.setenv("ISTHMUS_HOME", str(tmp_path))
+    settings = {"gateway_address": "gateway.example:443", "gateway_token": "hush"}
+    for more, tls in (({}, True), ({"gateway_plaintext": True}, False)):
+        agent = build_agent(EdgeConfig(**settings, **more), ScriptedEngine)
+        assert (agent.cloud.config.tls, agent.cloud.config.token) == (tls, "hush")
+        await agent.close()
+    with pytest.raises(errors.ConfigError, match="gateway_ca_file"):
+        build_agent(EdgeConfig(**settings, gateway_ca_file=tmp_path / "none"), ScriptedEngine)
 
 
 def test_a_token_never_shows():

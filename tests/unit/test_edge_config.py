@@ -54,6 +54,7 @@ def test_prices_are_exact(file: Path) -> None:
         ("[router]\ndifficulty_threshold = -1", "router.difficulty_threshold"),
         ("[router]\nmood = 1", "router.mood"),
         ('token = " "', "token"),
+        ('gateway_plaintext = true\ngateway_ca_file = "x"', "gateway_plaintext"),
         ('gateway_token = "two words"', "gateway_token"),
         ("port =", "config"),
     ],

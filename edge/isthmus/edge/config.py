@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, model_validator
@@ -46,6 +47,10 @@ class EdgeConfig(Settings):
     """`host:port` of the cloud gateway. None: the agent is offline and answers by itself."""
     gateway_token: Token | None = None
     """What the gateway asks for. None: nothing."""
+    gateway_plaintext: bool = False
+    """Speak without TLS to a gateway on another machine (where a tunnel or a proxy does it)."""
+    gateway_ca_file: Path | None = None
+    """Roots to trust in place of gRPC's own when the gateway shows its certificate, PEM."""
     cloud_input_usd_per_mtok: Usd = Decimal(0)
     cloud_output_usd_per_mtok: Usd = Decimal(0)
     cloud_silence_s: Seconds = 15.0
@@ -67,6 +72,12 @@ class EdgeConfig(Settings):
     """Promises of the time per output token: edges of the histogram's buckets."""
 
     router: RouterConfig = Field(default_factory=RouterConfig)
+
+    @model_validator(mode="after")
+    def _one_way_to_speak(self) -> EdgeConfig:
+        if self.gateway_plaintext and self.gateway_ca_file is not None:
+            raise ValueError("gateway_plaintext and gateway_ca_file must not both be given")
+        return self
 
     @model_validator(mode="after")
     def _token_beyond_loopback(self) -> EdgeConfig:

@@ -49,7 +49,8 @@ class RemoteConfig:
 
     address: str
     token: str | None = None
-    tls: bool = False
+    plaintext: bool = False
+    """Speak without TLS to another machine. On this one nothing is encrypted without `tls_ca`."""
     tls_ca: bytes | None = None
     """PEM roots to trust instead of gRPC's own."""
     connect_timeout_s: float = 0.8
@@ -64,6 +65,11 @@ class RemoteConfig:
 
     def __repr__(self) -> str:
         return f"RemoteConfig(address={self.address!r}, tls={self.tls})"
+
+    @property
+    def tls(self) -> bool:
+        """Whether the channel is encrypted: what leaves this machine is, unless told otherwise."""
+        return self.tls_ca is not None or not (self.plaintext or is_local(self.address))
 
 
 class RemoteTier:

@@ -11,16 +11,18 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import uvicorn
 
-from isthmus.core.errors import Unavailable
+from isthmus.core.errors import ConfigError, Unavailable
 from isthmus.edge.agent import Agent
 from isthmus.edge.app import create_app
 from isthmus.edge.config import EdgeConfig
 from isthmus.edge.device import Device, LocalEngine
 from isthmus.edge.ledger import Ledger
 from isthmus.edge.metrics import Metrics
+from isthmus.edge.tiers import Cloud
 
 log = logging.getLogger(__name__)
 
@@ -89,16 +91,39 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def build_agent(config: EdgeConfig, load: Callable[[], LocalEngine]) -> Agent:
-    """The agent of `config`, with its ledger and, where one is configured, the cloud's client."""
+    """The agent of `config`, with its ledger and, where one is configured, the cloud's client.
+
+    Raises `ConfigError`.
+    """
+    cloud = _cloud_of(config)
     metrics = Metrics(ttft_slo_ms=config.ttft_slo_ms, tpot_slo_ms=config.tpot_slo_ms)
     ledger = Ledger(on_loss=metrics.ledger_lost)
-    cloud = None
-    if config.gateway_address is not None:
-        from isthmus.edge.remote import RemoteConfig, RemoteTier
-
-        token = config.gateway_token.get_secret_value() if config.gateway_token else None
-        cloud = RemoteTier(RemoteConfig(config.gateway_address, token=token))
     return Agent(config, device=Device(load), cloud=cloud, ledger=ledger, metrics=metrics)
+
+
+def _cloud_of(config: EdgeConfig) -> Cloud | None:
+    address = config.gateway_address
+    if address is None:
+        return None
+    from isthmus.edge.remote import RemoteConfig, RemoteTier
+
+    return RemoteTier(
+        RemoteConfig(
+            address,
+            token=config.gateway_token.get_secret_value() if config.gateway_token else None,
+            plaintext=config.gateway_plaintext,
+            tls_ca=_read_roots(config.gateway_ca_file),
+        )
+    )
+
+
+def _read_roots(path: Path | None) -> bytes | None:
+    try:
+        return None if path is None else path.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"gateway_ca_file cannot be read ({error.strerror})", field="gateway_ca_file"
+        ) from None
 
 
 def load_engine(config: EdgeConfig) -> Callable[[], LocalEngine]:
