@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format proto test-vllm clean
+.PHONY: help setup demo test check format proto test-vllm bench-peers clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -42,5 +42,9 @@ proto: setup  ## generate the stubs beside the .proto files
 test-vllm: setup  ## the whole road through a real vLLM, in an environment of its own
 	scripts/test_vllm.sh
 
+bench-peers:  ## llama.cpp in an environment of its own, for isthmus bench --vs
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check llama-cpp-python
+
 clean:  ## remove everything that was built
-	rm -rf $(VENV) .venv-vllm build
+	rm -rf $(VENV) .venv-vllm .venv-peers build

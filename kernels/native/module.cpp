@@ -9,6 +9,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "bandwidth.hpp"
 #include "plan.hpp"
 
 namespace nb = nanobind;
@@ -136,6 +137,8 @@ void matmul(nb::object packed, const FloatsIn& x, const FloatsOut& out, const st
 
 NB_MODULE(_native, m) {
   m.def("runnable_kernels", [] { return std::string(runnable_kernels()); });
+  m.def("read_bandwidth", &read_bandwidth, nb::arg("bytes"), nb::arg("threads"), nb::arg("passes"),
+        nb::call_guard<nb::gil_scoped_release>());
   m.def("matmul", &matmul, nb::arg("packed"), nb::arg("x"), nb::arg("out"), nb::arg("isa"),
         nb::arg("planes"));
   nb::class_<Builder>(m, "Builder")

@@ -32,6 +32,7 @@ _COMMANDS = {
     "model": _Command("isthmus.cli.model:app", "List, get, inspect and export models."),
     "generate": _Command("isthmus.cli.generate:generate", "Continue a prompt on the engine alone."),
     "perplexity": _Command("isthmus.cli.generate:perplexity", "Measure a model on a text."),
+    "bench": _Command("isthmus.cli.bench:app", "Measure speed, memory and accuracy."),
     "route": _Command("isthmus.cli.route:app", "Explain where requests go."),
 }
 

@@ -54,6 +54,24 @@ def logits_of(plan: Plan, shape: KVShape, tokens: Sequence[int]) -> Iterator[F32
         yield plan.run(batch).logits
 
 
+def largest_shortfall(
+    model: LoadedModel, backend: Backend, prompt: Sequence[int], answer: Sequence[int]
+) -> float:
+    """How far a greedy answer's tokens fall short of the best logits, at most; 0 for never.
+
+    The logits are those of the whole head, so this finds what a cheaper choice got wrong.
+    """
+    tokens = [*prompt, *answer]
+    shape = KVShape(-(-len(tokens) // _BLOCK), _BLOCK)
+    plan = backend.plan(model.ops, kv=shape, max_tokens=_CHUNK)
+    try:
+        rows = np.concatenate(list(logits_of(plan, shape, tokens[:-1])))[len(prompt) - 1 :]
+    finally:
+        plan.close()
+    chosen = rows[np.arange(len(answer)), list(answer)]
+    return float((rows.max(axis=1) - chosen).max())
+
+
 def _losses(plan: Plan, shape: KVShape, tokens: list[int]) -> list[float]:
     """Minus the natural log-probability of every token but the first."""
     losses: list[float] = []

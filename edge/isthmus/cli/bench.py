@@ -1,0 +1,139 @@
+"""`isthmus bench`: figures of the engine, beside a peer where one is installed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from isthmus.core.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from isthmus.engine.bench.compare import Report, Result
+
+app = typer.Typer(help=__doc__, no_args_is_help=True)
+
+Model = Annotated[str, typer.Option(help="A name of the catalogue, or the path of a .gguf file.")]
+BackendName = Annotated[
+    str, typer.Option("--backend", help="native or numpy; auto takes the best.")
+]
+Threads = Annotated[int | None, typer.Option(min=1, help="By default one a physical core.")]
+Versus = Annotated[str | None, typer.Option("--vs", help="A peer to run beside: llama.cpp.")]
+PeerPython = Annotated[
+    Path | None,
+    typer.Option(help="The interpreter that has the peer. By default .venv-peers' own."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")]
+
+_SINGLE = ("load_s", "first_token_s", "rss_mb")
+_TABLES = ("prefill_tok_s", "decode_tok_s", "batch_decode_tok_s")
+
+
+@app.callback()
+def bench() -> None:
+    """Figures of the engine, beside a peer where one is installed."""
+
+
+@app.command(epilog="Example: isthmus bench engine --vs llama.cpp --runs 5")
+def engine(
+    model: Model = "smollm2-135m",
+    backend: BackendName = "auto",
+    threads: Threads = None,
+    runs: Annotated[int, typer.Option(min=1, help="Medians are of this many runs.")] = 5,
+    vs: Versus = None,
+    peer_python: PeerPython = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure speed, start and memory of the engine on this machine."""
+    from rich.console import Console
+
+    from isthmus.engine.bench.compare import measure
+
+    peer = _peer(vs, peer_python)
+    with Console(stderr=True).status("starting") as status:
+        report = measure(
+            model,
+            backend=backend,
+            threads=threads,
+            runs=runs,
+            peer=peer,
+            progress=status.update,
+        )
+    if as_json:
+        print(json.dumps(_as_json(report)))
+    else:
+        _show(report)
+
+
+def _peer(vs: str | None, python: Path | None) -> Path | None:
+    from isthmus.engine.bench.compare import peer_python
+
+    if vs is None:
+        return None
+    if vs != "llama.cpp":
+        raise InvalidRequest(f"{vs!r} is no peer that is known here; llama.cpp is", field="--vs")
+    return peer_python(python)
+
+
+def _figures(report: Report, result: Result) -> dict[str, Any]:
+    mbu = report.mbu(result)
+    return {
+        **{key: round(result.figures[key].median, 4) for key in _SINGLE},
+        **{key: result.table(key) for key in _TABLES},
+        "bytes_per_token": result.hello.bytes_per_token,
+        "read_gb_s": round(report.read_gb_s.median, 2),
+        "mbu": None if mbu is None else round(mbu, 4),
+    }
+
+
+def _as_json(report: Report) -> dict[str, Any]:
+    ours, *peers = report.results
+    shown = {
+        "model": report.model,
+        "backend": ours.hello.backend,
+        "device": ours.hello.device,
+        "threads": ours.hello.threads,
+        **_figures(report, ours),
+    }
+    if peers:
+        shown["peers"] = {
+            peer.name: {"device": peer.hello.device, **_figures(report, peer)}
+            | {"ratios": report.ratios(peer)}
+            for peer in peers
+        }
+    return shown
+
+
+def _show(report: Report) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    ours, *peers = report.results
+    table = Table("median ± half the range", box=None, show_edge=False)
+    table.columns[0].no_wrap = True
+    for result in report.results:
+        table.add_column(result.name, justify="right", no_wrap=True)
+    for peer in peers:
+        table.add_column(f"to {peer.name}", justify="right", no_wrap=True)
+    ratios = [report.ratios(peer) for peer in peers]
+    for key, figure in ours.figures.items():
+        of_all = [figure, *(peer.figures[key] for peer in peers)]
+        table.add_row(
+            key.replace(".", " "),
+            *(f"{f.median:.4g} ±{f.spread / 2:.0%}" for f in of_all),
+            *(f"{ratio[key]:.2f}x" for ratio in ratios),
+        )
+    mbus = [report.mbu(result) for result in report.results]
+    table.add_row("mbu", *("-" if mbu is None else f"{mbu:.0%}" for mbu in mbus))
+    console = Console()
+    if not console.is_terminal:
+        console.width = 120  # nobody's window to fit
+    read = report.read_gb_s
+    console.print(
+        f"{report.model} on {ours.hello.backend} ({ours.hello.device}), {len(read.values)} runs; "
+        f"memory reads {read.median:.1f} GB/s ±{read.spread / 2:.0%}",
+        highlight=False,
+    )
+    console.print(table)
