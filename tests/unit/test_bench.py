@@ -134,3 +134,45 @@ def test_bandwidth_is_measured_in_a_process_of_its_own() -> None:
 def test_a_missing_model_is_told_before_anything_runs(tmp_path: Path) -> None:
     with pytest.raises(Unavailable):
         compare.measure(str(tmp_path / "no.gguf"))
+
+
+FAKE_PEER = """#!{python}
+import json, sys
+import numpy as np
+what, file, threads, tokens, answer = sys.argv[2:]
+assert what == "logits" and threads == "1", sys.argv
+ids = json.loads(open(tokens).read())
+np.save(answer, np.zeros((len(ids), {vocab}), np.float32))
+"""
+
+
+def test_accuracy_compares_every_way_with_the_reference(tiny: Path, tmp_path: Path) -> None:
+    text, peer = tmp_path / "text.txt", tmp_path / "python"
+    text.write_text("the quick brown fox jumps over the lazy dog", "utf-8")
+    peer.write_text(FAKE_PEER.format(python=sys.executable, vocab=288), "utf-8")
+    peer.chmod(0o700)
+    told = run(
+        *("bench", "accuracy", str(text), "--model", str(tiny), "--threads", "1"),
+        *("--vs", "llama.cpp", "--peer-python", str(peer), "--json"),
+    )
+    assert told.exit_code == 0, told.stderr
+    rows = {row["name"]: row for row in json.loads(told.stdout)["accuracy"]}
+    reference, eight, sixteen = (
+        rows[name]
+        for name in ("float32", "native, 8-bit activations", "native, 16-bit activations")
+    )
+    assert (reference["kl_mean"], reference["same_best"]) == (0.0, 1.0)
+    assert 0 <= sixteen["kl_mean"] < eight["kl_mean"] < 0.1
+    assert sixteen["perplexity"] == pytest.approx(reference["perplexity"], rel=1e-3)
+    # A peer that knows nothing is as perplexed as the vocabulary is large.
+    assert rows["llama.cpp"]["perplexity"] == pytest.approx(288)
+    assert rows["llama.cpp"]["kl_mean"] > 0.1
+
+
+def test_accuracy_of_a_peer_that_fails_is_an_error(tiny: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("two tokens", "utf-8")
+    command = ("bench", "accuracy", str(text), "--model", str(tiny), "--vs", "llama.cpp")
+    told = run(*command, "--peer-python", "/bin/false")
+    assert told.exit_code == 1
+    assert "llama.cpp failed (status 1)" in told.stderr

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from isthmus.cli.generate import read_text
 from isthmus.core.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -65,6 +67,31 @@ def engine(
         print(json.dumps(_as_json(report)))
     else:
         _show(report)
+
+
+@app.command(epilog="Example: isthmus bench accuracy README.md --vs llama.cpp")
+def accuracy(
+    file: Annotated[Path, typer.Argument(help="A UTF-8 text; one context's length of it counts.")],
+    model: Model = "smollm2-135m",
+    threads: Threads = None,
+    vs: Versus = None,
+    peer_python: PeerPython = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure perplexity and the KL divergence to the float32 reference."""
+    from isthmus.engine.bench.accuracy import compare
+
+    rows = []
+    for row in compare(model, read_text(file), threads=threads, peer=_peer(vs, peer_python)):
+        rows.append(asdict(row))
+        if not as_json:
+            print(
+                f"{row.name:26} perplexity {row.perplexity:.3f}  KL mean {row.kl_mean:.6f}, "
+                f"99th percentile {row.kl_p99:.5f}  same best token {row.same_best:.1%}",
+                flush=True,
+            )
+    if as_json:
+        print(json.dumps({"accuracy": rows}))
 
 
 def _peer(vs: str | None, python: Path | None) -> Path | None:

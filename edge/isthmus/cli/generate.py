@@ -126,12 +126,7 @@ def perplexity(
     from isthmus.engine.engine import open_model
     from isthmus.engine.perplexity import measure
 
-    try:
-        text = file.read_text("utf-8")
-    except OSError as error:
-        raise InvalidRequest(f"cannot read {file}: {error.strerror}", field="FILE") from None
-    except UnicodeDecodeError:
-        raise InvalidRequest(f"{file} is not UTF-8 text", field="FILE") from None
+    text = read_text(file)
     loaded, made = open_model(model, backend=backend, threads=threads)
     result = measure(loaded, made, text)
     shown = {"perplexity": round(result.perplexity, 4), "tokens": result.tokens}
@@ -140,3 +135,13 @@ def perplexity(
         if as_json
         else f"perplexity {result.perplexity:.4f} over {result.tokens} tokens"
     )
+
+
+def read_text(file: Path) -> str:
+    """A text that the user named. Raises `InvalidRequest` when it cannot be read."""
+    try:
+        return file.read_text("utf-8")
+    except OSError as error:
+        raise InvalidRequest(f"cannot read {file}: {error.strerror}", field="FILE") from None
+    except UnicodeDecodeError:
+        raise InvalidRequest(f"{file} is not UTF-8 text", field="FILE") from None
