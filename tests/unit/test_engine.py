@@ -26,6 +26,7 @@ from isthmus.core.errors import (
     ContextTooLong,
     DeadlineExceeded,
     InternalError,
+    InvalidRequest,
     NotSupported,
     Overloaded,
     Unavailable,
@@ -129,6 +130,36 @@ async def test_a_pool_too_small_for_all_still_answers_everybody() -> None:
     together = await asyncio.gather(*(run(small, chat(f"{i}", max_tokens=40)) for i in range(4)))
     assert [text for _, text, _ in together] == alone
     small.close()
+
+
+async def test_a_byte_limit_bounds_what_is_remembered_and_the_context() -> None:
+    # 2 layers, keys and values, 2 heads of 16 float32: 512 bytes a token.
+    small = engine_on(NativeBackend(threads=1), kv_bytes=100 * 512)
+    assert small.context_tokens == 96
+    for i in range(5):
+        await run(small, chat(f"{i}", max_tokens=30))
+    assert small.kv_used_tokens == 96
+    small.close()
+    with pytest.raises(InvalidRequest) as caught:
+        engine_on(NativeBackend(threads=1), kv_bytes=16_000)
+    assert caught.value.field == "kv_bytes"
+
+
+async def test_a_second_conversation_shares_the_prompt_of_one_that_still_runs(
+    fresh: Engine,
+) -> None:
+    system = "the same long instructions " * 5
+    running = fresh.generate(chat(system + "one", max_tokens=300))
+    async with contextlib.aclosing(running):
+        async for event in running:
+            if isinstance(event, Delta):
+                break
+        second, text, _ = await run(fresh, chat(system + "two"))
+        assert fresh.running >= 1
+    assert second.cached_tokens >= len(system) // 32 * 32
+    other = engine_on(NativeBackend(threads=1))
+    assert (await run(other, chat(system + "two")))[1] == text
+    other.close()
 
 
 async def test_a_stop_string_ends_the_answer_and_is_not_shown(engine: Engine) -> None:

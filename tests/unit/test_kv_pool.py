@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
-import random
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from isthmus.engine.kv import CachedPrefix, KVPool, Lease
+from isthmus.engine.kv import KVPool, Lease
+from isthmus.engine.radix import Node
 from isthmus.engine.tokenizer import Segment
 from isthmus.kernels.base import KVShape
 
+BLOCK = 4
+
 
 def pool_of(blocks: int) -> KVPool:
-    return KVPool(KVShape(blocks, block_tokens=4))
+    return KVPool(KVShape(blocks, block_tokens=BLOCK))
 
 
-def finish(pool: KVPool, tokens: list[int], segments: tuple[Segment, ...] = ()) -> CachedPrefix:
-    lease, _ = pool.share([*tokens, -1])
+def compute(pool: KVPool, tokens: list[int]) -> Lease:
+    """What a running answer does that has computed all of `tokens`."""
+    lease, covered = pool.share([*tokens, -1])
+    assert covered <= len(tokens)
     assert pool.extend(lease, len(tokens))
-    prefix = CachedPrefix(list(tokens), lease, segments)
-    pool.keep(prefix)
-    return prefix
+    pool.publish(lease, tokens, len(tokens))
+    return lease
+
+
+def finish(pool: KVPool, tokens: list[int], segments: tuple[Segment, ...] = ()) -> list[int]:
+    lease = compute(pool, tokens)
+    blocks = list(lease.blocks)
+    pool.keep(lease, tokens, len(tokens), segments)
+    return blocks
 
 
 def test_a_next_turn_takes_the_whole_conversation_over() -> None:
     pool = pool_of(8)
-    finish(pool, [1, 2, 3, 4, 5, 6])
+    blocks = finish(pool, [1, 2, 3, 4, 5, 6])
     lease, covered = pool.share([1, 2, 3, 4, 5, 6, 7, 8])
     assert covered == 6
-    assert len(lease.blocks) == 2
+    assert lease.blocks == blocks
     assert pool.used_tokens == 8
 
 
@@ -35,11 +48,45 @@ def test_conversations_share_whole_blocks_of_a_common_start() -> None:
     first = finish(pool, [1, 2, 3, 4, 5, 6, 7, 8, 9])
     lease, covered = pool.share([1, 2, 3, 4, 5, 60, 70])
     assert covered == 4
-    assert lease.blocks == first.lease.blocks[:1]
+    assert lease.blocks == first[:1]
     assert pool.extend(lease, 7)
-    assert lease.blocks[1] not in first.lease.blocks
+    assert lease.blocks[1] not in first
     pool.release(lease)
     assert pool.share([1, 2, 3, 4, 5, 6, 7, 8, 9, 10])[1] == 9
+
+
+def test_a_prompt_is_shared_while_its_first_conversation_still_runs() -> None:
+    pool = pool_of(8)
+    running = compute(pool, [1, 2, 3, 4, 5, 6, 7, 8, 9])
+    lease, covered = pool.share([1, 2, 3, 4, 5, 6, 7, 8, 50])
+    assert covered == 8
+    assert lease.blocks == running.blocks[:2]
+    assert pool.used_tokens == 12
+
+
+def test_a_prompt_under_way_goes_on_from_what_another_has_computed_meanwhile() -> None:
+    pool = pool_of(8)
+    tokens = [*range(13)]
+    slow, _ = pool.share(tokens)
+    assert pool.extend(slow, 3)
+    own = slow.blocks[0]
+    running = compute(pool, tokens)
+    assert pool.advance(slow, tokens, 3) == 12
+    assert slow.blocks == running.blocks[:3]
+    assert own not in slow.blocks
+    assert pool.used_tokens == 16
+
+
+def test_the_same_block_computed_twice_is_kept_once() -> None:
+    pool = pool_of(8)
+    leases = [Lease(), Lease()]
+    for lease in leases:
+        assert pool.extend(lease, 5)
+    for lease in leases:
+        pool.publish(lease, [1, 2, 3, 4, 5], 5)
+    assert leases[0].blocks[0] == leases[1].blocks[0]
+    assert leases[0].blocks[1] != leases[1].blocks[1]
+    assert pool.used_tokens == 12
 
 
 def test_the_last_token_is_always_computed() -> None:
@@ -55,10 +102,26 @@ def test_the_least_recently_used_conversation_is_forgotten_first() -> None:
     pool = pool_of(3)
     for start in (10, 20, 30):
         finish(pool, list(range(start, start + 4)))
+    pool.release(pool.share([10, 11, 12, 13, 14])[0])
     lease = Lease()
     assert pool.extend(lease, 4)
-    assert pool.share([10, 11, 12, 13, 14])[1] == 0
+    assert pool.share([20, 21, 22, 23, 24])[1] == 0
+    assert pool.share([10, 11, 12, 13, 14])[1] == 4
     assert pool.share([30, 31, 32, 33, 34])[1] == 4
+
+
+def test_a_conversation_is_forgotten_from_its_end() -> None:
+    pool = pool_of(3)
+    finish(pool, [*range(10)])
+    assert pool.extend(Lease(), 4)
+    assert pool.share([*range(20)])[1] == 8
+
+
+def test_what_a_running_answer_holds_is_not_forgotten() -> None:
+    pool = pool_of(3)
+    running = compute(pool, [1, 2, 3, 4, 5])
+    assert not pool.extend(Lease(), 8)
+    assert pool.share([1, 2, 3, 4, 5])[0].blocks == running.blocks[:1]
 
 
 def test_an_exhausted_pool_says_so_and_takes_nothing() -> None:
@@ -77,42 +140,138 @@ def test_a_longer_conversation_replaces_its_own_start() -> None:
     finish(pool, [1, 2, 3, 4])
     finish(pool, [1, 2, 3, 4, 5, 6, 7, 8, 9])
     assert pool.used_tokens == 12
+    finish(pool, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
+    assert pool.used_tokens == 12
+
+
+def test_a_pool_whose_memory_goes_forgets_everything() -> None:
+    pool = pool_of(8)
+    finish(pool, [*range(11)], (Segment("a"),))
+    pool.forget_all()
+    assert pool.used_tokens == 0
+    assert pool.share([*range(11)])[1] == 0
+    assert pool.continued_by((Segment("a"), Segment("<e>", is_control=True))) is None
 
 
 def test_a_turn_is_recognised_by_its_text_only_where_a_control_token_follows() -> None:
     pool = pool_of(8)
     turn = (Segment("<s>", is_control=True), Segment("hello"))
-    kept = finish(pool, [1, 2], turn)
-    assert pool.continued_by((*turn, Segment("<e>", is_control=True))) is kept
+    finish(pool, [1, 2], turn)
+    known = pool.continued_by((*turn, Segment("<e>", is_control=True)))
+    assert known is not None
+    assert known.tokens == (1, 2)
     assert pool.continued_by((*turn, Segment(" more"))) is None
     assert pool.continued_by((Segment("<s>"), turn[1], Segment("<e>", is_control=True))) is None
     assert pool.continued_by(turn) is None
 
 
-def test_blocks_are_never_lost_nor_given_out_twice() -> None:
-    rng = random.Random(4)
-    pool = pool_of(12)
-    held: list[tuple[Lease, list[int]]] = []
-    for _ in range(2000):
-        if held and rng.random() < 0.5:
-            lease, tokens = held.pop(rng.randrange(len(held)))
-            if rng.random() < 0.5:
-                pool.keep(CachedPrefix(tokens, lease))
-            else:
-                pool.release(lease)
-        else:
-            tokens = [rng.randrange(2) for _ in range(rng.randrange(1, 14))]
+def test_a_forgotten_conversation_is_no_longer_recognised() -> None:
+    pool = pool_of(1)
+    finish(pool, [1, 2], (Segment("a"),))
+    assert pool.extend(Lease(), 4)
+    assert pool.continued_by((Segment("a"), Segment("<e>", is_control=True))) is None
+
+
+class Memory:
+    """What a plan's pool would hold: for each position, the tokens that its values depend on."""
+
+    def __init__(self) -> None:
+        self._cells: dict[tuple[int, int], tuple[int, ...]] = {}
+
+    def write(self, lease: Lease, tokens: list[int], start: int, end: int) -> None:
+        for at in range(start, end):
+            self._cells[lease.blocks[at // BLOCK], at % BLOCK] = tuple(tokens[: at + 1])
+
+    def check(self, lease: Lease, tokens: list[int], covered: int) -> None:
+        for at in range(covered):
+            assert self._cells[lease.blocks[at // BLOCK], at % BLOCK] == tuple(tokens[: at + 1])
+
+
+class Running:
+    def __init__(self, lease: Lease, tokens: list[int], computed: int) -> None:
+        self.lease, self.tokens, self.computed = lease, tokens, computed
+
+
+SEQUENCE = st.lists(st.integers(0, 1), min_size=1, max_size=18)
+ACTION = st.one_of(
+    st.tuples(st.just("start"), SEQUENCE),
+    st.tuples(st.sampled_from(["step", "keep", "release", "advance"]), st.integers(0, 30)),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(3, 12), st.lists(ACTION, max_size=60))
+def test_a_sequence_reads_what_was_computed_for_its_own_tokens(
+    blocks: int, actions: list[tuple[str, object]]
+) -> None:
+    pool, memory = pool_of(blocks), Memory()
+    running: list[Running] = []
+    for action, what in actions:
+        if action == "start":
+            tokens = [*what]  # type: ignore[misc]
             lease, covered = pool.share(tokens)
             assert covered < len(tokens)
-            if pool.extend(lease, len(tokens)):
-                held.append((lease, tokens))
+            running.append(Running(lease, tokens, covered))
+        elif running:
+            assert isinstance(what, int)
+            one = running[what % len(running)]
+            if action == "advance":
+                one.computed = pool.advance(one.lease, one.tokens, one.computed)
+            elif action == "step":
+                end = min(len(one.tokens), one.computed + 1 + what % 7)
+                if pool.extend(one.lease, end):
+                    memory.write(one.lease, one.tokens, one.computed, end)
+                    one.computed = end
+                    pool.publish(one.lease, one.tokens, end)
             else:
-                pool.release(lease)
-        own = [lease.blocks[len(tokens[:-1]) // 4 :] for lease, tokens in held]
-        last = [block for blocks in own for block in blocks]
-        assert len(last) == len(set(last))
-    for lease, _ in held:
-        pool.release(lease)
+                running.remove(one)
+                if action == "keep":
+                    pool.keep(one.lease, one.tokens, one.computed, (Segment(str(what)),))
+                else:
+                    pool.release(one.lease)
+        for one in running:
+            memory.check(one.lease, one.tokens, one.computed)
+    for one in running:
+        pool.release(one.lease)
     everything = Lease()
-    assert pool.extend(everything, 48)
-    assert sorted(everything.blocks) == list(range(12))
+    assert pool.extend(everything, blocks * BLOCK)
+    assert sorted(everything.blocks) == list(range(blocks))
+
+
+def begins(longer: list[int], shorter: list[int]) -> bool:
+    return longer[: len(shorter)] == shorter
+
+
+def naively_covered(finished: list[list[int]], tokens: list[int]) -> int:
+    """Whole blocks of any common start; to the end of what goes on from a sequence's end."""
+    best = 0
+    for known in finished:
+        common = 0
+        for mine, its in zip(tokens[:-1], known, strict=False):
+            if mine != its:
+                break
+            common += 1
+        best = max(best, common if common == len(known) else common - common % BLOCK)
+    return best
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(SEQUENCE, max_size=12), SEQUENCE)
+def test_a_pool_with_room_shares_as_much_as_a_list_of_all_sequences_would(
+    sequences: list[list[int]], asked: list[int]
+) -> None:
+    pool = pool_of(200)
+    known: list[list[int]] = []
+    for tokens in sequences:
+        lease, covered = pool.share([*tokens, -1])
+        assert pool.extend(lease, len(tokens))
+        pool.keep(lease, tokens, len(tokens))
+        assert covered == naively_covered(known, [*tokens, -1])
+        if not any(begins(other, tokens) for other in known):
+            known = [other for other in known if not begins(tokens, other)] + [tokens]
+    assert pool.share(asked)[1] == naively_covered(known, asked)
+
+
+def test_the_root_of_the_tree_stays() -> None:
+    with pytest.raises(ValueError, match="root"):
+        Node().remove()

@@ -10,7 +10,7 @@ from isthmus.core.deadline import Deadline
 from isthmus.core.errors import IsthmusError
 from isthmus.core.events import Delta, Event, Finished, FinishReason, TokenLogprob, TopLogprob
 from isthmus.core.money import Usage
-from isthmus.engine.kv import CachedPrefix, Lease
+from isthmus.engine.kv import Lease
 from isthmus.engine.sampler import Choice, Sampler
 from isthmus.engine.tokenizer import Segment, StreamDecoder, Tokenizer
 from isthmus.kernels.base import F32
@@ -127,15 +127,17 @@ class Answer:
         """End with an error."""
         self.job.sink(error)
 
-    def as_prefix(self) -> CachedPrefix:
-        """What stays in the pool when the answer has ended."""
-        segments: tuple[Segment, ...] = ()
-        # A text that was cut at a stop string is not what its tokens say: only tokens match then.
-        if not self._cut and self.job.segments and not self.job.segments[-1].is_control:
-            *before, last = self.job.segments
-            segments = (*before, Segment(last.text + "".join(self._text)))
-        tail = tuple(self.tokens[self.computed :])
-        return CachedPrefix(self.tokens[: self.computed], self.lease, segments, tail)
+    def text_so_far(self) -> tuple[Segment, ...]:
+        """Prompt and answer as text, by which a next turn is recognised; empty when it cannot be.
+
+        A text that was cut at a stop string, or of which a part was held back, is not what its
+        tokens say: only tokens match then.
+        """
+        told = not self._cut and self._sent == self.written
+        if not told or not self.job.segments or self.job.segments[-1].is_control:
+            return ()
+        *before, last = self.job.segments
+        return (*before, Segment(last.text + "".join(self._text)))
 
     def _send(self, text: str) -> None:
         self._text.append(text)

@@ -16,6 +16,7 @@ from isthmus.core.deadline import Deadline
 from isthmus.core.errors import (
     ContextTooLong,
     InternalError,
+    InvalidRequest,
     IsthmusError,
     NotSupported,
     Overloaded,
@@ -69,15 +70,24 @@ class Engine:
         *,
         context_tokens: int | None = None,
         max_waiting: int = 64,
+        kv_bytes: int | None = None,
     ) -> None:
-        """Plan `model` on `backend`. `context_tokens` bounds a conversation and sizes the pool."""
+        """Plan `model` on `backend`.
+
+        `context_tokens` bounds a conversation; `kv_bytes` what the keys and values of all
+        conversations, running and remembered, may take: by default as much as one that fills the
+        context. A limit below that shortens the context. Raises `InvalidRequest` for a limit that
+        holds nothing.
+        """
         self._model = model
         self._backend = backend
         self._max_waiting = max_waiting
-        self.context_tokens = min(model.config.context, context_tokens or 8192)
+        shape = _pool_shape(model.config, context_tokens or 8192, kv_bytes)
+        self.context_tokens = min(
+            model.config.context, context_tokens or 8192, shape.blocks * shape.block_tokens
+        )
         self.tokenizer = Tokenizer(model.tokenizer)
         self._template: ChatTemplate | None = None
-        shape = KVShape(-(-self.context_tokens // BLOCK_TOKENS), BLOCK_TOKENS)
         self._plan = backend.plan(model.ops, kv=shape, max_tokens=PREFILL_CHUNK)
         self._pool = KVPool(shape)
         self._scheduler = Scheduler(self._plan, self._pool, model=model.name)
@@ -97,6 +107,7 @@ class Engine:
         backend: str = "auto",
         threads: int | None = None,
         context_tokens: int | None = None,
+        kv_bytes: int | None = None,
     ) -> Self:
         """Load a model by catalogue name or path. Blocks: seconds at first, less than one later.
 
@@ -104,7 +115,7 @@ class Engine:
         `BackendUnavailable`.
         """
         loaded, made = open_model(model, backend=backend, threads=threads)
-        engine = cls(loaded, made, context_tokens=context_tokens)
+        engine = cls(loaded, made, context_tokens=context_tokens, kv_bytes=kv_bytes)
         _log.info("%s on %s (%s)", engine.model_name, made.name, made.device)
         return engine
 
@@ -229,7 +240,7 @@ class Engine:
         if known is None:
             return self.tokenizer.encode(segments)
         rest = self.tokenizer.encode(segments[len(known.segments) :], from_start=False)
-        return [*known.tokens, *known.tail, *rest]
+        return [*known.tokens, *rest]
 
     def _submit(self, answer: Answer) -> None:
         with self._wake:
@@ -263,3 +274,16 @@ class Engine:
     @property
     def _busy(self) -> bool:
         return self._scheduler.running + self._scheduler.waiting > 0
+
+
+def _pool_shape(config: ModelConfig, context_tokens: int, kv_bytes: int | None) -> KVShape:
+    if kv_bytes is None:
+        return KVShape(-(-min(config.context, context_tokens) // BLOCK_TOKENS), BLOCK_TOKENS)
+    block_bytes = BLOCK_TOKENS * config.kv_bytes_per_token
+    if kv_bytes < block_bytes:
+        raise InvalidRequest(
+            f"{kv_bytes} bytes hold no keys and values: a block of {BLOCK_TOKENS} tokens takes "
+            f"{block_bytes}",
+            field="kv_bytes",
+        )
+    return KVShape(kv_bytes // block_bytes, BLOCK_TOKENS)

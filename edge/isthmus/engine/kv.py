@@ -1,17 +1,21 @@
-"""Who owns which block of the KV pool, and which finished conversations are still in it.
+"""Who owns which block of the KV pool, and which prefixes in it all conversations share.
 
-A *cached prefix* is a run of tokens whose keys and values are in the pool. A new request takes
-the longest one that it shares: whole blocks are shared by reference count; a prefix that the
-request contains to its end is taken over with its last, partly filled block, so that a next turn
-computes only what is new. Prefixes are forgotten by least recent use when blocks are needed.
+Blocks are reference-counted: the tree of prefixes (`radix`) holds one reference on each of its
+blocks, a sequence one on each of its own. A full block enters the tree as soon as it is computed,
+so that a system prompt is computed once even while its first conversation still runs. A sequence
+that diverges inside a block computes that block's tokens again, into a block of its own: at most
+`block_tokens - 1` of them, which costs less than an operation that copies would be worth. What
+nobody holds is forgotten by least recent use, when blocks are needed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from isthmus.engine.radix import Node, Turn
 from isthmus.engine.tokenizer import Segment
 from isthmus.kernels.base import KVShape
 
@@ -21,19 +25,10 @@ class Lease:
     """Blocks that a sequence holds, in order of position."""
 
     blocks: list[int] = field(default_factory=list)
-
-
-@dataclass(slots=True, eq=False)
-class CachedPrefix:
-    """A finished sequence whose keys and values stay."""
-
-    tokens: list[int]
-    """Those computed: position i of the pool belongs to tokens[i]."""
-    lease: Lease
-    segments: tuple[Segment, ...] = ()
-    """The prompt and its answer as text: how a next turn is recognised."""
-    tail: tuple[int, ...] = ()
-    """Tokens that end the text but were never computed: the last one sampled."""
+    shared: int = 0
+    """How many of them, from the first, are in the tree."""
+    node: Node | None = None
+    """The tree's node of the last shared one."""
 
 
 class KVPool:
@@ -43,32 +38,80 @@ class KVPool:
         self.shape = shape
         self._free = list(range(shape.blocks - 1, -1, -1))
         self._owners = np.zeros(shape.blocks, np.int32)
-        self._prefixes: list[CachedPrefix] = []  # least recently used first
+        self._root = Node()
+        self._nodes: set[Node] = set()
+        self._turns: dict[Node, Turn] = {}
+        self._now = 0
 
     @property
     def used_tokens(self) -> int:
-        """Positions in blocks that are held by somebody."""
+        """Positions in blocks that are held by somebody, the tree included."""
         return (self.shape.blocks - len(self._free)) * self.shape.block_tokens
 
-    def continued_by(self, segments: tuple[Segment, ...]) -> CachedPrefix | None:
+    def continued_by(self, segments: tuple[Segment, ...]) -> Turn | None:
         """The longest finished conversation that `segments` go on from after a whole turn.
 
         Its answer is then taken as the tokens that were sampled: tokenizing the text again might
-        split it in another way.
+        split it in another way. Any thread may ask while the engine's works.
         """
         best = None
-        for prefix in tuple(self._prefixes):  # callers' threads look while the engine's works
-            size = len(prefix.segments)
+        for turn in tuple(self._turns.values()):
+            size = len(turn.segments)
             longer = best is None or size > len(best.segments)
             if longer and 0 < size < len(segments) and segments[size].is_control:
-                best = prefix if segments[:size] == prefix.segments else best
+                best = turn if segments[:size] == turn.segments else best
         return best
+
+    def share(self, tokens: Sequence[int]) -> tuple[Lease, int]:
+        """A lease on what is known of `tokens`, and how many positions it covers.
+
+        At least the last token is left to be computed: its logits are wanted.
+        """
+        lease = Lease()
+        return lease, self.advance(lease, tokens, 0)
+
+    def advance(self, lease: Lease, tokens: Sequence[int], computed: int) -> int:
+        """Take over what others have computed since beyond `computed`; the positions covered."""
+        size = self.shape.block_tokens
+        while (lease.shared + 1) * size < len(tokens):
+            child = self._after(lease).children.get(self._block_of(tokens, lease.shared))
+            if child is None:
+                break
+            self._owners[child.block] += 1
+            self._enter(lease, child)
+        start = lease.shared * size
+        if start < computed:
+            return computed
+        tail = self._after(lease).tail_of(tuple(tokens[start : min(start + size, len(tokens) - 1)]))
+        if tail is None:
+            return start
+        # The tree's reference becomes the lease's.
+        self._forget(tail)
+        if lease.shared < len(lease.blocks):
+            self._drop([lease.blocks[lease.shared]])
+            lease.blocks[lease.shared] = tail.block
+        else:
+            lease.blocks.append(tail.block)
+        return start + len(tail.tokens)
+
+    def publish(self, lease: Lease, tokens: Sequence[int], computed: int) -> None:
+        """Let others share the full blocks among the first `computed` positions."""
+        while (lease.shared + 1) * self.shape.block_tokens <= computed:
+            known = self._block_of(tokens, lease.shared)
+            parent = self._after(lease)
+            node = parent.children.get(known)
+            if node is None:
+                node = Node(known, lease.blocks[lease.shared], parent)
+                parent.children[known] = node
+                self._nodes.add(node)
+            self._owners[node.block] += 1
+            self._enter(lease, node)
 
     def extend(self, lease: Lease, tokens: int) -> bool:
         """Give `lease` room for `tokens` positions in all; False when the pool is exhausted."""
         need = -(-tokens // self.shape.block_tokens) - len(lease.blocks)
-        while need > len(self._free) and self._prefixes:
-            self.release(self._prefixes.pop(0).lease)
+        while need > len(self._free) and self._evict():
+            pass
         if need > len(self._free):
             return False
         for _ in range(need):
@@ -77,55 +120,82 @@ class KVPool:
             lease.blocks.append(block)
         return True
 
-    def share(self, tokens: list[int]) -> tuple[Lease, int]:
-        """A lease on the longest cached prefix of `tokens`, and how many positions it covers.
+    def keep(
+        self,
+        lease: Lease,
+        tokens: Sequence[int],
+        computed: int,
+        segments: tuple[Segment, ...] = (),
+    ) -> None:
+        """Remember a sequence that has ended, its last block included, and end its lease.
 
-        At least the last token is left to be computed: its logits are wanted.
+        `segments` are its text, prompt and answer; `tokens` all of its tokens, of which the first
+        `computed` are in the pool.
         """
-        best, covered = None, 0
-        for prefix in self._prefixes:
-            common = _common(prefix.tokens, tokens[:-1])
-            if common > covered:
-                best, covered = prefix, common
-        if best is None:
-            return Lease(), 0
-        self._prefixes.remove(best)
-        if covered == len(best.tokens):
-            return best.lease, covered
-        self._prefixes.append(best)
-        covered -= covered % self.shape.block_tokens
-        blocks = best.lease.blocks[: covered // self.shape.block_tokens]
-        self._owners[blocks] += 1
-        return Lease(list(blocks)), covered
-
-    def keep(self, prefix: CachedPrefix) -> None:
-        """Remember a finished sequence, in place of older ones that it contains."""
-        for older in [p for p in self._prefixes if _contains(prefix.tokens, p.tokens)]:
-            self._prefixes.remove(older)
-            self.release(older.lease)
-        spare = prefix.lease.blocks[-(-len(prefix.tokens) // self.shape.block_tokens) :]
-        del prefix.lease.blocks[len(prefix.lease.blocks) - len(spare) :]
-        self._drop(spare)
-        self._prefixes.append(prefix)
+        self.publish(lease, tokens, computed)
+        last = self._after(lease)
+        rest = tuple(tokens[lease.shared * self.shape.block_tokens : computed])
+        if rest and not last.holds(rest):
+            while (shorter := last.tail_of(rest)) is not None:
+                self._forget(shorter)
+                self._drop([shorter.block])
+            self._now += 1
+            tail = Node(rest, lease.blocks[lease.shared], last, self._now)
+            last.tails.append(tail)
+            self._nodes.add(tail)
+            self._owners[tail.block] += 1
+            last = tail
+        if segments and last is not self._root:
+            self._turns[last] = Turn(segments, tuple(tokens))
+        self.release(lease)
 
     def release(self, lease: Lease) -> None:
-        """Give the blocks of a sequence back."""
+        """Give the blocks of a sequence back. What of them is in the tree stays there."""
         self._drop(lease.blocks)
-        lease.blocks = []
+        lease.blocks, lease.shared, lease.node = [], 0, None
+
+    def forget_all(self) -> None:
+        """Empty the tree: the memory behind the pool is going."""
+        while self._evict():
+            pass
+
+    def _after(self, lease: Lease) -> Node:
+        return lease.node or self._root
+
+    def _block_of(self, tokens: Sequence[int], index: int) -> tuple[int, ...]:
+        size = self.shape.block_tokens
+        return tuple(tokens[index * size : (index + 1) * size])
+
+    def _enter(self, lease: Lease, node: Node) -> None:
+        """Make `node`, on which a reference was taken, the next shared one of `lease`."""
+        if lease.shared < len(lease.blocks):
+            mine, lease.blocks[lease.shared] = lease.blocks[lease.shared], node.block
+            if mine != node.block:
+                self._drop([mine])  # the same tokens, computed twice
+        else:
+            lease.blocks.append(node.block)
+        lease.shared += 1
+        lease.node = node
+        self._now += 1
+        node.used = self._now
+
+    def _evict(self) -> bool:
+        """Forget the least recently used leaf that nobody holds; False when there is none."""
+        loose = [n for n in self._nodes if n.is_leaf and self._owners[n.block] == 1]
+        if not loose:
+            return False
+        oldest = min(loose, key=lambda node: node.used)
+        self._forget(oldest)
+        self._drop([oldest.block])
+        return True
+
+    def _forget(self, node: Node) -> None:
+        node.remove()
+        self._nodes.remove(node)
+        self._turns.pop(node, None)
 
     def _drop(self, blocks: list[int]) -> None:
         for block in blocks:
             self._owners[block] -= 1
             if self._owners[block] == 0:
                 self._free.append(block)
-
-
-def _common(a: list[int], b: list[int]) -> int:
-    """How many tokens two sequences share from the start."""
-    size = min(len(a), len(b))
-    differ = np.flatnonzero(np.asarray(a[:size]) != np.asarray(b[:size]))
-    return int(differ[0]) if len(differ) else size
-
-
-def _contains(longer: list[int], shorter: list[int]) -> bool:
-    return len(shorter) <= len(longer) and longer[: len(shorter)] == shorter

@@ -34,6 +34,11 @@ class ModelConfig:
         """Whether q, k and v have biases."""
         return self.architecture == "qwen2"
 
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Bytes of keys and values of one position, as the KV pool stores them (float32)."""
+        return self.layers * 2 * self.kv_heads * self.head_dim * 4
+
 
 @dataclass(frozen=True, slots=True)
 class TokenizerSpec:

@@ -64,12 +64,13 @@ class Scheduler:
         row = 0
         for answer, count in shares:
             answer.computed += count
+            self._pool.publish(answer.lease, answer.tokens, answer.computed)
             if answer.computed == len(answer.tokens):
                 choice = answer.choose(step.logits[row])
                 row += 1
                 if answer.add(choice):
                     self._running.remove(answer)
-                    self._pool.keep(answer.as_prefix())
+                    self._keep(answer)
         return True
 
     def _drop_unwanted(self) -> None:
@@ -81,9 +82,12 @@ class Scheduler:
             if answer in self._running:
                 self._running.remove(answer)
                 # What was computed is as good as of any other prefix: the client may come back.
-                self._pool.keep(answer.as_prefix())
+                self._keep(answer)
             else:
                 self._waiting.remove(answer)
+
+    def _keep(self, answer: Answer) -> None:
+        self._pool.keep(answer.lease, answer.tokens, answer.computed, answer.text_so_far())
 
     def _admit(self) -> None:
         while self._waiting and len(self._running) < MAX_RUNNING:

@@ -1,0 +1,61 @@
+"""A radix tree over token ids, one block of the KV pool a node.
+
+A path from the root spells the tokens whose keys and values stand in its blocks. A *whole* node
+holds a full block and never changes again; many sequences may hold it at once. A *tail* is a leaf
+with the partly filled last block of a finished sequence: nobody else may read it, and whoever goes
+on from its end takes it over.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from isthmus.engine.tokenizer import Segment
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Turn:
+    """A finished conversation: how its next turn is recognised, and in which tokens."""
+
+    segments: tuple[Segment, ...]
+    """The prompt and its answer as text."""
+    tokens: tuple[int, ...]
+    """All of them, the last one sampled included."""
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """A block in the tree, and what follows it."""
+
+    tokens: tuple[int, ...] = ()
+    block: int = -1
+    parent: Node | None = None
+    used: int = 0
+    """When it was last used, in the pool's count."""
+    children: dict[tuple[int, ...], Node] = field(default_factory=dict)
+    """Whole nodes, by their tokens."""
+    tails: list[Node] = field(default_factory=list)
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether nothing follows it, so that it may go."""
+        return not self.children and not self.tails
+
+    def tail_of(self, tokens: tuple[int, ...]) -> Node | None:
+        """The longest tail that `tokens` begin with."""
+        fitting = [t for t in self.tails if tokens[: len(t.tokens)] == t.tokens]
+        return max(fitting, key=lambda tail: len(tail.tokens), default=None)
+
+    def holds(self, tokens: tuple[int, ...]) -> bool:
+        """Whether a longer or equal run of what follows begins with `tokens`."""
+        following = [*self.children, *(tail.tokens for tail in self.tails)]
+        return any(run[: len(tokens)] == tokens for run in following)
+
+    def remove(self) -> None:
+        """Cut it off its parent. Its block is the caller's again."""
+        if self.parent is None:
+            raise ValueError("the root stays")
+        if self.parent.children.get(self.tokens) is self:
+            del self.parent.children[self.tokens]
+        else:
+            self.parent.tails.remove(self)
