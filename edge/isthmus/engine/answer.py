@@ -93,9 +93,21 @@ class Answer:
         return len(self.tokens) - len(self.job.tokens)
 
     @property
+    def pending(self) -> int:
+        """Tokens that are not computed yet: 1 while the answer is being written."""
+        return len(self.tokens) - self.computed
+
+    @property
     def usage(self) -> Usage:
         """What it took so far."""
         return Usage(len(self.job.tokens), self.written, self.cached_tokens or 0)
+
+    def skip_to(self, computed: int) -> None:
+        """Go on from what another answer has computed of the same tokens."""
+        if self.written == 0 and self.cached_tokens is not None:
+            gained = self.cached_tokens + computed - self.computed
+            self.cached_tokens = min(gained, len(self.job.tokens))
+        self.computed = computed
 
     def choose(self, logits: F32) -> Choice:
         """Sample the next token. logits: [vocab]"""

@@ -1,13 +1,18 @@
 """Which tokens go into the next step: continuous batching with chunked prefill.
 
-Every running answer that is past its prompt adds one token to each step; what room is left goes
-to the prompts, first come first served, in chunks, so that a long prompt stalls nobody. When the
-KV pool is exhausted the youngest answer gives its blocks back and starts over from its tokens.
+Every running answer that is past its prompt adds its token to each step, and the tokens that are
+guessed to follow it (`speculation`). The prompts share what room the pace leaves them, in equal
+parts, so that a long one stalls neither the answers nor a short prompt. Prompts that begin alike
+do not compute their common start twice: all but the furthest wait for its blocks. When the KV pool
+is exhausted the youngest answer gives its blocks back and starts over from its tokens.
 """
 
 from __future__ import annotations
 
+import time
 from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,21 +20,43 @@ from isthmus.core.errors import DeadlineExceeded, IsthmusError, Overloaded
 from isthmus.core.events import Started
 from isthmus.engine.answer import Answer
 from isthmus.engine.kv import KVPool
-from isthmus.kernels.base import Batch, Plan
+from isthmus.engine.pace import Pace
+from isthmus.kernels.base import F32, Batch, Plan
 
 MAX_RUNNING = 8
 """Answers in one batch."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Share:
+    """What one answer computes in a step."""
+
+    answer: Answer
+    tokens: list[int]
+    """Those fed, the first at the answer's next position."""
+    wanted: int
+    """How many of them, the last ones, want logits."""
+
+
 class Scheduler:
     """The running and the waiting. Not thread safe: the engine's thread owns it."""
 
-    def __init__(self, plan: Plan, pool: KVPool, *, model: str) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        pool: KVPool,
+        *,
+        model: str,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self._plan = plan
         self._pool = pool
         self._model = model
+        self._clock = clock
+        self._pace = Pace()
         self._waiting: deque[Answer] = deque()
         self._running: list[Answer] = []
+        self._turn = 0
 
     @property
     def waiting(self) -> int:
@@ -57,21 +84,31 @@ class Scheduler:
         """Run one step; False when there is nothing to do."""
         self._drop_unwanted()
         self._admit()
-        shares = self._shares()
+        writing = self._writing()
+        rows = sum(share.wanted for share in writing)
+        reading = self._reading(rows)
+        shares = [s for s in [*writing, *reading] if s.answer in self._running]
         if not shares:
             return False
+        began = self._clock()
         step = self._plan.run(self._batch(shares))
+        took_s = self._clock() - began
+        rows = sum(share.wanted for share in writing if share in shares)
+        self._pace.observe(rows, sum(len(s.tokens) for s in shares) - rows, took_s)
         row = 0
-        for answer, count in shares:
-            answer.computed += count
-            self._pool.publish(answer.lease, answer.tokens, answer.computed)
-            if answer.computed == len(answer.tokens):
-                choice = answer.choose(step.logits[row])
-                row += 1
-                if answer.add(choice):
-                    self._running.remove(answer)
-                    self._keep(answer)
+        for share in shares:
+            self._take(share, step.logits[row : row + share.wanted])
+            row += share.wanted
         return True
+
+    def _take(self, share: Share, logits: F32) -> None:
+        """Go on with an answer after its share was computed. logits: [share.wanted, vocab]"""
+        answer = share.answer
+        answer.computed += len(share.tokens)
+        self._pool.publish(answer.lease, answer.tokens, answer.computed)
+        if share.wanted and answer.add(answer.choose(logits[0])):
+            self._running.remove(answer)
+            self._keep(answer)
 
     def _drop_unwanted(self) -> None:
         for answer in [*self._running, *self._waiting]:
@@ -98,20 +135,55 @@ class Scheduler:
                 answer.job.sink(Started(self._model, len(answer.job.tokens), answer.cached_tokens))
             self._running.append(answer)
 
-    def _shares(self) -> list[tuple[Answer, int]]:
-        """How many tokens of each running answer the next step computes."""
-        room = self._plan.max_tokens
-        decoding = [a for a in self._running if len(a.tokens) - a.computed == 1]
-        prefilling = [a for a in self._running if len(a.tokens) - a.computed > 1]
+    def _writing(self) -> list[Share]:
+        """The answers that are past their prompts."""
+        return [
+            Share(answer, answer.tokens[-1:], 1)
+            for answer in list(self._running)
+            # Making room for one may have put off another.
+            if answer in self._running
+            and answer.pending == 1
+            and self._make_room(answer, len(answer.tokens))
+        ]
+
+    def _reading(self, rows: int) -> list[Share]:
+        """The prompts' parts of a step in which `rows` are written on."""
+        prompts = [answer for answer in self._running if answer.pending > 1]
+        for answer in prompts:
+            ahead = self._pool.advance(answer.lease, answer.tokens, answer.computed)
+            answer.skip_to(ahead)
+        prompts = [answer for answer in prompts if not self._waits_for_another(answer, prompts)]
+        room = self._pace.prompt_room(rows, self._plan.max_tokens - rows) if prompts else 0
+        # Where there are more prompts than room, they take turns; short ones leave their rest.
+        self._turn += 1
+        at = self._turn % max(1, len(prompts))
+        chosen = (prompts[at:] + prompts[:at])[:room]
         shares = []
-        for answer in [*decoding, *prefilling]:
+        for index, answer in enumerate(sorted(chosen, key=lambda answer: answer.pending)):
             if answer not in self._running:
                 continue  # it made room for one before it
-            count = min(room, len(answer.tokens) - answer.computed)
-            if count and self._make_room(answer, answer.computed + count):
-                shares.append((answer, count))
+            count = min(-(-room // (len(chosen) - index)), answer.pending)
+            end = answer.computed + count
+            if count and self._make_room(answer, end):
+                last = end == len(answer.tokens)
+                shares.append(Share(answer, answer.tokens[answer.computed : end], int(last)))
                 room -= count
-        return [(answer, count) for answer, count in shares if answer in self._running]
+        return shares
+
+    def _waits_for_another(self, answer: Answer, prompts: list[Answer]) -> bool:
+        """Whether the block that it would compute now is about to come from another prompt."""
+        size = self._pool.shape.block_tokens
+        end = (answer.computed // size + 1) * size
+        at = prompts.index(answer)
+        return (
+            end < len(answer.tokens)
+            and any(
+                other.computed // size == answer.computed // size
+                and (other.computed, -index) > (answer.computed, -at)  # one of them never waits
+                and other.tokens[:end] == answer.tokens[:end]
+                for index, other in enumerate(prompts)
+            )
+        )
 
     def _make_room(self, answer: Answer, positions: int) -> bool:
         while not self._pool.extend(answer.lease, positions):
@@ -130,21 +202,20 @@ class Scheduler:
                 return False
         return True
 
-    def _batch(self, shares: list[tuple[Answer, int]]) -> Batch:
+    def _batch(self, shares: list[Share]) -> Batch:
         tokens: list[int] = []
         positions: list[int] = []
         sequence: list[int] = []
         rows: list[int] = []
-        widest = max(len(answer.lease.blocks) for answer, _ in shares)
+        widest = max(len(share.answer.lease.blocks) for share in shares)
         tables = np.full((len(shares), widest), -1, np.int32)
-        for index, (answer, count) in enumerate(shares):
-            end = answer.computed + count
-            tokens += answer.tokens[answer.computed : end]
-            positions += range(answer.computed, end)
-            sequence += [index] * count
+        for index, share in enumerate(shares):
+            answer = share.answer
+            tokens += share.tokens
+            positions += range(answer.computed, answer.computed + len(share.tokens))
+            sequence += [index] * len(share.tokens)
             tables[index, : len(answer.lease.blocks)] = answer.lease.blocks
-            if end == len(answer.tokens):
-                rows.append(len(tokens) - 1)
+            rows += range(len(tokens) - share.wanted, len(tokens))
         return Batch(
             np.asarray(tokens, np.int32),
             np.asarray(positions, np.int32),

@@ -1,0 +1,87 @@
+"""What steps cost on this device, measured as they run, and how much prompt one may hold.
+
+While answers are being written, a step takes in so much of the waiting prompts that it lasts at
+most about `STRETCH` times as long as without them; when nobody writes, a whole chunk.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from statistics import median
+
+import numpy as np
+from numpy.typing import NDArray
+
+STRETCH = 2.0
+"""How much longer a running answer may wait for its next token because of others' prompts."""
+MIN_CHUNK = 4
+"""Prompt tokens that a step takes in at least, so that prompts get on whatever is measured."""
+REMEASURE = 64
+"""After this many mixed steps one is run without prompts: its time is what the others aim at."""
+_RECENT = 7
+_ROW_GUESS = 0.25
+"""What another row costs of a step with one, before two sizes were measured."""
+_WEIGHT = 0.3
+"""Of a new measurement in the moving mean."""
+
+
+class Pace:
+    """The measured costs of one plan's steps."""
+
+    def __init__(self) -> None:
+        # Medians: a step during which the thread lost its core tells nothing about the step.
+        self._recent: dict[int, deque[float]] = {}
+        self._rows = np.empty(0)
+        self._seconds = np.empty(0)
+        self._prompt_token_s: float | None = None
+        self._mixed = 0
+
+    def observe(self, rows: int, prompt_tokens: int, seconds: float) -> None:
+        """Take in one step: `rows` were written on (drafts included), `prompt_tokens` read."""
+        if prompt_tokens == 0:
+            self._mixed = 0
+            self._recent.setdefault(rows, deque(maxlen=_RECENT)).append(seconds)
+            self._rows = np.array(sorted(self._recent), float)
+            self._seconds = np.array([median(self._recent[int(n)]) for n in self._rows])
+            return
+        self._mixed += rows > 0
+        if rows == 0 and self._prompt_token_s is not None and prompt_tokens < 8 * MIN_CHUNK:
+            return  # a small step's fixed costs say little about a token
+        whole = seconds / prompt_tokens
+        if rows and len(self._rows):
+            own = float(self.writing_s(rows, 0)[0])
+            token_s = max((seconds - own) / prompt_tokens, 0.1 * whole)
+        else:
+            token_s = whole
+        before = self._prompt_token_s
+        self._prompt_token_s = (
+            token_s if before is None else (1 - _WEIGHT) * before + _WEIGHT * token_s
+        )
+
+    @property
+    def measured(self) -> bool:
+        """Whether the cost of a step is known at all."""
+        return len(self._rows) > 0
+
+    def writing_s(self, rows: int, more: int) -> NDArray[np.float64]:
+        """Seconds of a step without prompts that has rows, rows + 1, … rows + more. [more + 1]"""
+        wanted = np.arange(rows, rows + more + 1)
+        known = np.interp(wanted, self._rows, self._seconds)
+        if len(self._rows) > 1:
+            risen = self._seconds[-1] - self._seconds[0]
+            slope = max(0.0, risen / (self._rows[-1] - self._rows[0]))
+        else:
+            slope = _ROW_GUESS * self._seconds[0]
+        beyond: NDArray[np.float64] = known + slope * np.maximum(0, wanted - self._rows[-1])
+        return beyond
+
+    def prompt_room(self, rows: int, most: int) -> int:
+        """How many prompt tokens the next step may take in beside `rows` that are written on."""
+        if rows == 0:
+            return most
+        if not self.measured or self._mixed >= REMEASURE:
+            return 0
+        if self._prompt_token_s is None:
+            return min(MIN_CHUNK, most)
+        spare_s = (STRETCH - 1) * float(self.writing_s(rows, 0)[0])
+        return min(max(int(spare_s / self._prompt_token_s), MIN_CHUNK), most)
