@@ -46,5 +46,8 @@ bench-peers:  ## llama.cpp in an environment of its own, for isthmus bench --vs
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check llama-cpp-python
 
+test-neon:  ## the NEON kernels, cross-compiled and run under qemu
+	scripts/test_neon.sh
+
 clean:  ## remove everything that was built
 	rm -rf $(VENV) .venv-vllm .venv-peers build

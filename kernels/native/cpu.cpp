@@ -2,6 +2,11 @@
 #include <cstring>
 #include <string>
 
+#if defined(ISTHMUS_ARM64) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
 #include "kernels.hpp"
 
 namespace isthmus {
@@ -10,6 +15,9 @@ extern const Kernels kernels_scalar;
 #ifdef ISTHMUS_X86
 extern const Kernels kernels_avx2;
 extern const Kernels kernels_avx512vnni;
+#endif
+#ifdef ISTHMUS_ARM64
+extern const Kernels kernels_neondot;
 #endif
 
 namespace {
@@ -30,6 +38,13 @@ const Candidate* candidates(int* count) {
       __builtin_cpu_supports("avx512vnni");
   static const Candidate all[] = {
       {&kernels_avx512vnni, avx512}, {&kernels_avx2, avx2}, {&kernels_scalar, true}};
+#elif defined(ISTHMUS_ARM64)
+#if defined(__linux__)
+  static const bool dot = (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#else
+  static const bool dot = true;  // every Apple processor that runs arm64 programs has it
+#endif
+  static const Candidate all[] = {{&kernels_neondot, dot}, {&kernels_scalar, true}};
 #else
   static const Candidate all[] = {{&kernels_scalar, true}};
 #endif
