@@ -36,6 +36,7 @@ def test_a_low_temperature_sharpens_the_probabilities() -> None:
     [
         (Sampling(seed=1, top_k=2), {1, 3}),
         (Sampling(seed=1, top_k=1), {1}),
+        (Sampling(seed=1, top_p=0), {1}),
         (Sampling(seed=1, top_p=0.39), {1}),
         (Sampling(seed=1, top_p=0.75), {1, 3, 4}),
         (Sampling(seed=1, min_p=0.3), {1, 3, 4}),

@@ -79,7 +79,9 @@ class Sampler:
             weights[weights < self._sampling.min_p] = 0  # the best one's weight is 1
         if self._sampling.top_p < 1:
             before = np.cumsum(weights) - weights
-            weights[before >= self._sampling.top_p * weights.sum()] = 0
+            beyond = before >= self._sampling.top_p * weights.sum()
+            beyond[0] = False  # something must be left, even of a mass of 0
+            weights[beyond] = 0
         threshold = self._random.random() * weights.sum()
         at = int(np.searchsorted(np.cumsum(weights), threshold, side="right"))
         return int(tokens[min(at, int(np.flatnonzero(weights)[-1]))])
