@@ -90,6 +90,27 @@ async def test_fifty_megabytes_are_refused_and_the_client_hears_it(
     assert after.status_code == 200
 
 
+async def test_whoever_was_told_to_continue_hears_the_refusal_too() -> None:
+    async with running_agent(max_body_bytes=1 << 20) as agent:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(agent.url.split(":")[-1]))
+        writer.write(
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+            b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
+            b"Expect: 100-continue\r\n\r\n"
+        )
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100")
+        chunk = b"x" * 1_000_000
+        for _ in range(50):
+            writer.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
+            await writer.drain()
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
+        answer = await reader.read()
+        writer.close()
+    assert answer.startswith(b"HTTP/1.1 413")
+    assert b"request_too_large" in answer
+
+
 async def test_a_body_that_never_ends_is_given_up() -> None:
     async with running_agent(body_timeout_s=0.2) as agent:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(agent.url.split(":")[-1]))

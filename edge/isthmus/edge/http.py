@@ -81,6 +81,8 @@ async def _read_body(request: Request, max_bytes: int) -> bytes:
     too_large = declared.isdigit() and int(declared) > max_bytes
     chunks: list[bytes] = []
     size = 0
+    # Whoever waits for a "100 Continue" sends nothing before we begin to read.
+    waits = too_large and "100-continue" in request.headers.get("expect", "").lower()
     while not too_large:
         message = await request.receive()
         if message["type"] == "http.disconnect":
@@ -92,7 +94,7 @@ async def _read_body(request: Request, max_bytes: int) -> bytes:
             break
     if too_large:
         chunks.clear()
-        if "100-continue" not in request.headers.get("expect", "").lower():
+        if not waits:
             await _discard(request)
         raise Refused(
             413,
