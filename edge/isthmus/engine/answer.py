@@ -161,7 +161,7 @@ class Answer:
         self._unsent_logprobs = []
 
     def _finish(self, reason: FinishReason) -> None:
-        rest = "" if self._cut else self._stops.push(self._decoder.flush())[0] + self._stops.flush()
+        rest = "" if self._cut else self._stops.flush()
         if rest or self._sent < self.written:
             self._send(rest)
         self.job.sink(Finished(reason, self.usage))

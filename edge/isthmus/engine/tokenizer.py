@@ -101,13 +101,19 @@ class Tokenizer:
         return self._bytes[token_id] if 0 <= token_id < len(self._bytes) else b""
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """The text of an answer, without control tokens; broken bytes become U+FFFD."""
-        decoder = StreamDecoder(self)
-        return "".join([*map(decoder.push, token_ids), decoder.flush()])
+        """The text of an answer, without control tokens; broken bytes become U+FFFD.
+
+        Half a character at the end is left out: the answer was cut there.
+        """
+        return "".join(map(StreamDecoder(self).push, token_ids))
 
 
 class StreamDecoder:
-    """The text of an answer as its tokens arrive, in whole characters."""
+    """The text of an answer as its tokens arrive, in whole characters.
+
+    Bytes that can never be a character become U+FFFD once that is certain. Those that an answer
+    ends with, and that more tokens could have made whole, are never shown.
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -118,10 +124,6 @@ class StreamDecoder:
         if self._tokenizer.is_control(token_id):
             return ""
         return self._utf8.decode(self._tokenizer.token_bytes(token_id))
-
-    def flush(self) -> str:
-        """What is left at the end: U+FFFD for a character that will never be whole, or nothing."""
-        return self._utf8.decode(b"", final=True)
 
 
 def _token_bytes(tokenizer_json: str) -> tuple[bytes, ...]:
