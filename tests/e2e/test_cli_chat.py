@@ -13,7 +13,7 @@ from isthmus.edge.testing import ScriptedEngine, ScriptedTier, running_agent
 
 
 async def isthmus(
-    *arguments: str, said: str = "", home: Path | None = None
+    *arguments: str, said: str | bytes = "", home: Path | None = None
 ) -> tuple[int, str, str]:
     """Exit status, stdout, stderr."""
     process = await asyncio.create_subprocess_exec(
@@ -26,7 +26,7 @@ async def isthmus(
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, **({"ISTHMUS_HOME": str(home)} if home else {})},
     )
-    out, err = await process.communicate(said.encode())
+    out, err = await process.communicate(said.encode() if isinstance(said, str) else said)
     return process.returncode or 0, out.decode(), err.decode()
 
 
@@ -39,6 +39,15 @@ async def test_piped_lines_are_one_conversation_and_each_answer_says_where_it_wa
     assert err.count("edge (cloud_offline) · scripted") == 2
     assert "5 new + 15 cached prompt tokens" in err
     assert [m.text for m in engine.requests[1].messages] == ["Hi", "Hello there.", "And now?"]
+
+
+async def test_bytes_that_are_no_text_reach_the_agent_as_replacement_characters() -> None:
+    engine = ScriptedEngine()
+    async with running_agent(engine) as agent:
+        status, out, err = await isthmus("chat", "--url", agent.url, said=b"caf\xe9?\n")
+    assert (status, out) == (0, "Hello there.\n")
+    assert "Traceback" not in err
+    assert engine.requests[0].messages[0].text == "caf\ufffd?"
 
 
 async def test_the_chosen_model_forces_the_tier() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Iterator
@@ -130,6 +131,9 @@ def _converse(http: httpx.Client, talk: _Talk) -> bool:
 
 
 def _lines(notes: Any, *, person: bool) -> Iterator[str]:
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        # By default what is no UTF-8 becomes half surrogate pairs, which no JSON can carry.
+        sys.stdin.reconfigure(errors="replace")
     while True:
         try:
             line = notes.input("[bold]you>[/bold] ") if person else sys.stdin.readline()
