@@ -190,6 +190,17 @@ async def test_a_tier_that_was_closed_says_so_and_connects_no_more():
             await collected(tier)
 
 
+async def test_closing_it_ends_a_running_answer_as_unavailable_and_not_as_left():
+    async with running_gateway(ScriptedBackend(["x"] * 1000, delay_s=0.02)) as address:
+        tier = RemoteTier(RemoteConfig(address))
+        answer = tier.generate(REQUEST)
+        await anext(answer)
+        await tier.close()
+        with pytest.raises(errors.Unavailable, match="closed"):
+            async for _ in answer:
+                pass
+
+
 async def test_many_answers_share_one_channel():
     backend = ScriptedBackend(delay_s=0.01)
     async with running_gateway(backend) as address:

@@ -7,9 +7,10 @@ before the first call, so a request that must stay on the device opens no connec
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -30,7 +31,7 @@ from isthmus.core.errors import (
 )
 from isthmus.core.events import Delta, Event, Finished
 from isthmus.core.tier import Load, ModelInfo
-from isthmus.edge.breaker import BreakerState, CircuitBreaker
+from isthmus.edge.breaker import CircuitBreaker
 from isthmus.v1 import gateway_pb2
 from isthmus.v1.gateway_pb2_grpc import GatewayServiceStub
 
@@ -121,24 +122,23 @@ class RemoteTier:
                 metadata=self._metadata(),
             )
             try:
-                async for message in call:
-                    if message.WhichOneof("event") == "error":
-                        raise wire.error_from_wire(message.error)
-                    event = reader.read(message)
-                    if event is None:
-                        continue
-                    verdict.good()
-                    if isinstance(event, Finished):
-                        # Said once the status is there too: a caller that stops at the end must
-                        # not look like one that went away.
-                        finished = event
-                        continue
-                    if isinstance(event, Delta) and not heard:
-                        heard = True
-                        self.ttft_ms = _smoothed(self.ttft_ms, sent_at_s)
-                    yield event
-            except grpc.aio.AioRpcError as error:
-                raise _ours(error) from error
+                with _mapped_errors():
+                    async for message in call:
+                        if message.WhichOneof("event") == "error":
+                            raise wire.error_from_wire(message.error)
+                        event = reader.read(message)
+                        if event is None:
+                            continue
+                        verdict.good()
+                        if isinstance(event, Finished):
+                            # Said once the status is there too: a caller that stops at the end
+                            # must not look like one that went away.
+                            finished = event
+                            continue
+                        if isinstance(event, Delta) and not heard:
+                            heard = True
+                            self.ttft_ms = _smoothed(self.ttft_ms, sent_at_s)
+                        yield event
             finally:
                 # Leaving the loop does not end the call, and a finished one ignores this.
                 call.cancel()
@@ -185,10 +185,8 @@ class RemoteTier:
         with _Verdict(self.breaker) as verdict:
             stub = await self._connected_stub(Deadline.NEVER)
             sent_at_s = time.monotonic()
-            try:
+            with _mapped_errors():
                 answer = await call(stub, timeout=_UNARY_TIMEOUT_S, metadata=self._metadata())
-            except grpc.aio.AioRpcError as error:
-                raise _ours(error) from error
             self.rtt_ms = _smoothed(self.rtt_ms, sent_at_s)
             verdict.good()
             return answer
@@ -299,6 +297,21 @@ class _Verdict:
             self._breaker.release()
 
 
+@contextlib.contextmanager
+def _mapped_errors() -> Iterator[None]:
+    """The errors of gRPC in one call as core's."""
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        raise _ours(error) from error
+    except asyncio.CancelledError:
+        # grpc.aio raises it for a call whose channel was closed too, in a task that nobody stopped.
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise Unavailable("the cloud client was closed") from None
+
+
 def _ours(error: grpc.aio.AioRpcError) -> IsthmusError:
     """An error of gRPC's as one of core's."""
     details = next(
@@ -312,6 +325,3 @@ def _ours(error: grpc.aio.AioRpcError) -> IsthmusError:
 def _smoothed(old_ms: float | None, since_s: float) -> float:
     new_ms = (time.monotonic() - since_s) * 1000
     return new_ms if old_ms is None else old_ms + _NEW_SAMPLE_WEIGHT * (new_ms - old_ms)
-
-
-__all__ = ["BreakerState", "CircuitBreaker", "RemoteConfig", "RemoteTier"]
