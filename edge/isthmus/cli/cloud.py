@@ -10,9 +10,11 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from isthmus.cli.flags import given
 
 if TYPE_CHECKING:
     from isthmus.cloud.config import CloudConfig
@@ -57,18 +59,8 @@ def serve(
     """Serve until Ctrl-C or SIGTERM; running answers get a few seconds to end."""
     from isthmus.cloud.config import CloudConfig
 
-    chosen: dict[str, Any] = {
-        name: value
-        for name, value in {"listen": listen, "metrics_listen": metrics_listen}.items()
-        if value is not None
-    }
-    behind = {
-        name: value
-        for name, value in {"kind": backend, "model": model, "url": url}.items()
-        if value is not None
-    }
-    if behind:
-        chosen["backend"] = behind
+    behind = given({"kind": backend, "model": model, "url": url})
+    chosen = given({"listen": listen, "metrics_listen": metrics_listen, "backend": behind or None})
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     # httpx logs one line a request at this level; the gateway counts them already.
     logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from isthmus.cli.flags import agent_settings, log_to_stderr, url_of
 
 if TYPE_CHECKING:
     from isthmus.edge.config import EdgeConfig
@@ -41,24 +42,15 @@ def serve(
     import asyncio
 
     from isthmus.edge import server
-    from isthmus.edge.config import EdgeConfig
 
     log_to_stderr(verbose=verbose)
-    host, port = split_flag("--listen", listen) if listen else (None, None)
-    flags = {
-        "host": host,
-        "port": port,
-        "model": model,
-        "backend": backend,
-        "threads": threads,
-        "gateway_address": gateway,
-    }
-    settings = EdgeConfig.load(config, given(flags))
+    settings = agent_settings(
+        config, listen=listen, model=model, backend=backend, threads=threads, gateway=gateway
+    )
     _check_model(settings)
     sock = server.listen(settings.host, settings.port)
     agent = server.build_agent(settings, server.load_engine(settings))
-    bound = sock.getsockname()
-    url = f"http://{f'[{bound[0]}]' if ':' in bound[0] else bound[0]}:{bound[1]}"
+    url = url_of(*sock.getsockname()[:2])
 
     def loaded() -> None:
         engine = agent.device.engine
@@ -80,27 +72,3 @@ def _check_model(settings: EdgeConfig) -> None:
             f"model {settings.model!r} is not on this machine, and there is no gateway to answer "
             f"in its place; get it: isthmus model pull {settings.model}"
         )
-
-
-def log_to_stderr(*, verbose: bool) -> None:
-    """Warnings, or with `verbose` everything of ours, on stderr."""
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
-    )
-    logging.getLogger("isthmus").setLevel(logging.INFO if verbose else logging.WARNING)
-
-
-def given(flags: dict[str, Any]) -> dict[str, Any]:
-    """The flags that were given."""
-    return {name: value for name, value in flags.items() if value is not None}
-
-
-def split_flag(flag: str, address: str) -> tuple[str, int]:
-    """Host and port of an address that was given with `flag`. Raises `ConfigError`."""
-    from isthmus.core.addresses import split
-    from isthmus.core.errors import ConfigError
-
-    try:
-        return split(address)
-    except ValueError as error:
-        raise ConfigError(f"{flag} {error}", field=flag) from None

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from isthmus.cli.flags import agent_settings, log_to_stderr, split_flag, url_of
+
 if TYPE_CHECKING:
     from isthmus.cli.child import Child
     from isthmus.edge.agent import Agent
@@ -56,21 +58,12 @@ def up(
     """
     began_s = time.monotonic()
     from isthmus.cli.child import Child
-    from isthmus.cli.edge import given, log_to_stderr, split_flag
     from isthmus.core.paths import home
-    from isthmus.edge.config import EdgeConfig
 
     log_to_stderr(verbose=verbose)
-    host, port = split_flag("--listen", listen) if listen else (None, None)
-    flags = {
-        "host": host,
-        "port": port,
-        "model": model,
-        "backend": backend,
-        "threads": threads,
-        "gateway_address": gateway,
-    }
-    settings = EdgeConfig.load(config, given(flags))
+    settings = agent_settings(
+        config, listen=listen, model=model, backend=backend, threads=threads, gateway=gateway
+    )
     _check_free("--listen", settings.host, settings.port)
     _check_free("--gateway", *split_flag("--gateway", gateway))
     _check_free("--gateway-metrics", *split_flag("--gateway-metrics", gateway_metrics))
@@ -158,10 +151,10 @@ class _System:
             )
 
     def _gateway_reachable(self) -> bool:
-        host, _, port = self.gateway.rpartition(":")
+        address = split_flag("--gateway", self.gateway)
         while self.child.running and self._stopped_at_s is None:
             try:
-                socket.create_connection((host.strip("[]"), int(port)), timeout=0.5).close()
+                socket.create_connection(address, timeout=0.5).close()
             except OSError:
                 time.sleep(0.03)
             else:
@@ -173,8 +166,7 @@ class _System:
         device = agent.device.problem
         if engine is not None:
             device = f"{engine.model_name} on {engine.backend_name}"
-        host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
-        url = f"http://{host}:{self.settings.port}"
+        url = url_of(self.settings.host, self.settings.port)
         cloud = self.cloud_label if reachable else "did not start"
         ledger = agent.ledger.path if agent.ledger is not None else "none"
         return (
