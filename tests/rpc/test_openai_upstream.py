@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import time
 from dataclasses import replace
 
@@ -107,6 +108,16 @@ async def test_an_upstreams_answer_streams_through():
         events.Delta("is\u2028!"),
         events.Finished(events.FinishReason.STOP, Usage(5, 2, 3)),
     ]
+
+
+@pytest.mark.parametrize("value", ["\ud800", math.inf])
+async def test_a_schema_that_no_json_can_hold_is_the_callers_to_mend(value):
+    backend = OpenAIBackend(BackendConfig(kind="openai", url="http://127.0.0.1:9/v1", model="m"))
+    await backend.start()
+    asked = replace(REQUEST, tools=(chat.Tool("f", parameters={"default": value}),))
+    with pytest.raises(errors.InvalidRequest, match="schema"):
+        _ = [event async for event in backend.generate(asked)]
+    await backend.close()
 
 
 async def test_every_wish_of_the_request_reaches_the_upstream():

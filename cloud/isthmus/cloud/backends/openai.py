@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from isthmus.cloud.backends.base import BackendConfig, refuse_settings
 from isthmus.cloud.backends.openai_body import body_of
 from isthmus.cloud.backends.openai_stream import Answer, error_of, sse_data
 from isthmus.core.chat import ChatRequest
-from isthmus.core.errors import ConfigError, IsthmusError, Unavailable
+from isthmus.core.errors import ConfigError, InvalidRequest, IsthmusError, Unavailable
 from isthmus.core.events import Event, Started
 from isthmus.core.tier import Load, ModelInfo
 
@@ -22,6 +22,7 @@ _SILENCE_S: Final = 120.0
 _HEALTH_TIMEOUT_S: Final = 2.0
 _HEALTH_MAX_AGE_S: Final = 10.0
 _MAX_ERROR_BYTES: Final = 64 * 1024
+_JSON: Final = {"content-type": "application/json"}
 
 
 class OpenAIBackend:
@@ -67,11 +68,13 @@ class OpenAIBackend:
 
     async def generate(self, request: ChatRequest) -> AsyncIterator[Event]:
         """Stream the upstream's answer; leaving closes the connection, which aborts it there."""
-        body = body_of(request, self._config.model) | self._config.options
+        content = _encoded(body_of(request, self._config.model) | self._config.options)
         answer = Answer()
         self._running += 1
         try:
-            async with self._opened().stream("POST", "chat/completions", json=body) as response:
+            async with self._opened().stream(
+                "POST", "chat/completions", content=content, headers=_JSON
+            ) as response:
                 if response.status_code != httpx.codes.OK:
                     raise await _failure(response)
                 began = False
@@ -86,8 +89,6 @@ class OpenAIBackend:
                 yield answer.end()
         except httpx.HTTPError as error:
             raise Unavailable(f"the upstream cannot be reached ({type(error).__name__})") from error
-        except UnicodeEncodeError as error:
-            raise Unavailable("the request cannot be written as UTF-8") from error
         finally:
             self._running -= 1
 
@@ -134,6 +135,16 @@ class OpenAIBackend:
         if self._client is None:
             raise Unavailable("the openai backend is not started")
         return self._client
+
+
+def _encoded(body: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError:
+        # Without its cause, which holds the text.
+        raise InvalidRequest(
+            "a schema of the request holds half of a character, or a number that is not finite"
+        ) from None
 
 
 async def _failure(response: httpx.Response) -> IsthmusError:
