@@ -16,6 +16,7 @@ from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
+from isthmus.cloud import server
 from isthmus.cloud.server import Gateway
 from isthmus.cloud.testing import ScriptedBackend, gateway_config, running_gateway
 from isthmus.core import chat, errors, events, wire
@@ -195,11 +196,12 @@ async def test_a_deadline_that_has_passed_is_never_sent():
 
 
 async def test_a_drain_lets_a_short_answer_end():
-    gateway = Gateway(gateway_config(drain_s=5), ScriptedBackend(delay_s=0.05))
+    backend = ScriptedBackend(delay_s=0.05)
+    gateway = Gateway(gateway_config(drain_s=5), backend)
     await gateway.start()
     async with connected(gateway.address) as tier:
         task = asyncio.create_task(collected(tier))
-        await asyncio.sleep(0.1)
+        await eventually(lambda: backend.running)
         began_s = time.monotonic()
         await gateway.stop()
         assert text_of(await task) == "Paris is the capital."
@@ -215,7 +217,8 @@ async def test_a_drain_ends_a_long_answer_as_unavailable_and_refuses_new_ones():
         answer = tier.generate(REQUEST)
         await anext(answer)
         stopping = asyncio.create_task(gateway.stop())
-        await asyncio.sleep(0.05)
+        while not (await stub.GetLoad(gateway_pb2.GetLoadRequest())).draining:
+            pass
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             async for _ in stub.Generate(wire.request_to_wire(REQUEST)):
                 pass
@@ -242,7 +245,8 @@ async def test_stopping_twice_does_no_harm():
 # --- health ---
 
 
-async def test_health_follows_the_backend_and_the_drain():
+async def test_health_follows_the_backend_and_the_drain(monkeypatch):
+    monkeypatch.setattr(server, "_HEALTH_PERIOD_S", 0.01)
     backend = ScriptedBackend(["x"] * 1000, delay_s=0.02)
     gateway = Gateway(gateway_config(drain_s=1), backend)
     await gateway.start()
@@ -253,18 +257,19 @@ async def test_health_follows_the_backend_and_the_drain():
         stub = health_pb2_grpc.HealthStub(channel)
         request = health_pb2.HealthCheckRequest(service="isthmus.v1.GatewayService")
         serving = health_pb2.HealthCheckResponse.SERVING
+        not_serving = health_pb2.HealthCheckResponse.NOT_SERVING
         assert (await stub.Check(request)).status == serving
+        changes = stub.Watch(request)
+        assert (await changes.read()).status == serving
         backend.healthy = False
-        await asyncio.sleep(1.2)
-        assert (await stub.Check(request)).status != serving
+        assert (await changes.read()).status == not_serving
         backend.healthy = True
-        await asyncio.sleep(1.2)
-        assert (await stub.Check(request)).status == serving
+        assert (await changes.read()).status == serving
         answer = tier.generate(REQUEST)
         await anext(answer)
         stopping = asyncio.create_task(gateway.stop())
-        await asyncio.sleep(0.1)
-        assert (await stub.Check(request)).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert (await changes.read()).status == not_serving
+        changes.cancel()
         await answer.aclose()
         await stopping
 
@@ -494,8 +499,11 @@ async def test_metrics_count_requests_tokens_times_and_cancellations():
         await anext(answer)
         await answer.aclose()
         await eventually(lambda: backend.stopped_at_s)
-        await asyncio.sleep(0.05)
-        text = await scraped(gateway.metrics_address)
+        # The call ends a moment after its backend.
+        while "isthmus_cloud_cancellations_total 1.0" not in (
+            text := await scraped(gateway.metrics_address)
+        ):
+            pass
     await gateway.stop()
     for line in (
         'isthmus_cloud_requests_total{code="OK"} 1.0',

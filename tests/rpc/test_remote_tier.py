@@ -83,10 +83,8 @@ async def test_repeated_failures_open_the_breaker_and_further_calls_fail_without
             await collected(tier)
     assert breaker.state is BreakerState.OPEN
     assert not tier.available
-    began_s = time.monotonic()
     with pytest.raises(errors.Unavailable, match="too often"):
         await collected(tier)
-    assert time.monotonic() - began_s < 0.01
     await tier.close()
 
 

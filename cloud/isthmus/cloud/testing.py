@@ -16,7 +16,7 @@ from isthmus.cloud.backends.base import Backend
 from isthmus.cloud.config import CloudConfig
 from isthmus.cloud.server import Gateway
 from isthmus.core.chat import ChatRequest
-from isthmus.core.errors import IsthmusError, Unavailable
+from isthmus.core.errors import Unavailable
 from isthmus.core.events import Delta, Event, Finished, FinishReason, Started, TokenLogprob
 from isthmus.core.money import Usage
 from isthmus.core.tier import Load, ModelInfo
@@ -148,6 +148,3 @@ async def running_gateway(backend: Backend | None = None, **overrides: Any) -> A
         yield gateway.address
     finally:
         await gateway.stop()
-
-
-__all__ = ["IsthmusError", "ScriptedBackend", "gateway_config", "running_gateway"]
