@@ -9,7 +9,7 @@ from typing import Protocol
 
 from isthmus.core.chat import ChatRequest
 from isthmus.core.decision import Outcome, Target
-from isthmus.core.errors import InternalError, IsthmusError, Unavailable
+from isthmus.core.errors import DeadlineExceeded, InternalError, IsthmusError, Unavailable
 from isthmus.core.events import Event, Finished, Generator
 from isthmus.core.money import Price
 from isthmus.core.tier import ModelInfo
@@ -134,8 +134,9 @@ class Tiers:
         except TimeoutError:
             if not limit.expired():
                 raise
-            deadline.check()
-            if self._cloud is not None and target is Target.CLOUD:
+            if silence_s is None or deadline.expired:
+                raise DeadlineExceeded("the time that the request gave is used up") from None
+            if self._cloud is not None:
                 # Its client sees a call that was given up; that it was silent only we know.
                 self._cloud.breaker.fail()
             raise Unavailable(f"the {target} tier was silent for {silence_s:g} s") from None

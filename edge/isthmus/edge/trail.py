@@ -145,10 +145,10 @@ class Trail:
 
     @property
     def usage(self) -> Usage:
-        """The answer's usage as the client is told: the prompt counts once, by who finished it."""
+        """The answer's usage as the client is told: the prompt counts once, by who began it."""
         if not self.legs:
             return Usage()
-        # A tier that goes on from a text counts that as prompt: the first one's count is told.
+        # A tier that goes on from a text counts that text as prompt too.
         told = next((leg for leg in self.legs if leg.prompt_tokens), self.legs[-1])
         return Usage(told.prompt_tokens, self.completion_tokens, told.cached_tokens)
 
