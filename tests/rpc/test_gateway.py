@@ -274,6 +274,25 @@ async def test_health_follows_the_backend_and_the_drain(monkeypatch):
         await stopping
 
 
+async def test_a_health_check_that_breaks_means_not_healthy_and_does_not_stop_the_stop(monkeypatch):
+    monkeypatch.setattr(server, "_HEALTH_PERIOD_S", 0.01)
+    backend = ScriptedBackend()
+    gateway = Gateway(gateway_config(), backend)
+    await gateway.start()
+    async with grpc.aio.insecure_channel(gateway.address) as channel:
+        changes = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert (await changes.read()).status == health_pb2.HealthCheckResponse.SERVING
+        monkeypatch.setattr(backend, "health", broken_health)
+        assert (await changes.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        changes.cancel()
+    await gateway.stop()
+    assert backend.closed
+
+
+async def broken_health():
+    raise ZeroDivisionError("a secret")
+
+
 # --- overload ---
 
 

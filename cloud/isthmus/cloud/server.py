@@ -151,10 +151,12 @@ class Gateway:
             try:
                 await self.backend.health()
                 serving = True
-            except IsthmusError as error:
+            except Exception as error:
                 serving = False
                 if was_serving:
-                    _log.warning("the backend is not healthy: %s", error.message)
+                    # A foreign error's message is left out: it may quote what it likes.
+                    why = error.message if isinstance(error, IsthmusError) else type(error).__name__
+                    _log.warning("the backend is not healthy: %s", why)
             if serving != was_serving:
                 await self._set_health(serving=serving)
             was_serving = serving
