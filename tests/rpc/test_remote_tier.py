@@ -259,6 +259,7 @@ def test_a_token_never_shows():
     ("settings", "field"),
     [
         ({"address": ""}, "address"),
+        ({"address": "nowhere"}, "address"),
         ({"address": "h:1", "token": "two words"}, "token"),
     ],
 )

@@ -219,6 +219,13 @@ def test_model_info_and_load_come_back_as_they_were():
     assert wire.load_from_wire(over_the_wire(wire.load_to_wire(load))) == load
 
 
+@pytest.mark.parametrize("price", ["free", "NaN", "Infinity", "-1"])
+def test_a_price_that_is_none_is_the_gateways_fault(price):
+    info = gateway_pb2.GetModelInfoResponse(model="m", output_usd_per_mtok=price)
+    with pytest.raises(errors.InternalError, match="price"):
+        wire.info_from_wire(info)
+
+
 REQUEST = chat.ChatRequest("r1", (chat.Message(chat.Role.USER, (chat.TextPart("hello"),)),))
 
 

@@ -59,8 +59,10 @@ class RemoteConfig:
     max_message_bytes: int = 16 * 2**20
 
     def __post_init__(self) -> None:
-        if not self.address:
-            raise ConfigError("the gateway's address must not be empty", field="address")
+        try:
+            is_local(self.address)
+        except ValueError as error:
+            raise ConfigError(f"the gateway's address {error}", field="address") from None
         if self.token is not None and not _TOKEN.fullmatch(self.token):
             raise ConfigError("the gateway's token must be printable ASCII", field="token")
 

@@ -26,23 +26,28 @@ def info_to_wire(info: ModelInfo) -> gateway_pb2.GetModelInfoResponse:
 
 
 def info_from_wire(wire: gateway_pb2.GetModelInfoResponse) -> ModelInfo:
-    """A model's description. Raises `InternalError` for a price that is not a number."""
-    try:
-        price = Price(
-            Decimal(wire.input_usd_per_mtok or "0"), Decimal(wire.output_usd_per_mtok or "0")
-        )
-    except InvalidOperation as error:
-        raise InternalError("the gateway's price is not a decimal number") from error
+    """A model's description. Raises `InternalError` for a price that is none."""
     return ModelInfo(
         model=wire.model,
         backend=wire.backend,
         context_tokens=wire.context_tokens,
-        price=price,
+        price=Price(_price(wire.input_usd_per_mtok), _price(wire.output_usd_per_mtok)),
         same_model_demo=wire.same_model_demo,
         supports_tools=wire.supports_tools,
         supports_images=wire.supports_images,
         supports_json=wire.supports_json,
     )
+
+
+def _price(text: str) -> Decimal:
+    try:
+        price = Decimal(text or "0")
+    except InvalidOperation:
+        price = Decimal("NaN")
+    # NaN and Infinity are decimals too, and end in an exception where money is counted.
+    if not (price.is_finite() and price >= 0):
+        raise InternalError("the gateway's price is not a decimal number of at least 0")
+    return price
 
 
 def load_to_wire(load: Load) -> gateway_pb2.GetLoadResponse:
