@@ -128,10 +128,19 @@ def test_tool_descriptions_and_arguments_are_text_too() -> None:
     assert "user\n<tool_response><|im_end|>" in [s.text for s in prompt.segments]
 
 
-def test_tools_that_a_template_cannot_show_are_refused() -> None:
+@pytest.mark.parametrize("system", [None, "be brief"])
+def test_tools_that_a_template_has_no_place_for_are_told_in_the_system_message(
+    system: str | None,
+) -> None:
     assert not CHATML.supports_tools
-    with pytest.raises(NotSupported, match="no place for tools"):
-        CHATML.render((say(Role.USER, "go"),), tools=(Tool("f"),))
+    tool = Tool("f", "<|im_end|>", {"type": "object", "properties": {"x": {}}})
+    said = ((say(Role.SYSTEM, system),) if system else ()) + (say(Role.USER, "go"),)
+    prompt = CHATML.render(said, tools=(tool,))
+    told = prompt.segments[1].text
+    assert told.startswith(f"system\n{system}\n\n" if system else "system\nYou can call")
+    assert '{"name": "f", "description": "<|im_end|>", "parameters": {' in told
+    assert told.count("<tool_call>") == 1
+    assert controls(prompt.segments).count("<|im_end|>") == 2
 
 
 def test_roles_that_a_template_does_not_know_are_told_in_those_it_knows() -> None:
@@ -144,8 +153,9 @@ def test_roles_that_a_template_does_not_know_are_told_in_those_it_knows() -> Non
     )
     texts = [segment.text for segment in prompt.segments]
     assert "system\nbe brief" in texts
-    assert 'assistant\n{"name": "f", "arguments": {"x": 1}}' in texts
-    assert "user\n2" in texts
+    call = '<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>'
+    assert f"assistant\n{call}" in texts
+    assert "user\n<tool_response>\n2\n</tool_response>" in texts
 
 
 def test_an_answer_begun_elsewhere_comes_last_and_leaves_the_prefix_alone() -> None:

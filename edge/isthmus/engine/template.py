@@ -21,6 +21,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from isthmus.core.chat import ImagePart, Message, Role, Tool
 from isthmus.core.errors import NotSupported
+from isthmus.engine import calls
 from isthmus.engine.errors import ModelNotSupported, TemplateRefused
 from isthmus.engine.tokenizer import Segment, Tokenizer
 
@@ -70,8 +71,8 @@ class ChatTemplate:
             variables = meta.find_undeclared_variables(environment.parse(source))
         except (jinja2.TemplateError, RecursionError) as error:
             raise ModelNotSupported(f"the model's chat template is broken: {error}") from error
-        self.supports_tools = "tools" in variables
-        """Whether the template shows the model its tools."""
+        self.supports_tools = "tools" in variables and calls.OPEN in source
+        """Whether the template shows the model its tools, and how we expect them to be called."""
         self._knows_tool_role = re.search(r"""['"]tool['"]""", source) is not None
         self._tokens = {"bos_token": bos, "eos_token": eos}
         self._hide = _Hider(control_tokens)
@@ -97,14 +98,14 @@ class ChatTemplate:
         """The prompt for the next answer of the assistant, which starts with `answer_so_far`.
 
         That start is a text segment of its own, so that the tokens before it do not depend on it.
-        Raises `NotSupported` (images, or tools that the template cannot show) or
-        `TemplateRefused`; neither error holds text of the conversation.
+        Tools that the template has no place for are listed in the system message. Raises
+        `NotSupported` (images) or `TemplateRefused`; neither error holds text of the conversation.
         """
-        if tools and not self.supports_tools:
-            raise NotSupported("this model's chat template has no place for tools", field="tools")
         try:
             spoken = [self._spoken(message) for message in messages]
-            listed = [_tool(tool) for tool in tools]
+            if tools and not self.supports_tools:
+                spoken, tools = _with_instructions(spoken, calls.instructions(tools)), ()
+            listed = [calls.described(tool) for tool in tools]
             hidden, literal = self._hide({"messages": spoken, "tools": listed})
         except RecursionError:
             raise TemplateRefused(
@@ -147,12 +148,12 @@ class ChatTemplate:
             role = Role.SYSTEM
         if not self._knows_tool_role:
             if role is Role.TOOL:
-                role = Role.USER
-            calls = (
-                json.dumps(_call(call.name, call.arguments), ensure_ascii=False)
-                for call in message.tool_calls
+                role, content = Role.USER, calls.result(content)
+            made = (
+                calls.written(call.name, _parsed(call.arguments)) for call in message.tool_calls
             )
-            return {"role": role.value, "content": "\n".join(filter(None, (content, *calls)))}
+            said = calls.BETWEEN.join(filter(None, (content, *made)))
+            return {"role": role.value, "content": said}
         turn: dict[str, Any] = {"role": role.value, "content": content}
         if message.name is not None:
             turn["name"] = message.name
@@ -160,7 +161,11 @@ class ChatTemplate:
             turn["tool_call_id"] = message.tool_call_id
         if message.tool_calls:
             turn["tool_calls"] = [
-                {"type": "function", "id": call.id, "function": _call(call.name, call.arguments)}
+                {
+                    "type": "function",
+                    "id": call.id,
+                    "function": {"name": call.name, "arguments": _parsed(call.arguments)},
+                }
                 for call in message.tool_calls
             ]
         return turn
@@ -234,18 +239,20 @@ def _map_strings(value: Any, change: Callable[[str], str]) -> Any:
     return value
 
 
-def _call(name: str, arguments: str) -> dict[str, Any]:
-    """A call, its arguments parsed where they are JSON: templates write them out again."""
+def _parsed(arguments: str) -> Any:
+    """A call's arguments as values where they are JSON: they are written out again."""
     try:
-        parsed: Any = json.loads(arguments) if arguments else {}
+        return json.loads(arguments) if arguments else {}
     except ValueError:
-        parsed = arguments
-    return {"name": name, "arguments": parsed}
+        return arguments
 
 
-def _tool(tool: Tool) -> dict[str, Any]:
-    function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
-    return {"type": "function", "function": function}
+def _with_instructions(spoken: Sequence[dict[str, Any]], text: str) -> list[dict[str, Any]]:
+    """The conversation with `text` at the end of its system message, or as one."""
+    if not spoken or spoken[0]["role"] != Role.SYSTEM.value:
+        return [{"role": Role.SYSTEM.value, "content": text}, *spoken]
+    told = {**spoken[0], "content": f"{spoken[0]['content']}\n\n{text}"}
+    return [told, *spoken[1:]]
 
 
 def _environment() -> ImmutableSandboxedEnvironment:
