@@ -8,8 +8,18 @@ from dataclasses import dataclass
 from isthmus.core.chat import Sampling
 from isthmus.core.deadline import Deadline
 from isthmus.core.errors import IsthmusError
-from isthmus.core.events import Delta, Event, Finished, FinishReason, TokenLogprob, TopLogprob
+from isthmus.core.events import (
+    Delta,
+    Event,
+    Finished,
+    FinishReason,
+    TokenLogprob,
+    ToolCallDelta,
+    TopLogprob,
+)
 from isthmus.core.money import Usage
+from isthmus.engine.calls import CallReader, overlap
+from isthmus.engine.constraint import Constraint
 from isthmus.engine.kv import Lease
 from isthmus.engine.sampler import Choice, Sampler
 from isthmus.engine.tokenizer import Segment, StreamDecoder, Tokenizer
@@ -29,6 +39,10 @@ class Job:
     max_tokens: int
     deadline: Deadline
     sink: Sink
+    constraint: Constraint | None = None
+    """The form that the answer must have. Its alone: it remembers what was written."""
+    reads_calls: bool = False
+    """The constraint lets the model write tool calls."""
 
 
 class StopFilter:
@@ -47,7 +61,7 @@ class StopFilter:
         if found:
             self._held = ""
             return text[: min(found)], True
-        keep = max(_overlap(text, stop) for stop in self._stops)
+        keep = max(overlap(text, stop) for stop in self._stops)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep], False
 
@@ -55,14 +69,6 @@ class StopFilter:
         """What was held back and became no stop string."""
         held, self._held = self._held, ""
         return held
-
-
-def _overlap(text: str, stop: str) -> int:
-    """The longest end of `text` that `stop` starts with."""
-    for size in range(min(len(stop) - 1, len(text)), 0, -1):
-        if text.endswith(stop[:size]):
-            return size
-    return 0
 
 
 class Answer:
@@ -79,10 +85,12 @@ class Answer:
         self.cached_tokens: int | None = None
         """Prompt tokens that were in the pool already; None before the work began."""
         self._tokenizer = tokenizer
-        self._sampler = Sampler(job.sampling, job.tokens)
+        self._sampler = Sampler(job.sampling, job.tokens, job.constraint)
         self._decoder = StreamDecoder(tokenizer)
+        self._calls = CallReader() if job.reads_calls else None
         self._stops = StopFilter(job.sampling.stop)
         self._text: list[str] = []
+        """What the model wrote, calls and all."""
         self._cut = False
         self._sent = 0
         self._unsent_logprobs: list[TokenLogprob] = []
@@ -110,28 +118,30 @@ class Answer:
         self.computed = computed
 
     def choose(self, logits: F32) -> Choice:
-        """Sample the next token. logits: [vocab]"""
+        """Sample the next token. logits: [vocab]. Raises `NotSupported` as its constraint does."""
         return self._sampler.choose(logits)
 
     def add(self, choice: Choice) -> bool:
         """Take a token: send what text it completes; True when the answer has ended with it."""
-        sampling = self.job.sampling
-        if choice.token in self._tokenizer.spec.eos_ids and not sampling.ignore_eos:
+        constraint = self.job.constraint
+        # A constraint allows the end where the answer may end, and nothing after it.
+        heeds_eos = not self.job.sampling.ignore_eos or constraint is not None
+        if choice.token in self._tokenizer.spec.eos_ids and heeds_eos:
             self._finish(FinishReason.STOP)
             return True
         self.tokens.append(choice.token)
         if choice.logprob is not None:
             self._unsent_logprobs.append(self._logprob(choice, choice.logprob))
-        text, self._cut = self._stops.push(self._decoder.push(choice.token))
-        if self._cut:
-            self._send(text)
+        text, calls = self._read(self._decoder.push(choice.token))
+        if self._cut or (constraint is not None and constraint.finished):
+            self._send(text, calls)
             self._finish(FinishReason.STOP)
         elif self.written >= self.job.max_tokens:
-            self._send(text)
+            self._send(text, calls)
             self._finish(FinishReason.LENGTH)
         else:
-            if text:
-                self._send(text)
+            if text or calls:
+                self._send(text, calls)
             return False
         return True
 
@@ -151,19 +161,35 @@ class Answer:
         *before, last = self.job.segments
         return (*before, Segment(last.text + "".join(self._text)))
 
-    def _send(self, text: str) -> None:
+    def _read(self, text: str) -> tuple[str, tuple[ToolCallDelta, ...]]:
+        """What may be shown of a piece that the model wrote. Stop strings end text, not calls."""
         self._text.append(text)
+        if self._calls is None:
+            text, self._cut = self._stops.push(text)
+            return text, ()
+        text, calls = self._calls.push(text)
+        text, self._cut = self._stops.push(text)
+        if self._cut or not calls:
+            return text, ()
+        return text + self._stops.flush(), calls
+
+    def _send(self, text: str, calls: tuple[ToolCallDelta, ...] = ()) -> None:
         token_ids = tuple(self.tokens[len(self.job.tokens) + self._sent :])
-        self.job.sink(
-            Delta(text, len(token_ids), tuple(self._unsent_logprobs), token_ids=token_ids)
-        )
+        logprobs = tuple(self._unsent_logprobs)
+        self.job.sink(Delta(text, len(token_ids), logprobs, calls, token_ids))
         self._sent = self.written
         self._unsent_logprobs = []
 
     def _finish(self, reason: FinishReason) -> None:
-        rest = "" if self._cut else self._stops.flush()
+        rest = ""
+        if not self._cut:
+            if self._calls is not None:
+                rest = self._stops.push(self._calls.flush())[0]
+            rest += self._stops.flush()
         if rest or self._sent < self.written:
             self._send(rest)
+        if reason is FinishReason.STOP and self._calls is not None and self._calls.complete:
+            reason = FinishReason.TOOL_CALLS
         self.job.sink(Finished(reason, self.usage))
 
     def _logprob(self, choice: Choice, logprob: float) -> TokenLogprob:

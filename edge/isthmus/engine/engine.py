@@ -11,20 +11,27 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import Self
 
-from isthmus.core.chat import ChatRequest, ResponseKind, Sampling, ToolChoice
+from isthmus.core.chat import ChatRequest, Sampling
 from isthmus.core.deadline import Deadline
 from isthmus.core.errors import (
     ContextTooLong,
     InternalError,
     InvalidRequest,
     IsthmusError,
-    NotSupported,
     Overloaded,
     Unavailable,
 )
 from isthmus.core.events import Event, Finished
 from isthmus.engine.answer import Answer, Job
+from isthmus.engine.calls import MAX_CALLS
 from isthmus.engine.catalogue import locate, resolve
+from isthmus.engine.constraint import (
+    Constraint,
+    Grammars,
+    is_constrained,
+    is_installed,
+    may_call,
+)
 from isthmus.engine.errors import ModelUnavailable
 from isthmus.engine.kv import KVPool
 from isthmus.engine.model import ModelConfig
@@ -88,6 +95,8 @@ class Engine:
         )
         self.tokenizer = Tokenizer(model.tokenizer)
         self._template: ChatTemplate | None = None
+        self._grammars: Grammars | None = None
+        self._keeps_forms = is_installed()
         self._plan = backend.plan(model.ops, kv=shape, max_tokens=PREFILL_CHUNK)
         self._pool = KVPool(shape)
         self._scheduler = Scheduler(self._plan, self._pool, model=model.name)
@@ -145,6 +154,16 @@ class Engine:
         return self._backend.device
 
     @property
+    def supports_tools(self) -> bool:
+        """Whether it can call tools."""
+        return self._keeps_forms
+
+    @property
+    def supports_json(self) -> bool:
+        """Whether its answers can be held to JSON and to a JSON schema."""
+        return self._keeps_forms
+
+    @property
     def queue_depth(self) -> int:
         """Answers that wait for a place in the batch."""
         return self._scheduler.waiting + len(self._arrived)
@@ -161,25 +180,39 @@ class Engine:
 
     def prompt(self, request: ChatRequest) -> Prompt:
         """The request as this model's prompt. Raises `NotSupported` for what it cannot do."""
-        if request.tools and request.tool_choice is not ToolChoice.NONE:
-            raise NotSupported("the device's model does not call tools yet", field="tools")
-        if request.response_format.kind is not ResponseKind.TEXT:
-            raise NotSupported(
-                "the device's model does not constrain its answers yet; ask for text",
-                field="response_format",
-            )
-        if self._template is None:
-            self._template = ChatTemplate.of(self.tokenizer)
-        return self._template.render(request.messages, answer_so_far=request.answer_so_far)
+        tools = request.tools if may_call(request) else ()
+        return self._chat_template().render(
+            request.messages, tools=tools, answer_so_far=request.answer_so_far
+        )
+
+    def constraint(self, request: ChatRequest) -> Constraint | None:
+        """The form that the request's answer must have; `None` when any text will do.
+
+        Raises `InvalidRequest` or `NotSupported`, whose `field` names the schema.
+        """
+        if not is_constrained(request):
+            return None
+        if self._grammars is None:
+            self._grammars = Grammars(self.tokenizer)
+        trained = self._chat_template().supports_tools
+        return self._grammars.constraint(request, most_calls=MAX_CALLS if trained else 1)
 
     async def generate(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         """Answer a chat request. Closing the iterator stops the work at the next step.
 
-        Raises `ContextTooLong`, `NotSupported`, `Overloaded`, `DeadlineExceeded`, `Unavailable`.
+        Raises `InvalidRequest`, `ContextTooLong`, `NotSupported`, `Overloaded`,
+        `DeadlineExceeded`, `Unavailable`.
         """
-        prompt = await asyncio.to_thread(self.prompt, request)
+        prompt, constraint = await asyncio.to_thread(
+            lambda: (self.prompt(request), self.constraint(request))
+        )
         events = self.complete(
-            prompt, request.sampling, max_tokens=request.max_tokens, deadline=request.deadline
+            prompt,
+            request.sampling,
+            max_tokens=request.max_tokens,
+            deadline=request.deadline,
+            constraint=constraint,
+            reads_calls=may_call(request),
         )
         async with contextlib.aclosing(events):
             async for event in events:
@@ -192,8 +225,13 @@ class Engine:
         *,
         max_tokens: int | None = None,
         deadline: Deadline = Deadline.NEVER,
+        constraint: Constraint | None = None,
+        reads_calls: bool = False,
     ) -> AsyncGenerator[Event, None]:
-        """Continue a prompt. As `generate`, without a chat template."""
+        """Continue a prompt. As `generate`, without a chat template.
+
+        `reads_calls` parts the tool calls, which `constraint` then allows, from the text.
+        """
         segments = (Segment(prompt),) if isinstance(prompt, str) else prompt.segments
         tokens = await asyncio.to_thread(self._tokenize, segments)
         room = self.context_tokens - len(tokens)
@@ -214,7 +252,8 @@ class Engine:
                 loop.call_soon_threadsafe(events.put_nowait, event)
 
         limit = room if max_tokens is None else min(max_tokens, room)
-        answer = Answer(Job(segments, tokens, sampling, limit, deadline, sink), self.tokenizer)
+        job = Job(segments, tokens, sampling, limit, deadline, sink, constraint, reads_calls)
+        answer = Answer(job, self.tokenizer)
         self._submit(answer)
         try:
             while True:
@@ -234,6 +273,11 @@ class Engine:
             self._wake.notify()
         self._thread.join()
         atexit.unregister(self.close)
+
+    def _chat_template(self) -> ChatTemplate:
+        if self._template is None:
+            self._template = ChatTemplate.of(self.tokenizer)
+        return self._template
 
     def _tokenize(self, segments: tuple[Segment, ...]) -> list[int]:
         known = self._pool.continued_by(segments)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.core.chat import Sampling
+from isthmus.engine.constraint import Constraint
 from isthmus.kernels.base import F32
 
 
@@ -26,11 +27,15 @@ class Choice:
 class Sampler:
     """The sampling of one answer: its random numbers and what its penalties have seen.
 
-    Log-probabilities are the model's own, before temperature and penalties change anything.
+    Log-probabilities are the model's own, before a constraint, temperature and penalties change
+    anything.
     """
 
-    def __init__(self, sampling: Sampling, prompt: list[int]) -> None:
+    def __init__(
+        self, sampling: Sampling, prompt: list[int], constraint: Constraint | None = None
+    ) -> None:
         self._sampling = sampling
+        self._constraint = constraint
         seed = sampling.seed if sampling.seed is not None else secrets.randbits(63)
         self._random = np.random.default_rng(seed & (2**63 - 1))
         self._prompt = np.unique(np.asarray(prompt, np.int64)) if self._repeats else None
@@ -41,17 +46,24 @@ class Sampler:
         return self._sampling.repetition_penalty != 1.0
 
     def choose(self, logits: F32) -> Choice:
-        """Choose one token. logits: [vocab]"""
+        """Choose one token. logits: [vocab]. Raises `NotSupported` as its constraint does."""
         sampling = self._sampling
-        adjusted = self._penalized(logits)
+        adjusted = self._penalized(self._masked(logits))
         if sampling.temperature == 0 or sampling.top_k == 1:
             token = int(adjusted.argmax())
         else:
             token = self._draw(adjusted)
         self._written[token] += 1
+        if self._constraint is not None:
+            self._constraint.accept(token)
         if sampling.top_logprobs is None:
             return Choice(token)
         return _with_logprobs(token, logits, sampling.top_logprobs)
+
+    def _masked(self, logits: F32) -> F32:
+        if self._constraint is None:
+            return logits
+        return np.where(self._constraint.allowed(len(logits)), logits, np.float32(-np.inf))
 
     def _penalized(self, logits: F32) -> F32:
         sampling = self._sampling

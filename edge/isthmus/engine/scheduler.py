@@ -106,9 +106,17 @@ class Scheduler:
         answer = share.answer
         answer.computed += len(share.tokens)
         self._pool.publish(answer.lease, answer.tokens, answer.computed)
-        if share.wanted and answer.add(answer.choose(logits[0])):
+        if share.wanted and self._add(answer, logits[0]):
             self._running.remove(answer)
             self._keep(answer)
+
+    def _add(self, answer: Answer, logits: F32) -> bool:
+        """Choose an answer's next token; True when it has ended. logits: [vocab]"""
+        try:
+            return answer.add(answer.choose(logits))
+        except IsthmusError as error:  # of its constraint: the others go on
+            answer.fail(error)
+            return True
 
     def _drop_unwanted(self) -> None:
         for answer in [*self._running, *self._waiting]:
