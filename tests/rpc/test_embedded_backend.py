@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
 
 import pytest
@@ -39,12 +40,36 @@ async def test_the_embedded_engine_answers_is_cancelled_and_closed(model_path):
         await tier.close()
     assert (info.backend, info.same_model_demo) == ("embedded", True)
     assert info.context_tokens > 0
+    assert (info.supports_tools, info.supports_json, info.supports_images) == (True, True, False)
     assert answer[0].same_model_demo
     assert "Paris" in "".join(event.text for event in answer[1:-1])
     assert isinstance(answer[-1], events.Finished)
     assert "".join(event.text for event in rest[1:-1]).startswith(" Paris")
     with pytest.raises(errors.Unavailable, match="not started"):
         await backend.health()
+
+
+async def test_a_call_and_a_form_come_through_the_gateway(model_path):
+    tool = chat.Tool("capital_of", "", {"type": "object", "properties": {"land": {"enum": ["F"]}}})
+    asked = replace(REQUEST, max_tokens=60, tools=(tool,), tool_choice=chat.ToolChoice.REQUIRED)
+    schema = {"type": "object", "properties": {"capital": {"enum": ["Paris", "Rome"]}}}
+    schema["required"] = ["capital"]
+    form = chat.ResponseFormat(chat.ResponseKind.JSON_SCHEMA, "capital", schema)
+    backend = create(BackendConfig(kind="embedded", model=str(model_path)))
+    async with running_gateway(backend) as address:
+        tier = RemoteTier(RemoteConfig(address))
+        called = [event async for event in tier.generate(asked)]
+        formed = [event async for event in tier.generate(replace(REQUEST, response_format=form))]
+        wrong = replace(form, schema={"type": "text"})
+        with pytest.raises(errors.InvalidRequest) as caught:
+            await anext(tier.generate(replace(REQUEST, response_format=wrong)))
+        await tier.close()
+    pieces = [piece for event in called[1:-1] for piece in event.tool_calls]
+    assert pieces[0].name == "capital_of"
+    assert json.loads("".join(piece.arguments for piece in pieces)) in [{}, {"land": "F"}]
+    assert called[-1].reason is events.FinishReason.TOOL_CALLS
+    assert "".join(event.text for event in formed[1:-1]) == '{"capital": "Paris"}'
+    assert caught.value.field == "response_format.json_schema.schema"
 
 
 async def test_a_model_that_is_not_there_stops_the_start_with_the_way_out():

@@ -45,6 +45,8 @@ class ScriptedTier:
     model_name: str = "scripted"
     context_tokens: int = 2048
     backend_name: str = "scripted"
+    supports_tools: bool = False
+    supports_json: bool = False
     prompt_tokens: int = 10
     cached_tokens: int = 0
     same_model_demo: bool = False

@@ -17,7 +17,7 @@ from isthmus.edge.breaker import CircuitBreaker
 from isthmus.edge.config import EdgeConfig
 from isthmus.edge.device import Device
 from isthmus.edge.faults import fault
-from isthmus.router.signals import CloudState, EdgeState
+from isthmus.router.signals import Capability, CloudState, EdgeState
 
 log = logging.getLogger(__name__)
 
@@ -64,8 +64,14 @@ class Tiers:
         engine = self._device.engine
         if engine is None:
             return EdgeState(available=False)
+        capabilities = set[Capability]()
+        if engine.supports_tools:
+            capabilities.add(Capability.TOOLS)
+        if engine.supports_json:
+            capabilities |= {Capability.JSON_OBJECT, Capability.JSON_SCHEMA}
         return EdgeState(
             context_tokens=engine.context_tokens,
+            capabilities=frozenset(capabilities),
             ttft_ms=self._edge_ttft_ms,
             tpot_ms=self._edge_tpot_ms,
         )

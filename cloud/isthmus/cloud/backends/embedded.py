@@ -55,7 +55,11 @@ class EmbeddedBackend:
         """The engine's model."""
         engine = self._opened()
         return ModelInfo(
-            model=engine.model_name, backend="embedded", context_tokens=engine.context_tokens
+            model=engine.model_name,
+            backend="embedded",
+            context_tokens=engine.context_tokens,
+            supports_tools=engine.supports_tools,
+            supports_json=engine.supports_json,
         )
 
     def collectors(self) -> Sequence[Any]:
