@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import openai
 import pytest
@@ -18,6 +19,7 @@ from isthmus.core.errors import (
 )
 from isthmus.core.tier import ModelInfo
 from isthmus.edge.testing import ScriptedEngine, ScriptedTier, running_agent
+from isthmus.router.signals import estimate_tokens
 
 WORDS = ("One", " two", " three", " four")
 TEXT = "".join(WORDS)
@@ -110,6 +112,20 @@ async def test_what_is_left_of_the_length_limit_travels_with_the_answer() -> Non
     assert engine.requests[0].max_tokens == 1
     assert answer.choices[0].message.content == "One two three"
     assert answer.choices[0].finish_reason == "length"
+
+
+async def test_the_text_already_shown_counts_in_the_cloud_for_what_it_costs() -> None:
+    shown = "word " * 80
+    engine = ScriptedEngine([shown], error=Unavailable("gone"))
+    cloud = ScriptedTier([shown, "end"])
+    price = {"cloud_input_usd_per_mtok": "100", "cloud_output_usd_per_mtok": "100"}
+    wishes = {"isthmus": {"route": "prefer_on_device", "max_price_usd": 0.02}}
+    async with running_agent(engine, cloud=cloud, **price) as agent, openai_client(agent) as client:
+        await client.chat.completions.create(
+            model="isthmus", messages=HELLO, max_tokens=150, extra_body=wishes
+        )
+    prompt_tokens = estimate_tokens(replace(engine.requests[0], answer_so_far=shown))
+    assert cloud.requests[0].max_tokens == 200 - prompt_tokens
 
 
 async def test_a_failure_at_the_length_limit_needs_no_other_tier() -> None:

@@ -240,7 +240,8 @@ class Agent:
         self, trail: Trail, target: Target, conversation: Conversation
     ) -> ChatRequest | None:
         """The request as `target` gets it; None when nothing may be added any more."""
-        request = trail.request
+        # The name that the client used is the agent's; a tier answers with its own model.
+        request = replace(trail.request, model="", answer_so_far=trail.text)
         max_tokens = request.max_tokens
         if max_tokens is not None and trail.shown:
             max_tokens -= trail.completion_tokens
@@ -263,12 +264,9 @@ class Agent:
             preference = replace(preference, conversation=conversation.id)
         return replace(
             request,
-            # The name that the client used is the agent's; a tier answers with its own model.
-            model="",
             max_tokens=max_tokens,
             preference=preference,
             privacy_class=trail.privacy_class,
-            answer_so_far=trail.text,
         )
 
     @staticmethod
