@@ -226,6 +226,13 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"tempreature": 0.5}, "tempreature"),
     ({"response_format": {"type": "xml"}}, "response_format.type"),
     ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+    ({"response_format": {"type": "json_object", "schema": {}}}, "response_format.schema"),
+    (
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "shema": {}}}},
+        "response_format.json_schema.shema",
+    ),
+    ({"tool_choice": {"type": "function", "name": "f"}}, "tool_choice.name"),
+    ({"tools": [{"type": "function", "name": "f"}]}, "tools[0].name"),
     ({"tools": [{"type": "function"}]}, "tools[0].function"),
     ({"tools": one_tool(parameters=nested(100))}, "tools[0].function.parameters"),
     ({"tools": one_tool(parameters={"x": "\udfff"})}, "tools[0].function.parameters"),

@@ -290,7 +290,8 @@ def _tools(field: Field) -> tuple[Tool, ...]:
         return ()
     tools = []
     for tool in field.array():
-        tool.object().need("type").choice("function")
+        tool.object().only("type", "function")
+        tool.need("type").choice("function")
         function = tool.need("function").object()
         function.only("name", "description", "parameters", "strict")
         description, parameters = function.get("description"), function.get("parameters")
@@ -308,6 +309,7 @@ def _tool_choice(field: Field, tools: tuple[Tool, ...]) -> tuple[ToolChoice, str
     if not field.given:
         return ToolChoice.AUTO, None
     if isinstance(field.value, dict):
+        field.only("type", "function")
         field.need("type").choice("function")
         name = field.need("function").object().need("name")
         if name.text() not in {tool.name for tool in tools}:
@@ -324,8 +326,12 @@ def _response_format(field: Field) -> ResponseFormat:
         return ResponseFormat()
     kind = ResponseKind(field.object().need("type").choice(*ResponseKind))
     if kind is not ResponseKind.JSON_SCHEMA:
+        # Other servers take a schema beside any type: dropped, the answer would not follow it.
+        field.only("type")
         return ResponseFormat(kind=kind)
+    field.only("type", "json_schema")
     form = field.need("json_schema").object()
+    form.only("name", "description", "schema", "strict")
     strict = form.get("strict")
     return ResponseFormat(
         kind=kind,
