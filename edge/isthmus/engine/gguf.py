@@ -106,7 +106,8 @@ def read_gguf(path: Path) -> ModelFile:
     `ModelNotSupported` (an architecture, tensor type or tokenizer that is not known here).
     """
     try:
-        reader = _BoundedReader(path)
+        with np.errstate(over="raise"):  # an offset that wraps would point into the header
+            reader = _BoundedReader(path)
         header = _Header(path, reader)
         tensors = {
             str(t.name): _Tensor(
@@ -119,7 +120,7 @@ def read_gguf(path: Path) -> ModelFile:
         }
     except OSError as error:
         raise ModelUnavailable(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, KeyError, IndexError, OverflowError, TypeError, RecursionError) as error:
+    except (ValueError, LookupError, ArithmeticError, TypeError, RecursionError) as error:
         raise ModelDamaged(
             f"{path.name} is not a whole GGUF file ({error}); delete it and pull the model again"
         ) from error
