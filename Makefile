@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format proto test-vllm test-neon bench-peers clean
+.PHONY: help setup demo test check format proto test-vllm test-neon bench-peers clean test-native-sanitize
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -41,6 +41,9 @@ proto: setup  ## generate the stubs beside the .proto files
 
 test-vllm: setup  ## the whole road through a real vLLM, in an environment of its own
 	scripts/test_vllm.sh
+
+test-native-sanitize: setup  ## the native kernels under address, undefined and thread sanitizers
+	scripts/test_native_sanitize.sh
 
 bench-peers:  ## llama.cpp in an environment of its own, for isthmus bench --vs
 	$(PYTHON) -m venv .venv-peers
