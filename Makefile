@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format proto test-vllm test-neon bench-peers clean test-native-sanitize
+.PHONY: help setup demo test check format proto test-vllm test-neon bench-peers clean test-native-sanitize soak
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -44,6 +44,9 @@ test-vllm: setup  ## the whole road through a real vLLM, in an environment of it
 
 test-native-sanitize: setup  ## the native kernels under address, undefined and thread sanitizers
 	scripts/test_native_sanitize.sh
+
+soak: setup  ## 10,000 requests on one engine: memory must not grow
+	ISTHMUS_SOAK_REQUESTS=10000 $(BIN)/python -m pytest tests/unit/test_soak.py
 
 bench-peers:  ## llama.cpp in an environment of its own, for isthmus bench --vs
 	$(PYTHON) -m venv .venv-peers
