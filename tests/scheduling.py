@@ -14,6 +14,7 @@ from isthmus.core.events import Event
 from isthmus.engine.answer import Answer, Job
 from isthmus.engine.kv import KVPool
 from isthmus.engine.scheduler import Scheduler
+from isthmus.engine.speculation import MakeDrafter
 from isthmus.engine.tokenizer import Segment, Tokenizer
 from isthmus.kernels.base import Batch, KVShape, Step
 
@@ -59,10 +60,13 @@ class Bench:
         blocks: int = 400,
         cost: Callable[[int], float] = lambda tokens: 0.010 + 0.001 * tokens,
         follow: Callable[[int, int], int] = lambda token, position: (token + 1) % 256,
+        drafter: MakeDrafter | None = None,
     ) -> None:
         self.plan = FakePlan(cost, follow)
         self.pool = KVPool(KVShape(blocks, BLOCK))
-        self.scheduler = Scheduler(self.plan, self.pool, model="fake", clock=self.plan.clock)
+        self.scheduler = Scheduler(
+            self.plan, self.pool, model="fake", drafter=drafter, clock=self.plan.clock
+        )
         self.events: dict[Answer, list[Event | IsthmusError]] = {}
 
     def ask(

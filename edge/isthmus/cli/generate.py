@@ -44,6 +44,9 @@ def generate(
     ignore_eos: Annotated[
         bool, typer.Option("--ignore-eos", help="Go on after the model wants to end.")
     ] = False,
+    speculation: Annotated[
+        bool, typer.Option(help="Guess tokens from the prompt where it pays; same answer.")
+    ] = True,
     backend: BackendName = "auto",
     threads: Threads = None,
     as_json: AsJson = False,
@@ -66,13 +69,15 @@ def generate(
         stop=tuple(stop or ()),
         ignore_eos=ignore_eos,
     )
-    engine = Engine.open(model, backend=backend, threads=threads)
+    engine = Engine.open(model, backend=backend, threads=threads, speculation=speculation)
     try:
         asked: Prompt | str = text
         if chat:
             message = Message(Role.USER, (TextPart(text),))
             asked = engine.prompt(ChatRequest("generate", (message,)))
         result = asyncio.run(_run(engine, asked, sampling, max_tokens, show=not as_json))
+        result["guessed_tokens"] = engine.speculated.proposed
+        result["guessed_right_tokens"] = engine.speculated.accepted
     finally:
         engine.close()
     print(json.dumps(result, ensure_ascii=False) if as_json else "")

@@ -22,6 +22,7 @@ from isthmus.engine.calls import CallReader, overlap
 from isthmus.engine.constraint import Constraint
 from isthmus.engine.kv import Lease
 from isthmus.engine.sampler import Choice, Sampler
+from isthmus.engine.speculation import Speculator
 from isthmus.engine.tokenizer import Segment, StreamDecoder, Tokenizer
 from isthmus.kernels.base import F32
 
@@ -84,6 +85,8 @@ class Answer:
         self.cancelled = False
         self.cached_tokens: int | None = None
         """Prompt tokens that were in the pool already; None before the work began."""
+        self.speculator: Speculator | None = None
+        """Guesses the tokens that follow, when that is wanted."""
         self._tokenizer = tokenizer
         self._sampler = Sampler(job.sampling, job.tokens, job.constraint)
         self._decoder = StreamDecoder(tokenizer)

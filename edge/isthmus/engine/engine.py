@@ -37,6 +37,7 @@ from isthmus.engine.kv import KVPool
 from isthmus.engine.model import ModelConfig
 from isthmus.engine.prepared import LoadedModel, load
 from isthmus.engine.scheduler import MAX_RUNNING, Scheduler
+from isthmus.engine.speculation import PromptLookup, SpeculationCount
 from isthmus.engine.template import ChatTemplate, Prompt
 from isthmus.engine.tokenizer import Segment, Tokenizer
 from isthmus.kernels import create
@@ -78,13 +79,15 @@ class Engine:
         context_tokens: int | None = None,
         max_waiting: int = 64,
         kv_bytes: int | None = None,
+        speculation: bool = True,
     ) -> None:
         """Plan `model` on `backend`.
 
         `context_tokens` bounds a conversation; `kv_bytes` what the keys and values of all
         conversations, running and remembered, may take: by default as much as one that fills the
-        context. A limit below that shortens the context. Raises `InvalidRequest` for a limit that
-        holds nothing.
+        context. A limit below that shortens the context. With `speculation`, tokens are guessed
+        from the prompt where that pays; answers are the same without. Raises `InvalidRequest` for
+        a limit that holds nothing.
         """
         self._model = model
         self._backend = backend
@@ -99,7 +102,12 @@ class Engine:
         self._keeps_forms = is_installed()
         self._plan = backend.plan(model.ops, kv=shape, max_tokens=PREFILL_CHUNK)
         self._pool = KVPool(shape)
-        self._scheduler = Scheduler(self._plan, self._pool, model=model.name)
+        self._scheduler = Scheduler(
+            self._plan,
+            self._pool,
+            model=model.name,
+            drafter=PromptLookup if speculation else None,
+        )
         self._wake = threading.Condition()
         self._arrived: list[Answer] = []
         self._closed = False
@@ -117,6 +125,7 @@ class Engine:
         threads: int | None = None,
         context_tokens: int | None = None,
         kv_bytes: int | None = None,
+        speculation: bool = True,
     ) -> Self:
         """Load a model by catalogue name or path. Blocks: seconds at first, less than one later.
 
@@ -124,7 +133,13 @@ class Engine:
         `BackendUnavailable`.
         """
         loaded, made = open_model(model, backend=backend, threads=threads)
-        engine = cls(loaded, made, context_tokens=context_tokens, kv_bytes=kv_bytes)
+        engine = cls(
+            loaded,
+            made,
+            context_tokens=context_tokens,
+            kv_bytes=kv_bytes,
+            speculation=speculation,
+        )
         _log.info("%s on %s (%s)", engine.model_name, made.name, made.device)
         return engine
 
@@ -177,6 +192,11 @@ class Engine:
     def kv_used_tokens(self) -> int:
         """Positions of the KV pool that are in use."""
         return self._pool.used_tokens
+
+    @property
+    def speculated(self) -> SpeculationCount:
+        """Tokens guessed, and those guessed right, in the answers that have ended."""
+        return self._scheduler.speculated
 
     def prompt(self, request: ChatRequest) -> Prompt:
         """The request as this model's prompt. Raises `NotSupported` for what it cannot do."""

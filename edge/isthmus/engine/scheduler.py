@@ -21,6 +21,7 @@ from isthmus.core.events import Started
 from isthmus.engine.answer import Answer
 from isthmus.engine.kv import KVPool
 from isthmus.engine.pace import Pace
+from isthmus.engine.speculation import MAX_DRAFT, MakeDrafter, SpeculationCount, Speculator
 from isthmus.kernels.base import F32, Batch, Plan
 
 MAX_RUNNING = 8
@@ -36,6 +37,8 @@ class Share:
     """Those fed, the first at the answer's next position."""
     wanted: int
     """How many of them, the last ones, want logits."""
+    guessed: list[int]
+    """Those of them, the last ones, that are guesses."""
 
 
 class Scheduler:
@@ -47,11 +50,15 @@ class Scheduler:
         pool: KVPool,
         *,
         model: str,
+        drafter: MakeDrafter | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._plan = plan
         self._pool = pool
         self._model = model
+        self._drafter = drafter
+        self.speculated = SpeculationCount()
+        """Of all answers that have ended."""
         self._clock = clock
         self._pace = Pace()
         self._waiting: deque[Answer] = deque()
@@ -104,11 +111,21 @@ class Scheduler:
     def _take(self, share: Share, logits: F32) -> None:
         """Go on with an answer after its share was computed. logits: [share.wanted, vocab]"""
         answer = share.answer
-        answer.computed += len(share.tokens)
-        self._pool.publish(answer.lease, answer.tokens, answer.computed)
-        if share.wanted and self._add(answer, logits[0]):
+        answer.computed += len(share.tokens) - len(share.guessed)
+        ended = False
+        # A row's logits are the answer's own as long as every guess before it was right.
+        for row, guess in zip(logits, [*share.guessed, None], strict=False):
+            ended = self._add(answer, row)
+            if ended or answer.tokens[-1] != guess:
+                break
+            answer.computed += 1
+        if share.wanted and answer.speculator is not None:
+            answer.speculator.learn(answer.tokens)
+        if ended:
             self._running.remove(answer)
             self._keep(answer)
+        else:
+            self._pool.publish(answer.lease, answer.tokens, answer.computed)
 
     def _add(self, answer: Answer, logits: F32) -> bool:
         """Choose an answer's next token; True when it has ended. logits: [vocab]"""
@@ -132,6 +149,9 @@ class Scheduler:
                 self._waiting.remove(answer)
 
     def _keep(self, answer: Answer) -> None:
+        if answer.speculator is not None:
+            self.speculated.proposed += answer.speculator.count.proposed
+            self.speculated.accepted += answer.speculator.count.accepted
         self._pool.keep(answer.lease, answer.tokens, answer.computed, answer.text_so_far())
 
     def _admit(self) -> None:
@@ -141,18 +161,40 @@ class Scheduler:
             if answer.cached_tokens is None:
                 answer.cached_tokens = min(answer.computed, len(answer.job.tokens))
                 answer.job.sink(Started(self._model, len(answer.job.tokens), answer.cached_tokens))
+            if self._drafter is not None and answer.speculator is None:
+                answer.speculator = Speculator(self._drafter())
             self._running.append(answer)
 
     def _writing(self) -> list[Share]:
-        """The answers that are past their prompts."""
-        return [
-            Share(answer, answer.tokens[-1:], 1)
+        """The answers that are past their prompts, each with what is guessed to follow."""
+        answers = [
+            answer
             for answer in list(self._running)
             # Making room for one may have put off another.
             if answer in self._running
             and answer.pending == 1
             and self._make_room(answer, len(answer.tokens))
         ]
+        answers = [answer for answer in answers if answer in self._running]
+        rows = len(answers)
+        shares = []
+        for answer in answers:
+            guessed = self._guess(answer, rows)
+            shares.append(Share(answer, [answer.tokens[-1], *guessed], 1 + len(guessed), guessed))
+            rows += len(guessed)
+        return shares
+
+    def _guess(self, answer: Answer, rows: int) -> list[int]:
+        """Tokens to feed behind the answer's last one, in a step that has `rows` already."""
+        if answer.speculator is None:
+            return []
+        left = answer.job.max_tokens - answer.written - 1
+        most = min(left, self._plan.max_tokens - rows, MAX_DRAFT)
+        known = len(answer.tokens)
+        if not self._pool.extend(answer.lease, known + most):
+            # Nobody is put off for a guess.
+            most = len(answer.lease.blocks) * self._pool.shape.block_tokens - known
+        return answer.speculator.draft(answer.tokens, most, rows=rows, pace=self._pace)
 
     def _reading(self, rows: int) -> list[Share]:
         """The prompts' parts of a step in which `rows` are written on."""
@@ -174,7 +216,7 @@ class Scheduler:
             end = answer.computed + count
             if count and self._make_room(answer, end):
                 last = end == len(answer.tokens)
-                shares.append(Share(answer, answer.tokens[answer.computed : end], int(last)))
+                shares.append(Share(answer, answer.tokens[answer.computed : end], int(last), []))
                 room -= count
         return shares
 
