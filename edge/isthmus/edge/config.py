@@ -42,6 +42,10 @@ class EdgeConfig(Settings):
     backend: str = "auto"
     """`auto` falls back by itself; a name is strict."""
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+    speculation: bool = True
+    """Guess tokens from the prompt where that pays. The answers are the same without."""
+    idle_unload_s: Seconds | None = None
+    """Free the model's memory after so long without work on the device; it comes back by itself."""
 
     gateway_address: Address | None = None
     """`host:port` of the cloud gateway. None: the agent is offline and answers by itself."""

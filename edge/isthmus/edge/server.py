@@ -132,7 +132,13 @@ def load_engine(config: EdgeConfig) -> Callable[[], LocalEngine]:
     def load() -> LocalEngine:
         from isthmus.engine.engine import Engine
 
-        return Engine.open(config.model, backend=config.backend, threads=config.threads)
+        return Engine.open(
+            config.model,
+            backend=config.backend,
+            threads=config.threads,
+            speculation=config.speculation,
+            idle_unload_s=config.idle_unload_s,
+        )
 
     return load
 

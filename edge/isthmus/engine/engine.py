@@ -7,7 +7,7 @@ import atexit
 import contextlib
 import logging
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from typing import Self
 
@@ -36,6 +36,7 @@ from isthmus.engine.errors import ModelUnavailable
 from isthmus.engine.kv import KVPool
 from isthmus.engine.model import ModelConfig
 from isthmus.engine.prepared import LoadedModel, load
+from isthmus.engine.resident import ResidentPlan
 from isthmus.engine.scheduler import MAX_RUNNING, Scheduler
 from isthmus.engine.speculation import PromptLookup, SpeculationCount
 from isthmus.engine.template import ChatTemplate, Prompt
@@ -80,16 +81,21 @@ class Engine:
         max_waiting: int = 64,
         kv_bytes: int | None = None,
         speculation: bool = True,
+        idle_unload_s: float | None = None,
+        reload: Callable[[], LoadedModel] | None = None,
     ) -> None:
         """Plan `model` on `backend`.
 
         `context_tokens` bounds a conversation; `kv_bytes` what the keys and values of all
         conversations, running and remembered, may take: by default as much as one that fills the
         context. A limit below that shortens the context. With `speculation`, tokens are guessed
-        from the prompt where that pays; answers are the same without. Raises `InvalidRequest` for
-        a limit that holds nothing.
+        from the prompt where that pays; answers are the same without. After `idle_unload_s`
+        without work the plan and what it remembers are freed, and the weights too when `reload`
+        can load them; the next request brings them back. Raises `InvalidRequest` for a limit that
+        holds nothing.
         """
-        self._model = model
+        # Without its weights: the plan alone holds those, so that they can go.
+        self._model = replace(model, ops=())
         self._backend = backend
         self._max_waiting = max_waiting
         shape = _pool_shape(model.config, context_tokens or 8192, kv_bytes)
@@ -100,7 +106,14 @@ class Engine:
         self._template: ChatTemplate | None = None
         self._grammars: Grammars | None = None
         self._keeps_forms = is_installed()
-        self._plan = backend.plan(model.ops, kv=shape, max_tokens=PREFILL_CHUNK)
+        self._idle_unload_s = idle_unload_s
+        self._plan = ResidentPlan(
+            backend,
+            model.ops,
+            kv=shape,
+            max_tokens=PREFILL_CHUNK,
+            reload=None if reload is None else lambda: reload().ops,
+        )
         self._pool = KVPool(shape)
         self._scheduler = Scheduler(
             self._plan,
@@ -126,6 +139,7 @@ class Engine:
         context_tokens: int | None = None,
         kv_bytes: int | None = None,
         speculation: bool = True,
+        idle_unload_s: float | None = None,
     ) -> Self:
         """Load a model by catalogue name or path. Blocks: seconds at first, less than one later.
 
@@ -139,6 +153,8 @@ class Engine:
             context_tokens=context_tokens,
             kv_bytes=kv_bytes,
             speculation=speculation,
+            idle_unload_s=idle_unload_s,
+            reload=lambda: open_model(model, backend=made.name, threads=threads)[0],
         )
         _log.info("%s on %s (%s)", engine.model_name, made.name, made.device)
         return engine
@@ -177,6 +193,11 @@ class Engine:
     def supports_json(self) -> bool:
         """Whether its answers can be held to JSON and to a JSON schema."""
         return self._keeps_forms
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the model is in memory; an idle one may not be."""
+        return self._plan.loaded
 
     @property
     def queue_depth(self) -> int:
@@ -319,7 +340,8 @@ class Engine:
         while True:
             with self._wake:
                 while not self._arrived and not self._closed and not self._busy:
-                    self._wake.wait()
+                    if not self._wake.wait(self._idle_unload_s if self.loaded else None):
+                        self._unload()
                 arrived, self._arrived = self._arrived, []
                 closed = self._closed
             for answer in arrived:
@@ -330,10 +352,18 @@ class Engine:
                 return
             try:
                 self._scheduler.step()
+            except IsthmusError as error:  # the model did not come back
+                _log.error("a step failed: %s", error.message)
+                self._scheduler.fail_all(error)
             except Exception as error:
                 # The type alone: an exception's text could quote a user's.
                 _log.error("a step failed: %s", type(error).__name__)
                 self._scheduler.fail_all(InternalError("the engine failed; its log has more"))
+
+    def _unload(self) -> None:
+        self._pool.forget_all()
+        self._plan.unload()
+        _log.info("%s was unloaded after %s s without work", self.model_name, self._idle_unload_s)
 
     @property
     def _busy(self) -> bool:
