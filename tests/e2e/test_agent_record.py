@@ -15,6 +15,7 @@ from isthmus.core.errors import Unavailable
 from isthmus.core.money import Usage
 from isthmus.edge.ledger import Ledger, read_outcomes
 from isthmus.edge.testing import ScriptedEngine, ScriptedTier, running_agent
+from isthmus.engine.speculation import SpeculationCount
 
 
 async def test_every_request_has_one_row(tmp_path: Path) -> None:
@@ -65,6 +66,17 @@ async def test_later_turns_count_only_their_new_tokens_as_prefilled() -> None:
     assert answer.usage is not None
     assert answer.usage.prompt_tokens_details is not None
     assert answer.usage.prompt_tokens_details.cached_tokens == 42
+
+
+async def test_guesses_of_the_engine_are_counted_by_what_became_of_them() -> None:
+    engine = ScriptedEngine(speculated=SpeculationCount(proposed=10, accepted=7))
+    async with running_agent(engine) as agent:
+        await agent.agent.device.wait()
+        counted = [
+            sample(agent, "isthmus_edge_guessed_tokens_total", result=result)
+            for result in ("right", "wrong")
+        ]
+    assert counted == [7, 3]
 
 
 async def test_the_metrics_page_has_units_slo_edges_and_no_text() -> None:

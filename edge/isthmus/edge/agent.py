@@ -74,9 +74,16 @@ class Agent:
             in_flight=lambda: self._in_flight,
             engine_queue=lambda: device.engine.queue_depth if device.engine else 0,
             engine_running=lambda: device.engine.running if device.engine else 0,
+            guesses=self._guesses,
             ready=lambda: device.ready,
             breaker=lambda: cloud.breaker.state.value if cloud else "none",
         )
+
+    def _guesses(self) -> tuple[int, int]:
+        if self.device.engine is None:
+            return 0, 0
+        count = self.device.engine.speculated
+        return count.proposed, count.accepted
 
     async def run(self, trail: Trail) -> AsyncGenerator[Shown, None]:
         """Answer `trail.request`: pieces, then `Finished`. Raises an `IsthmusError`.

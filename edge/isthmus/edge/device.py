@@ -8,11 +8,14 @@ import logging
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from isthmus.core.chat import ChatRequest
 from isthmus.core.errors import IsthmusError, Unavailable
 from isthmus.core.events import Event
+
+if TYPE_CHECKING:
+    from isthmus.engine.speculation import SpeculationCount
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +46,11 @@ class LocalEngine(Protocol):
     @property
     def running(self) -> int:
         """Requests that are being answered."""
+        ...
+
+    @property
+    def speculated(self) -> SpeculationCount:
+        """Tokens guessed so far, and those guessed right."""
         ...
 
     def generate(self, request: ChatRequest) -> AsyncIterator[Event]: ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib.metadata import version
 
@@ -14,7 +14,9 @@ from prometheus_client import (
     Info,
     disable_created_metrics,
 )
+from prometheus_client.core import CounterMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
 
 from isthmus.core.decision import Outcome, Reason, Status, Target
 from isthmus.core.money import Usage, usd
@@ -176,10 +178,12 @@ class Metrics:
         in_flight: Callable[[], float],
         engine_queue: Callable[[], float],
         engine_running: Callable[[], float],
+        guesses: Callable[[], tuple[int, int]],
         ready: Callable[[], bool],
         breaker: Callable[[], str],
     ) -> None:
-        """Read these at each scrape."""
+        """Read these at each scrape. `guesses`: tokens guessed ahead, and how many were right."""
+        self.registry.register(_Guesses(guesses))
         self._running.labels("agent").set_function(in_flight)
         self._running.labels("engine").set_function(engine_running)
         self._queue.labels("engine").set_function(engine_queue)
@@ -194,6 +198,24 @@ class Metrics:
     def text(self) -> bytes:
         """The exposition format."""
         return generate_latest(self.registry)
+
+
+class _Guesses(Collector):
+    """Counters that the engine keeps."""
+
+    def __init__(self, read: Callable[[], tuple[int, int]]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        proposed, accepted = self._read()
+        family = CounterMetricFamily(
+            "isthmus_edge_guessed_tokens",
+            "Tokens that the device's engine guessed ahead, by what became of them.",
+            labels=("result",),
+        )
+        family.add_metric(("right",), accepted)
+        family.add_metric(("wrong",), proposed - accepted)
+        yield family
 
 
 def _is_state(current: Callable[[], str], state: str) -> float:

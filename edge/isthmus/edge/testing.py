@@ -24,6 +24,7 @@ from isthmus.edge.device import Device, LocalEngine
 from isthmus.edge.ledger import Ledger
 from isthmus.edge.server import listen, make_server
 from isthmus.edge.tiers import Cloud
+from isthmus.engine.speculation import SpeculationCount
 from isthmus.privacy.scan import ScanResult, scan_request
 
 
@@ -58,6 +59,7 @@ class ScriptedTier:
     """How many answers were stopped before their end."""
     running: int = 0
     queue_depth: int = 0
+    speculated: SpeculationCount = field(default_factory=SpeculationCount)
     closed: bool = False
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
     rtt_ms: float | None = None
