@@ -149,3 +149,11 @@ def test_a_step_never_measured_is_guessed_from_those_around_it() -> None:
     assert [*pace.writing_s(1, 1)] == [0.010, 0.0125]
     pace.observe(5, 0, 0.030)
     assert [round(float(s), 6) for s in pace.writing_s(3, 4)] == [0.02, 0.025, 0.03, 0.035, 0.04]
+
+
+def test_a_size_measured_at_a_bad_moment_is_forgotten() -> None:
+    pace = Pace()
+    pace.observe(4, 0, 60.0)
+    for _ in range(300):
+        pace.observe(1, 0, 0.010)
+    assert float(pace.writing_s(4, 0)[0]) < 0.03

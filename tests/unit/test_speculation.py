@@ -6,14 +6,17 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 import tiny_qwen2
 from isthmus.core.chat import Sampling
 from isthmus.core.events import Delta, TokenLogprob
 from isthmus.engine.engine import Engine
+from isthmus.engine.pace import Pace
 from isthmus.engine.prepared import load, pack_model
 from isthmus.engine.speculation import Draft, PromptLookup
 from isthmus.kernels.native import NativeBackend
@@ -158,6 +161,16 @@ def test_answers_with_guesses_are_those_without(
     assert written[0] == written[1]
 
 
+@pytest.fixture
+def cheap_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that cost so little that guesses are fed whatever this machine is busy with."""
+
+    def writing_s(self: Pace, rows: int, more: int) -> NDArray[np.float64]:
+        return 1 + 0.1 * np.arange(rows, rows + more + 1)
+
+    monkeypatch.setattr(Pace, "writing_s", writing_s)
+
+
 async def collect(
     engine: Engine, prompt: str, sampling: Sampling, most: int
 ) -> tuple[list[int], list[TokenLogprob]]:
@@ -170,6 +183,7 @@ async def collect(
     return token_ids, logprobs
 
 
+@pytest.mark.usefixtures("cheap_rows")
 @pytest.mark.parametrize("backend", ["native", "numpy"])
 @pytest.mark.parametrize(
     "sampling",
@@ -191,6 +205,9 @@ async def test_the_tiny_model_says_the_same_with_and_without(
         engine = Engine(model, made, speculation=speculation)
         prompts = ("abc abc abc abd", "to be or not to be", "x" * 40)
         results.append(await asyncio.gather(*(collect(engine, p, sampling, 120) for p in prompts)))
+        # With penalties little is repeated, so little is found.
+        if sampling.repetition_penalty == 1:
+            assert (engine.speculated.proposed > 0) is speculation
         engine.close()
     tokens = [[ids for ids, _ in result] for result in results]
     assert tokens[0] == tokens[1]
@@ -198,10 +215,11 @@ async def test_the_tiny_model_says_the_same_with_and_without(
         assert [e.logprob for e in plain] == pytest.approx([e.logprob for e in guessed], abs=1e-4)
 
 
+@pytest.mark.usefixtures("cheap_rows")
 async def test_the_small_model_says_the_same_and_its_guesses_are_used(model_path: object) -> None:
     backend = NativeBackend()
     model = load(model_path, backend)  # type: ignore[arg-type]
-    prompt = "Copy this list twice.\n" + "- one red apple\n- two green pears\n- ten figs\n" * 3
+    prompt = "one red apple, two green pears, ten figs, " * 6
     answers = []
     for speculation in (False, True):
         engine = Engine(model, backend, context_tokens=512, speculation=speculation)
@@ -209,4 +227,4 @@ async def test_the_small_model_says_the_same_and_its_guesses_are_used(model_path
         proposed, accepted = engine.speculated.proposed, engine.speculated.accepted
         engine.close()
     assert answers[0] == answers[1]
-    assert 0 < accepted <= proposed
+    assert 20 < accepted <= proposed

@@ -216,7 +216,7 @@ class Engine:
 
     @property
     def speculated(self) -> SpeculationCount:
-        """Tokens guessed, and those guessed right, in the answers that have ended."""
+        """Tokens guessed so far, and those guessed right."""
         return self._scheduler.speculated
 
     def prompt(self, request: ChatRequest) -> Prompt:

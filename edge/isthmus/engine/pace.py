@@ -19,6 +19,9 @@ MIN_CHUNK = 4
 REMEASURE = 64
 """After this many mixed steps one is run without prompts: its time is what the others aim at."""
 _RECENT = 7
+_FORGET = 200
+"""After so many steps a size that did not come up is guessed again: it may have been a bad moment
+that it was measured at, or a shorter context."""
 _ROW_GUESS = 0.25
 """What another row costs of a step with one, before two sizes were measured."""
 _WEIGHT = 0.3
@@ -33,6 +36,8 @@ class Pace:
         self._recent: dict[int, deque[float]] = {}
         self._rows = np.empty(0)
         self._seconds = np.empty(0)
+        self._seen: dict[int, int] = {}
+        self._steps = 0
         self._prompt_token_s: float | None = None
         self._mixed = 0
 
@@ -40,7 +45,11 @@ class Pace:
         """Take in one step: `rows` were written on (drafts included), `prompt_tokens` read."""
         if prompt_tokens == 0:
             self._mixed = 0
+            self._steps += 1
+            self._seen[rows] = self._steps
             self._recent.setdefault(rows, deque(maxlen=_RECENT)).append(seconds)
+            for size in [n for n, step in self._seen.items() if self._steps - step > _FORGET]:
+                del self._seen[size], self._recent[size]
             self._rows = np.array(sorted(self._recent), float)
             self._seconds = np.array([median(self._recent[int(n)]) for n in self._rows])
             return

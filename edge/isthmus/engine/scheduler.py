@@ -58,7 +58,7 @@ class Scheduler:
         self._model = model
         self._drafter = drafter
         self.speculated = SpeculationCount()
-        """Of all answers that have ended."""
+        """Of all answers."""
         self._clock = clock
         self._pace = Pace()
         self._waiting: deque[Answer] = deque()
@@ -112,11 +112,19 @@ class Scheduler:
         """Go on with an answer after its share was computed. logits: [share.wanted, vocab]"""
         answer = share.answer
         answer.computed += len(share.tokens) - len(share.guessed)
-        ended = False
+        ended = right = False
+        self.speculated.proposed += len(share.guessed)
         # A row's logits are the answer's own as long as every guess before it was right.
         for row, guess in zip(logits, [*share.guessed, None], strict=False):
-            ended = self._add(answer, row)
-            if ended or answer.tokens[-1] != guess:
+            try:
+                choice = answer.choose(row)
+                right = choice.token == guess
+                self.speculated.accepted += right  # before the answer's end is told
+                ended = answer.add(choice)
+            except IsthmusError as error:  # of its constraint: the others go on
+                answer.fail(error)
+                ended = True
+            if ended or not right:
                 break
             answer.computed += 1
         if share.wanted and answer.speculator is not None:
@@ -126,14 +134,6 @@ class Scheduler:
             self._keep(answer)
         else:
             self._pool.publish(answer.lease, answer.tokens, answer.computed)
-
-    def _add(self, answer: Answer, logits: F32) -> bool:
-        """Choose an answer's next token; True when it has ended. logits: [vocab]"""
-        try:
-            return answer.add(answer.choose(logits))
-        except IsthmusError as error:  # of its constraint: the others go on
-            answer.fail(error)
-            return True
 
     def _drop_unwanted(self) -> None:
         for answer in [*self._running, *self._waiting]:
@@ -149,9 +149,6 @@ class Scheduler:
                 self._waiting.remove(answer)
 
     def _keep(self, answer: Answer) -> None:
-        if answer.speculator is not None:
-            self.speculated.proposed += answer.speculator.count.proposed
-            self.speculated.accepted += answer.speculator.count.accepted
         self._pool.keep(answer.lease, answer.tokens, answer.computed, answer.text_so_far())
 
     def _admit(self) -> None:
