@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 STRETCH = 2.0
 """How much longer a running answer may wait for its next token because of others' prompts."""
-MIN_CHUNK = 4
+MIN_CHUNK = 2
 """Prompt tokens that a step takes in at least, so that prompts get on whatever is measured."""
 REMEASURE = 64
 """After this many mixed steps one is run without prompts: its time is what the others aim at."""
@@ -24,6 +24,8 @@ _FORGET = 200
 that it was measured at, or a shorter context."""
 _ROW_GUESS = 0.25
 """What another row costs of a step with one, before two sizes were measured."""
+_TELLING = 32
+"""Prompt tokens that a step without writing needs to tell what one costs."""
 _WEIGHT = 0.3
 """Of a new measurement in the moving mean."""
 
@@ -54,7 +56,7 @@ class Pace:
             self._seconds = np.array([median(self._recent[int(n)]) for n in self._rows])
             return
         self._mixed += rows > 0
-        if rows == 0 and self._prompt_token_s is not None and prompt_tokens < 8 * MIN_CHUNK:
+        if rows == 0 and self._prompt_token_s is not None and prompt_tokens < _TELLING:
             return  # a small step's fixed costs say little about a token
         whole = seconds / prompt_tokens
         if rows and len(self._rows):
