@@ -109,6 +109,15 @@ def test_a_model_that_is_here_is_not_asked_for_again(home: Path, sources: FakeSo
     assert len(sources.requests) == asked
 
 
+def test_a_model_that_was_damaged_on_the_disk_is_fetched_again(
+    home: Path, sources: FakeSources
+) -> None:
+    path = pull("demo")
+    path.write_bytes(bytes(len(MODEL)))
+    assert pull("demo") == path
+    assert path.read_bytes() == MODEL
+
+
 def test_a_cut_connection_is_taken_up_where_it_broke(home: Path, sources: FakeSources) -> None:
     sources.cut_after = [300_000, 200_000]
     pull("demo")
@@ -286,6 +295,15 @@ def test_a_model_that_is_a_local_path_is_used_in_place(home: Path, tmp_path: Pat
     assert pull("demo") == path
     assert pull(str(path)) == path
     assert not target(home).exists()
+
+
+def test_a_local_path_with_another_file_is_told_and_left_alone(home: Path, tmp_path: Path) -> None:
+    local = tmp_path / "mine.gguf"
+    local.write_bytes(bytes(len(MODEL)))
+    write_catalogue(home, f'[[models.sources]]\nkind = "path"\npath = "{local}"\n')
+    with pytest.raises(ModelUnavailable, match="sha256"):
+        pull("demo")
+    assert local.read_bytes() == bytes(len(MODEL))
 
 
 def test_a_folder_that_cannot_be_written_is_told(home: Path, sources: FakeSources) -> None:

