@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from isthmus.core.errors import ConfigError
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -19,9 +21,18 @@ class Child:
     def __init__(
         self, arguments: Sequence[str], *, environment: Mapping[str, str], log_path: Path
     ) -> None:
-        log_path.parent.mkdir(parents=True, exist_ok=True)
+        """Start it. Raises `ConfigError` where its output cannot be kept."""
         self.log_path = log_path
-        with log_path.open("wb") as log:
+        try:
+            log_path.parent.mkdir(parents=True, exist_ok=True)
+            output = log_path.open("wb")
+        except OSError as error:
+            raise ConfigError(
+                f"cannot write {log_path} ({error.strerror}): make its folder writable, or set "
+                "ISTHMUS_HOME to another folder",
+                field="ISTHMUS_HOME",
+            ) from None
+        with output as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "isthmus.cli.main", *arguments],
                 stdin=subprocess.DEVNULL,
