@@ -210,6 +210,18 @@ async def test_a_context_too_long_names_the_field(engine: Engine) -> None:
     assert "word" not in str(caught.value)
 
 
+async def test_a_text_that_cannot_fit_is_not_even_tokenized(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> list[int]:
+        raise AssertionError
+
+    monkeypatch.setattr(engine, "_tokenize", never)
+    with pytest.raises(ContextTooLong, match="512") as caught:
+        await run(engine, chat("word " * 100_000))
+    assert caught.value.field == "messages"
+
+
 async def test_an_answer_ends_where_the_context_does(engine: Engine) -> None:
     _, _, finished = await run(engine, chat("x" * 480, max_tokens=10_000))
     assert finished.reason is FinishReason.LENGTH

@@ -274,6 +274,14 @@ class Engine:
         `reads_calls` parts the tool calls, which `constraint` then allows, from the text.
         """
         segments = (Segment(prompt),) if isinstance(prompt, str) else prompt.segments
+        longest = self.context_tokens * self.tokenizer.longest_token_bytes
+        if sum(len(segment.text) for segment in segments) > longest:
+            # Found out by tokenizing, it would take seconds and some hundred bytes a character.
+            raise ContextTooLong(
+                f"the conversation has more than {longest} characters, which cannot fit the "
+                f"model's context of {self.context_tokens} tokens: shorten it",
+                field="messages",
+            )
         tokens = await asyncio.to_thread(self._tokenize, segments)
         room = self.context_tokens - len(tokens)
         if room < 1:

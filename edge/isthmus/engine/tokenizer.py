@@ -51,6 +51,8 @@ class Tokenizer:
         self.spec = spec
         self._special = frozenset(spec.special_ids)
         self._bytes = _token_bytes(spec.tokenizer_json)
+        self.longest_token_bytes = max(map(len, self._bytes), default=1)
+        """No text has fewer tokens than its bytes divided by this."""
         self._control_ids = {self._bytes[i].decode(): i for i in spec.special_ids}
 
     @property
