@@ -90,8 +90,8 @@ struct KVBlock {
 struct Kernels {
   const char* name;
 
-  // out[t, r] (= or +=) sum_c w[r, c] x[t, c] + bias[r] for the rows of row blocks
-  // [first, last); out is addressed from its own row 0, `stride` floats apart.
+  // out[t, r] (= or +=) sum_c w[r, c] x[t, c] + bias[r] for the rows r of row blocks
+  // [first, last); out begins at the first of them, its tokens are `stride` floats apart.
   void (*matmul)(const Matrix& w, const Activations& x, int tokens, int first, int last, float* out,
                  int stride, const float* bias, bool accumulate);
 

@@ -108,6 +108,8 @@ class BoundPlan {
     plan_.run(batch);
   }
 
+  void copy_block(int source, int target) { plan_.copy_block(source, target); }
+
  private:
   Builder kept_;
   Plan plan_;
@@ -151,6 +153,7 @@ NB_MODULE(_native, m) {
       .def(nb::init<const Builder&, const std::string&, int, int, int, int, int>(),
            nb::arg("builder"), nb::arg("isa"), nb::arg("threads"), nb::arg("planes"),
            nb::arg("kv_type"), nb::arg("kv_blocks"),           nb::arg("max_tokens"))
+      .def("copy_block", &BoundPlan::copy_block, nb::arg("source"), nb::arg("target"))
       .def("run", &BoundPlan::run, nb::arg("tokens"), nb::arg("positions"), nb::arg("sequence"),
            nb::arg("block_tables"), nb::arg("rows"), nb::arg("logits"),
            nb::arg("hidden").none() = nb::none());

@@ -128,8 +128,8 @@ void Plan::product(Worker& worker, const Op& op, const Quantized& x, int tokens,
   const int chunk = std::max(1, blocks / (8 * pool_.threads()));
   phase(worker, (blocks + chunk - 1) / chunk, [&](int task) {
     const int first = task * chunk;
-    kernels_->matmul(op.weight, x.view, tokens, first, std::min(blocks, first + chunk), out, stride,
-                     op.vector, accumulate);
+    kernels_->matmul(op.weight, x.view, tokens, first, std::min(blocks, first + chunk),
+                     out + first * kRows, stride, op.vector, accumulate);
   });
 }
 
@@ -209,6 +209,14 @@ void Plan::attention(Worker& worker, const Op& op) {
   }
 }
 
+void Plan::copy_block(int source, int target) {
+  const size_t bytes = static_cast<size_t>(kv_heads_) * layout_.bytes();
+  for (const Op& op : ops_) {
+    if (op.kind != OpKind::kAttention) continue;
+    std::memcpy(kv_block(op, target, 0), kv_block(op, source, 0), bytes);
+  }
+}
+
 void Plan::rotate(const Op& op, int t, int first_head, int heads) {
   const int d = op.head_dim;
   const float* turn = rope_.data() + static_cast<size_t>(t) * d;
@@ -262,9 +270,8 @@ void Plan::gated_mlp(Worker& worker, const Op& op) {
     float* gate_up = worker.scratch.data();
     float* h = gate_up + static_cast<size_t>(batch_.count) * kTaskRows;
     const int first = row / kRows;
-    // The kernel addresses its output from row 0 of the matrix.
     kernels_->matmul(op.weight, normed(worker).view, batch_.count, first, first + (rows + kRows - 1) / kRows,
-                     gate_up - row, kTaskRows, nullptr, false);
+                     gate_up, kTaskRows, nullptr, false);
     for (int t = 0; t < batch_.count; ++t) {
       kernels_->swiglu(gate_up + static_cast<size_t>(t) * kTaskRows, rows / 2, h);
       kernels_->quantize(h, rows / 2, gated_.view.from(t, task * kBlock));

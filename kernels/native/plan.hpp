@@ -46,6 +46,9 @@ class Plan {
 
   void run(const Batch& batch);
 
+  // Copies the keys and values of a block of the pool, in all layers.
+  void copy_block(int source, int target);
+
   int max_tokens() const { return max_tokens_; }
 
  private:

@@ -29,15 +29,15 @@ inline void wait_change(const std::atomic<uint32_t>& word, uint32_t old) {
 class Pool {
  public:
   explicit Pool(int threads) : threads_(threads) {
-    for (int id = 1; id < threads; ++id) workers_.emplace_back([this] { work(); });
+    try {
+      for (int id = 1; id < threads; ++id) workers_.emplace_back([this] { work(); });
+    } catch (...) {  // the system has no thread left: those that started must end first
+      end();
+      throw;
+    }
   }
 
-  ~Pool() {
-    stop_ = true;
-    started_.fetch_add(1, std::memory_order_release);
-    started_.notify_all();
-    for (auto& worker : workers_) worker.join();
-  }
+  ~Pool() { end(); }
 
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;
@@ -75,6 +75,13 @@ class Pool {
       (*job_)();
       barrier();
     }
+  }
+
+  void end() {
+    stop_ = true;
+    started_.fetch_add(1, std::memory_order_release);
+    started_.notify_all();
+    for (auto& worker : workers_) worker.join();
   }
 
   const int threads_;

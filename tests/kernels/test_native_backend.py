@@ -99,6 +99,19 @@ def test_the_largest_codes_do_not_overflow(codes: int) -> None:
                 np.testing.assert_allclose(out, sign @ weight.dequantize().T, rtol=1e-2, atol=1e-2)
 
 
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("poison", [np.nan, np.inf])
+def test_what_is_no_number_shows_in_the_product(isa: str, poison: float) -> None:
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((9, 70)).astype(np.float32)
+    x[4, 50] = poison
+    for bits in (4, 8):
+        out = np.zeros((9, 20), np.float32)
+        _native.matmul(pack(random_weight(rng, bits, 32, 20, 70)), x, out, isa, 2)
+        assert not np.isfinite(out[4]).any()
+        assert np.isfinite(np.delete(out, 4, axis=0)).all()
+
+
 def batch(rng: np.random.Generator, lengths: list[int], vocab: int, *, shape: KVShape) -> Batch:
     """Sequences of these lengths in one batch, their blocks strewn over the pool."""
     blocks = rng.permutation(shape.blocks).astype(np.int32)
@@ -198,6 +211,29 @@ def test_decoding_token_by_token_agrees_with_one_prefill(isa: str) -> None:
             np.zeros(1, np.int32),
         )
         np.testing.assert_allclose(plan.run(one).logits[0], expected[t], rtol=1e-4, atol=1e-4)
+    plan.close()
+
+
+@pytest.mark.parametrize("backend", [NativeBackend(threads=1), NumpyBackend()])
+@pytest.mark.parametrize("kv", list(KVType))
+def test_a_copied_block_serves_as_its_source(
+    backend: NativeBackend | NumpyBackend, kv: KVType
+) -> None:
+    rng = np.random.default_rng(7)
+    model = pack_model(tiny_qwen2.model(), backend)
+    shape = KVShape(blocks=3, dtype=kv)
+    plan = backend.plan(model.ops, kv=shape, max_tokens=20)
+    first = replace(batch(rng, [20], 288, shape=shape), block_tables=np.array([[0]], np.int32))
+    expected = plan.run(first).logits[-1]
+    plan.copy_block(0, 2)
+    last = Batch(
+        first.tokens[-1:],
+        first.positions[-1:],
+        np.zeros(1, np.int32),
+        np.array([[2]], np.int32),
+        np.zeros(1, np.int32),
+    )
+    np.testing.assert_allclose(plan.run(last).logits[0], expected, rtol=1e-4, atol=1e-4)
     plan.close()
 
 

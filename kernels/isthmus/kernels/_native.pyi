@@ -32,6 +32,7 @@ class Plan:
         kv_blocks: int,
         max_tokens: int,
     ) -> None: ...
+    def copy_block(self, source: int, target: int) -> None: ...
     def run(
         self,
         tokens: I32,

@@ -253,6 +253,10 @@ class Plan(Protocol):
         """Run one step. Not reentrant: one thread at a time."""
         ...
 
+    def copy_block(self, source: int, target: int) -> None:
+        """Copy the keys and values of a block of the pool, in all layers."""
+        ...
+
     def close(self) -> None:
         """Free buffers and threads. Running a closed plan is an error."""
         ...

@@ -1,4 +1,4 @@
-"""The native CPU backend: 8-bit activations times 4- or 8-bit weights, in C++ (kernels/native).
+"""The native CPU backend: integer products of quantized inputs and weights (C++, kernels/native).
 
 The layouts are drawn in kernels/native/kernels.hpp. A step is one call without the GIL.
 """
@@ -227,6 +227,16 @@ class NativePlan:
             hidden,
         )
         return Step(logits, hidden)
+
+    def copy_block(self, source: int, target: int) -> None:
+        """Copy a block of the pool in all layers."""
+        if self._plan is None:
+            raise RuntimeError("the plan is closed")
+        if not (0 <= source < self._kv.blocks and 0 <= target < self._kv.blocks):
+            raise ValueError(
+                f"blocks {source} and {target} must be in the pool of {self._kv.blocks}"
+            )
+        self._plan.copy_block(source, target)
 
     def close(self) -> None:
         """Stop the threads and free the buffers."""

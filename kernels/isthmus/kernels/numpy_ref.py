@@ -98,6 +98,11 @@ class NumpyPlan:
         """The most tokens that one batch may hold."""
         return self._max_tokens
 
+    def copy_block(self, source: int, target: int) -> None:
+        """Copy a block of the pool in all layers."""
+        self._keys[:, target] = self._keys[:, source]
+        self._values[:, target] = self._values[:, source]
+
     def close(self) -> None:
         """Nothing to free beyond the arrays themselves."""
 
