@@ -63,7 +63,7 @@ class Bench:
         drafter: MakeDrafter | None = None,
     ) -> None:
         self.plan = FakePlan(cost, follow)
-        self.pool = KVPool(KVShape(blocks, BLOCK))
+        self.pool = KVPool(KVShape(blocks, BLOCK), copy=lambda source, target: None)
         self.scheduler = Scheduler(
             self.plan, self.pool, model="fake", drafter=drafter, clock=self.plan.clock
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,8 +16,11 @@ from isthmus.kernels.base import KVShape
 BLOCK = 4
 
 
-def pool_of(blocks: int) -> KVPool:
-    return KVPool(KVShape(blocks, block_tokens=BLOCK))
+Copy = Callable[[int, int], None]
+
+
+def pool_of(blocks: int, copy: Copy = lambda source, target: None) -> KVPool:
+    return KVPool(KVShape(blocks, block_tokens=BLOCK), copy)
 
 
 def compute(pool: KVPool, tokens: list[int]) -> Lease:
@@ -43,14 +48,15 @@ def test_a_next_turn_takes_the_whole_conversation_over() -> None:
     assert pool.used_tokens == 8
 
 
-def test_conversations_share_whole_blocks_of_a_common_start() -> None:
-    pool = pool_of(8)
+def test_conversations_share_whole_blocks_of_a_common_start_and_copy_the_one_they_part_in() -> None:
+    copies: list[tuple[int, int]] = []
+    pool = pool_of(8, lambda source, target: copies.append((source, target)))
     first = finish(pool, [1, 2, 3, 4, 5, 6, 7, 8, 9])
     lease, covered = pool.share([1, 2, 3, 4, 5, 60, 70])
-    assert covered == 4
-    assert lease.blocks == first[:1]
-    assert pool.extend(lease, 7)
+    assert covered == 5
+    assert lease.blocks[:1] == first[:1]
     assert lease.blocks[1] not in first
+    assert copies == [(first[1], lease.blocks[1])]
     pool.release(lease)
     assert pool.share([1, 2, 3, 4, 5, 6, 7, 8, 9, 10])[1] == 9
 
@@ -89,11 +95,25 @@ def test_the_same_block_computed_twice_is_kept_once() -> None:
     assert pool.used_tokens == 12
 
 
+def test_a_conversation_that_was_had_before_still_computes_only_what_is_new() -> None:
+    pool = pool_of(16)
+    finish(pool, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11])  # all of it, the first time
+    finish(pool, [1, 2, 3, 4, 5, 6])  # its first turn, again
+    assert pool.share([1, 2, 3, 4, 5, 6, 70, 80])[1] == 6
+
+
+def test_without_room_for_a_copy_the_block_is_computed_again() -> None:
+    pool = pool_of(2)
+    running = compute(pool, [1, 2, 3, 4, 5, 6, 7, 8])
+    lease, covered = pool.share([1, 2, 3, 4, 5, 60])
+    assert covered == 4
+    assert lease.blocks == running.blocks[:1]
+
+
 def test_the_last_token_is_always_computed() -> None:
     pool = pool_of(8)
     finish(pool, [1, 2, 3, 4])
-    _, covered = pool.share([1, 2, 3, 4])
-    assert covered == 0  # three are shared, which is no whole block
+    assert pool.share([1, 2, 3, 4])[1] == 3
     finish(pool, [1, 2, 3, 4, 5])
     assert pool.share([1, 2, 3, 4, 5])[1] == 4
 
@@ -182,6 +202,12 @@ class Memory:
         for at in range(start, end):
             self._cells[lease.blocks[at // BLOCK], at % BLOCK] = tuple(tokens[: at + 1])
 
+    def copy(self, source: int, target: int) -> None:
+        for place in range(BLOCK):
+            self._cells.pop((target, place), None)
+            if (source, place) in self._cells:
+                self._cells[target, place] = self._cells[source, place]
+
     def check(self, lease: Lease, tokens: list[int], covered: int) -> None:
         for at in range(covered):
             assert self._cells[lease.blocks[at // BLOCK], at % BLOCK] == tuple(tokens[: at + 1])
@@ -204,7 +230,8 @@ ACTION = st.one_of(
 def test_a_sequence_reads_what_was_computed_for_its_own_tokens(
     blocks: int, actions: list[tuple[str, object]]
 ) -> None:
-    pool, memory = pool_of(blocks), Memory()
+    memory = Memory()
+    pool = pool_of(blocks, memory.copy)
     running: list[Running] = []
     for action, what in actions:
         if action == "start":
@@ -243,7 +270,7 @@ def begins(longer: list[int], shorter: list[int]) -> bool:
 
 
 def naively_covered(finished: list[list[int]], tokens: list[int]) -> int:
-    """Whole blocks of any common start; to the end of what goes on from a sequence's end."""
+    """The longest common start with any of them."""
     best = 0
     for known in finished:
         common = 0
@@ -251,7 +278,7 @@ def naively_covered(finished: list[list[int]], tokens: list[int]) -> int:
             if mine != its:
                 break
             common += 1
-        best = max(best, common if common == len(known) else common - common % BLOCK)
+        best = max(best, common)
     return best
 
 

@@ -114,7 +114,7 @@ class Engine:
             max_tokens=PREFILL_CHUNK,
             reload=None if reload is None else lambda: reload().ops,
         )
-        self._pool = KVPool(shape)
+        self._pool = KVPool(shape, self._plan.copy_block)
         self._scheduler = Scheduler(
             self._plan,
             self._pool,

@@ -3,14 +3,13 @@
 Blocks are reference-counted: the tree of prefixes (`radix`) holds one reference on each of its
 blocks, a sequence one on each of its own. A full block enters the tree as soon as it is computed,
 so that a system prompt is computed once even while its first conversation still runs. A sequence
-that diverges inside a block computes that block's tokens again, into a block of its own: at most
-`block_tokens - 1` of them, which costs less than an operation that copies would be worth. What
-nobody holds is forgotten by least recent use, when blocks are needed.
+that diverges inside a block gets a copy of it. What nobody holds is forgotten by least recent use,
+when blocks are needed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,8 +33,10 @@ class Lease:
 class KVPool:
     """Block accounting for one plan. Not thread safe: the engine's thread owns it."""
 
-    def __init__(self, shape: KVShape) -> None:
+    def __init__(self, shape: KVShape, copy: Callable[[int, int], None]) -> None:
+        """`copy(source, target)` copies a block's keys and values (`Plan.copy_block`)."""
         self.shape = shape
+        self._copy = copy
         self._free = list(range(shape.blocks - 1, -1, -1))
         self._owners = np.zeros(shape.blocks, np.int32)
         self._root = Node()
@@ -82,7 +83,12 @@ class KVPool:
         start = lease.shared * size
         if start < computed:
             return computed
-        tail = self._after(lease).tail_of(tuple(tokens[start : min(start + size, len(tokens) - 1)]))
+        wanted = tuple(tokens[start : min(start + size, len(tokens) - 1)])
+        tail = self._after(lease).tail_of(wanted)
+        alike, common = self._after(lease).most_alike(wanted)
+        whole = len(tail.tokens) if tail is not None else 0
+        if alike is not None and common > whole:
+            return start + common if self._copied(lease, alike.block) else start
         if tail is None:
             return start
         # The tree's reference becomes the lease's.
@@ -93,6 +99,15 @@ class KVPool:
         else:
             lease.blocks.append(tail.block)
         return start + len(tail.tokens)
+
+    def _copied(self, lease: Lease, source: int) -> bool:
+        """Make a copy of `source` the first block of `lease` that is its own; False without room."""
+        self._owners[source] += 1  # making room must not take it
+        room = self.extend(lease, lease.shared * self.shape.block_tokens + 1)
+        if room:
+            self._copy(source, lease.blocks[lease.shared])
+        self._drop([source])
+        return room
 
     def publish(self, lease: Lease, tokens: Sequence[int], computed: int) -> None:
         """Let others share the full blocks among the first `computed` positions."""

@@ -2,13 +2,14 @@
 
 A path from the root spells the tokens whose keys and values stand in its blocks. A *whole* node
 holds a full block and never changes again; many sequences may hold it at once. A *tail* is a leaf
-with the partly filled last block of a finished sequence: nobody else may read it, and whoever goes
-on from its end takes it over.
+with the partly filled last block of a finished sequence: whoever goes on from its end takes it
+over. Either may be copied by a sequence that is alike for a part of it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from isthmus.engine.tokenizer import Segment
 
@@ -45,6 +46,16 @@ class Node:
         """The longest tail that `tokens` begin with."""
         fitting = [t for t in self.tails if tokens[: len(t.tokens)] == t.tokens]
         return max(fitting, key=lambda tail: len(tail.tokens), default=None)
+
+    def most_alike(self, tokens: tuple[int, ...]) -> tuple[Node | None, int]:
+        """What follows that begins most like `tokens`, and how many tokens they have in common."""
+        best, most = None, 0
+        for node in (*self.children.values(), *self.tails):
+            pairs = zip(node.tokens, tokens, strict=False)
+            common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+            if common > most:
+                best, most = node, common
+        return best, most
 
     def holds(self, tokens: tuple[int, ...]) -> bool:
         """Whether a longer or equal run of what follows begins with `tokens`."""

@@ -48,6 +48,11 @@ class ResidentPlan:
         """Run one step, in memory again if need be. Raises what loading raises."""
         return self._made().run(batch)
 
+    def copy_block(self, source: int, target: int) -> None:
+        """Copy a block of the pool. Out of memory the pool holds nothing to copy."""
+        if self._plan is not None:
+            self._plan.copy_block(source, target)
+
     def unload(self) -> None:
         """Free the plan, and the weights when they can be loaded again."""
         if self._plan is not None:
