@@ -101,7 +101,7 @@ class KVPool:
         return start + len(tail.tokens)
 
     def _copied(self, lease: Lease, source: int) -> bool:
-        """Make a copy of `source` the first block of `lease` that is its own; False without room."""
+        """Copy `source` into the first own block of `lease`; False when there is no room."""
         self._owners[source] += 1  # making room must not take it
         room = self.extend(lease, lease.shared * self.shape.block_tokens + 1)
         if room:
