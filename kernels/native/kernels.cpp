@@ -357,6 +357,15 @@ constexpr int kTokens = 4;
 
 #endif
 
+// How far ahead of a single token's product the weights are asked for, in bytes. The hardware
+// stops at every page and the next row block is not a stride away. Past the end it costs nothing.
+constexpr int kAhead = 2048;
+
+template <int Bytes>
+inline void prefetch(const uint8_t* p) {
+  for (int i = 0; i < Bytes; i += 64) __builtin_prefetch(p + i);
+}
+
 template <int T, int Planes>
 void row_block(const Matrix& w, const Activations& x, int index, float* out, int stride,
                const float* bias, bool accumulate) {
@@ -365,9 +374,15 @@ void row_block(const Matrix& w, const Activations& x, int index, float* out, int
   Acc acc[T];
   for (int t = 0; t < T; ++t) acc[t] = zero();
   if (w.bits == 4) {
-    for (int b = 0; b < blocks; ++b, tile += 160) tile_dots4<T, Planes>(tile, x, b, acc);
+    for (int b = 0; b < blocks; ++b, tile += 160) {
+      if (T == 1) prefetch<160>(tile + kAhead);
+      tile_dots4<T, Planes>(tile, x, b, acc);
+    }
   } else if (w.block == 32) {
-    for (int b = 0; b < blocks; ++b, tile += 272) tile_dots8<T, Planes, 32>(tile, x, b, acc);
+    for (int b = 0; b < blocks; ++b, tile += 272) {
+      if (T == 1) prefetch<272>(tile + kAhead);
+      tile_dots8<T, Planes, 32>(tile, x, b, acc);
+    }
   } else {
     for (int b = 0; b < blocks; ++b, tile += 144) tile_dots8<T, Planes, 16>(tile, x, b, acc);
   }

@@ -63,7 +63,7 @@ Plan::Plan(std::vector<Op> ops, const Kernels* kernels, int threads, int planes,
   }
 
   max_phases_ = 3 * static_cast<int>(ops_.size());
-  next_task_ = std::make_unique<std::atomic<int>[]>(static_cast<size_t>(max_phases_));
+  progress_ = std::make_unique<Progress[]>(static_cast<size_t>(max_phases_));
   for (Worker& worker : workers_) {
     worker.scratch.resize(
         std::max(static_cast<size_t>(hidden_), tokens * 2 * kBlock + 2 * kBlock));
@@ -73,7 +73,10 @@ Plan::Plan(std::vector<Op> ops, const Kernels* kernels, int threads, int planes,
 
 void Plan::run(const Batch& batch) {
   batch_ = batch;
-  for (int i = 0; i < max_phases_; ++i) next_task_[i].store(0, std::memory_order_relaxed);
+  for (int i = 0; i < max_phases_; ++i) {
+    progress_[i].next.store(0, std::memory_order_relaxed);
+    progress_[i].done.store(0, std::memory_order_relaxed);
+  }
   next_worker_.store(0, std::memory_order_relaxed);
   own_norms_ = batch.count <= kFewTokens && batch.wanted <= kFewTokens && batch.hidden == nullptr;
   one_each_ = true;
@@ -84,16 +87,33 @@ void Plan::run(const Batch& batch) {
   pool_.run([this] {
     Worker& worker = workers_[static_cast<size_t>(next_worker_.fetch_add(1))];
     worker.phase = 0;
+    worker.to_norm = nullptr;
     walk(worker);
   });
 }
 
-// Tasks are handed out one by one: a thread that lost its core holds up one task, not a share.
+// Tasks are handed out one by one, and a phase ends with its last task, not when every thread has
+// been there: one that lost its core between two tasks holds up nobody, and skips what it missed.
 template <class Task>
 void Plan::phase(Worker& worker, int tasks, Task&& task) {
-  std::atomic<int>& next = next_task_[worker.phase++];
-  for (int i; (i = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) task(i);
-  pool_.barrier();
+  Progress& progress = progress_[worker.phase++];
+  for (int i; (i = progress.next.fetch_add(1, std::memory_order_relaxed)) < tasks;) {
+    task(i);
+    if (progress.done.fetch_add(1, std::memory_order_acq_rel) + 1 == tasks) {
+      progress.done.notify_all();
+    }
+  }
+  wait_for(progress.done, tasks);
+}
+
+// Work of `count` equal parts in runs of several. Few tokens make little work, of which asking for
+// the next run would be a large part; much work is better shared in small runs.
+template <class Run>
+void Plan::chunks(Worker& worker, int count, int tokens, Run&& run) {
+  const int runs = (tokens <= kFewTokens ? 2 : 8) * pool_.threads();
+  const int size = std::max(1, (count + runs - 1) / runs);
+  phase(worker, (count + size - 1) / size,
+        [&](int task) { run(task * size, std::min(count, (task + 1) * size)); });
 }
 
 void Plan::walk(Worker& worker) {
@@ -107,29 +127,30 @@ void Plan::walk(Worker& worker) {
         break;
       }
       case OpKind::kQKV:
-        product(worker, op, normed(worker), batch_.count, qkv_.data(), qkv_width_, false);
+        product(worker, op, [&] { return normed(worker); }, batch_.count, qkv_.data(), qkv_width_,
+                false);
         break;
       case OpKind::kAttention: attention(worker, op); break;
       case OpKind::kOutput:
-        product(worker, op, attended_q_, batch_.count, x_.data(), hidden_, true);
+        product(worker, op, [&] { return attended_q_.view; }, batch_.count, x_.data(), hidden_,
+                true);
         break;
       case OpKind::kGatedMLP: gated_mlp(worker, op); break;
       case OpKind::kDown:
-        product(worker, op, gated_, batch_.count, x_.data(), hidden_, true);
+        product(worker, op, [&] { return gated_.view; }, batch_.count, x_.data(), hidden_, true);
         break;
       case OpKind::kHead: head(worker, op); break;
     }
   }
 }
 
-void Plan::product(Worker& worker, const Op& op, const Quantized& x, int tokens, float* out,
-                   int stride, bool accumulate) {
+template <class Input>
+void Plan::product(Worker& worker, const Op& op, Input&& input, int tokens, float* out, int stride,
+                   bool accumulate) {
   const int blocks = op.weight.row_blocks();
-  const int chunk = std::max(1, blocks / (8 * pool_.threads()));
-  phase(worker, (blocks + chunk - 1) / chunk, [&](int task) {
-    const int first = task * chunk;
-    kernels_->matmul(op.weight, x.view, tokens, first, std::min(blocks, first + chunk),
-                     out + first * kRows, stride, op.vector, accumulate);
+  chunks(worker, blocks, tokens, [&](int first, int last) {
+    kernels_->matmul(op.weight, input(), tokens, first, last, out + first * kRows, stride,
+                     op.vector, accumulate);
   });
 }
 
@@ -141,25 +162,37 @@ void Plan::embed(Worker& worker, const Op& op) {
 }
 
 void Plan::norm(Worker& worker, const Op& op, bool only_wanted) {
-  const int count = only_wanted ? batch_.wanted : batch_.count;
-  const Activations& to = own_norms_ ? worker.normed.view : normed_.view;
-  const auto one = [&](int t) {
-    const auto row = static_cast<size_t>(only_wanted ? batch_.rows[t] : t);
-    float* out = only_wanted && batch_.hidden != nullptr
-                     ? batch_.hidden + static_cast<size_t>(t) * hidden_
-                     : worker.scratch.data();
-    kernels_->rms_norm(x_.data() + row * hidden_, op.vector, op.eps, hidden_, out);
-    kernels_->quantize(out, hidden_, to.from(t));
-  };
   if (own_norms_) {
-    for (int t = 0; t < count; ++t) one(t);
-  } else {
-    phase(worker, count, one);
+    worker.to_norm = &op;
+    worker.only_wanted = only_wanted;
+    return;
   }
+  phase(worker, only_wanted ? batch_.wanted : batch_.count, [&](int t) {
+    norm_row(op, t, only_wanted, worker.scratch.data(), normed_.view);
+  });
 }
 
-const Plan::Quantized& Plan::normed(const Worker& worker) const {
-  return own_norms_ ? worker.normed : normed_;
+void Plan::norm_row(const Op& op, int t, bool only_wanted, float* scratch, const Activations& to) {
+  const auto row = static_cast<size_t>(only_wanted ? batch_.rows[t] : t);
+  float* out = only_wanted && batch_.hidden != nullptr
+                   ? batch_.hidden + static_cast<size_t>(t) * hidden_
+                   : scratch;
+  kernels_->rms_norm(x_.data() + row * hidden_, op.vector, op.eps, hidden_, out);
+  kernels_->quantize(out, hidden_, to.from(t));
+}
+
+// The normed input of the product at hand. Only to be asked for inside a task of that product:
+// until the task is done the residual stream stays as it is.
+const Activations& Plan::normed(Worker& worker) {
+  if (!own_norms_) return normed_.view;
+  if (worker.to_norm != nullptr) {
+    const int count = worker.only_wanted ? batch_.wanted : batch_.count;
+    for (int t = 0; t < count; ++t) {
+      norm_row(*worker.to_norm, t, worker.only_wanted, worker.scratch.data(), worker.normed.view);
+    }
+    worker.to_norm = nullptr;
+  }
+  return worker.normed.view;
 }
 
 void Plan::fill_rope() {
@@ -261,26 +294,29 @@ void Plan::attend(Worker& worker, const Op& op, int t, int kv_head) {
 }
 
 void Plan::gated_mlp(Worker& worker, const Op& op) {
-  // A task makes whole blocks of the hidden layer: 32 values from 64 rows, quantized at once.
-  constexpr int kTaskRows = 2 * kBlock;
-  const int tasks = (2 * ffn_ + kTaskRows - 1) / kTaskRows;
-  phase(worker, tasks, [&](int task) {
-    const int row = task * kTaskRows;
-    const int rows = std::min(kTaskRows, 2 * ffn_ - row);
-    float* gate_up = worker.scratch.data();
-    float* h = gate_up + static_cast<size_t>(batch_.count) * kTaskRows;
-    const int first = row / kRows;
-    kernels_->matmul(op.weight, normed(worker).view, batch_.count, first, first + (rows + kRows - 1) / kRows,
-                     gate_up, kTaskRows, nullptr, false);
-    for (int t = 0; t < batch_.count; ++t) {
-      kernels_->swiglu(gate_up + static_cast<size_t>(t) * kTaskRows, rows / 2, h);
-      kernels_->quantize(h, rows / 2, gated_.view.from(t, task * kBlock));
+  // A block of the hidden layer is 32 values from 64 rows, quantized at once.
+  constexpr int kBlockRows = 2 * kBlock;
+  const int blocks = (2 * ffn_ + kBlockRows - 1) / kBlockRows;
+  const int tokens = batch_.count;
+  float* gate_up = worker.scratch.data();
+  float* h = gate_up + static_cast<size_t>(tokens) * kBlockRows;
+  chunks(worker, blocks, tokens, [&](int first, int last) {
+    for (int block = first; block < last; ++block) {
+      const int rows = std::min(kBlockRows, 2 * ffn_ - block * kBlockRows);
+      const int row_block = block * kBlockRows / kRows;
+      kernels_->matmul(op.weight, normed(worker), tokens, row_block,
+                       row_block + (rows + kRows - 1) / kRows, gate_up, kBlockRows, nullptr, false);
+      for (int t = 0; t < tokens; ++t) {
+        kernels_->swiglu(gate_up + static_cast<size_t>(t) * kBlockRows, rows / 2, h);
+        kernels_->quantize(h, rows / 2, gated_.view.from(t, block * kBlock));
+      }
     }
   });
 }
 
 void Plan::head(Worker& worker, const Op& op) {
-  product(worker, op, normed(worker), batch_.wanted, batch_.logits, op.weight.rows, false);
+  product(worker, op, [&] { return normed(worker); }, batch_.wanted, batch_.logits, op.weight.rows,
+          false);
 }
 
 }  // namespace isthmus

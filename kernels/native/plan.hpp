@@ -63,19 +63,25 @@ class Plan {
   struct Worker {
     int phase = 0;
     std::vector<float> scratch;
-    Quantized normed;  // this thread's own, for a few tokens
+    Quantized normed;               // this thread's own, for a few tokens
+    const Op* to_norm = nullptr;    // what `normed` is to be made with, when it is needed
+    bool only_wanted = false;
     std::vector<KVBlock> blocks;
   };
 
   void walk(Worker& worker);
   template <class Task>
   void phase(Worker& worker, int tasks, Task&& task);
-  void product(Worker& worker, const Op& op, const Quantized& x, int tokens, float* out, int stride,
+  template <class Run>
+  void chunks(Worker& worker, int count, int tokens, Run&& run);
+  template <class Input>
+  void product(Worker& worker, const Op& op, Input&& input, int tokens, float* out, int stride,
                bool accumulate);
 
   void embed(Worker& worker, const Op& op);
   void norm(Worker& worker, const Op& op, bool only_wanted);
-  const Quantized& normed(const Worker& worker) const;
+  void norm_row(const Op& op, int t, bool only_wanted, float* scratch, const Activations& to);
+  const Activations& normed(Worker& worker);
   void attention(Worker& worker, const Op& op);
   void rotate(const Op& op, int t, int first_head, int heads);
   void store(const Op& op, int t, int kv_head);
@@ -100,7 +106,12 @@ class Plan {
   std::unique_ptr<uint8_t[]> pool_bytes_;  // [layers, blocks, kv_heads] of KVLayout
 
   std::vector<Worker> workers_;
-  std::unique_ptr<std::atomic<int>[]> next_task_;  // one a phase, so that none is reused in a step
+  // What is left of a phase, and what is done. One a phase, so that none is reused in a step.
+  struct alignas(64) Progress {
+    std::atomic<int> next = 0;
+    std::atomic<int> done = 0;
+  };
+  std::unique_ptr<Progress[]> progress_;
   int max_phases_;
   std::atomic<int> next_worker_ = 0;
   Batch batch_{};

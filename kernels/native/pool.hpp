@@ -16,14 +16,28 @@ inline void pause_cpu() {
 #endif
 }
 
-// Waits until `word` differs from `old`. Spinning only pays for a few microseconds: on a busy
-// machine the thread that is waited for may not even have a core.
+// Spinning only pays for a few microseconds: on a busy machine the thread that is waited for may
+// not even have a core.
+constexpr int kSpins = 2000;
+
+// Waits until `word` differs from `old`.
 inline void wait_change(const std::atomic<uint32_t>& word, uint32_t old) {
-  for (int i = 0; i < 2000; ++i) {
+  for (int i = 0; i < kSpins; ++i) {
     if (word.load(std::memory_order_acquire) != old) return;
     pause_cpu();
   }
   while (word.load(std::memory_order_acquire) == old) word.wait(old, std::memory_order_acquire);
+}
+
+// Waits until `count` has reached `target`; it is notified then, and only then.
+inline void wait_for(const std::atomic<int>& count, int target) {
+  for (int i = 0; i < kSpins; ++i) {
+    if (count.load(std::memory_order_acquire) == target) return;
+    pause_cpu();
+  }
+  for (int now; (now = count.load(std::memory_order_acquire)) != target;) {
+    count.wait(now, std::memory_order_acquire);
+  }
 }
 
 class Pool {
