@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from isthmus.core.errors import ConfigError
 from isthmus.kernels import BACKENDS, create, probe, registry
 from isthmus.kernels.base import Backend
 from isthmus.kernels.errors import BackendUnavailable
@@ -31,7 +32,7 @@ def test_a_backend_asked_for_by_name_works_or_says_why_not(monkeypatch: pytest.M
 
 
 def test_a_misspelt_name_gets_the_nearest_one_suggested() -> None:
-    with pytest.raises(BackendUnavailable, match="did you mean 'native'"):
+    with pytest.raises(ConfigError, match="did you mean 'native'"):
         create("natve")
 
 

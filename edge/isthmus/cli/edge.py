@@ -48,6 +48,7 @@ def serve(
         config, listen=listen, model=model, backend=backend, threads=threads, gateway=gateway
     )
     _check_model(settings)
+    check_backend(settings)
     sock = server.listen(settings.host, settings.port)
     agent = server.build_agent(settings, server.load_engine(settings))
     url = url_of(*sock.getsockname()[:2])
@@ -59,6 +60,14 @@ def serve(
 
     print(f"agent: {url}/v1 (metrics {url}/metrics); Ctrl-C stops it", file=sys.stderr)
     asyncio.run(server.serve(agent, settings, sock, on_loaded=loaded))
+
+
+def check_backend(settings: EdgeConfig) -> None:
+    """Raise now when the backend that was asked for by name does not work here."""
+    from isthmus.kernels import create
+
+    if settings.backend != "auto":
+        create(settings.backend, threads=settings.threads)
 
 
 def _check_model(settings: EdgeConfig) -> None:

@@ -58,12 +58,14 @@ def up(
     """
     began_s = time.monotonic()
     from isthmus.cli.child import Child
+    from isthmus.cli.edge import check_backend
     from isthmus.core.paths import home
 
     log_to_stderr(verbose=verbose)
     settings = agent_settings(
         config, listen=listen, model=model, backend=backend, threads=threads, gateway=gateway
     )
+    check_backend(settings)
     _check_free("--listen", settings.host, settings.port)
     _check_free("--gateway", *split_flag("--gateway", gateway))
     _check_free("--gateway-metrics", *split_flag("--gateway-metrics", gateway_metrics))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -42,6 +42,8 @@ class EdgeConfig(Settings):
     backend: str = "auto"
     """`auto` falls back by itself; a name is strict."""
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+    kv_type: Literal["float32", "float16", "int8"] = "float16"
+    """How the device keeps the keys and values of conversations: less memory, less exact."""
     speculation: bool = True
     """Guess tokens from the prompt where that pays. The answers are the same without."""
     idle_unload_s: Seconds | None = None

@@ -136,6 +136,7 @@ def load_engine(config: EdgeConfig) -> Callable[[], LocalEngine]:
             config.model,
             backend=config.backend,
             threads=config.threads,
+            kv_type=config.kv_type,
             speculation=config.speculation,
             idle_unload_s=config.idle_unload_s,
         )

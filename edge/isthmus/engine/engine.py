@@ -42,7 +42,7 @@ from isthmus.engine.speculation import PromptLookup, SpeculationCount
 from isthmus.engine.template import ChatTemplate, Prompt
 from isthmus.engine.tokenizer import Segment, Tokenizer
 from isthmus.kernels import create
-from isthmus.kernels.base import Backend, KVShape
+from isthmus.kernels.base import Backend, KVShape, KVType
 
 _log = logging.getLogger(__name__)
 
@@ -80,6 +80,7 @@ class Engine:
         context_tokens: int | None = None,
         max_waiting: int = 64,
         kv_bytes: int | None = None,
+        kv_type: str = "float16",
         speculation: bool = True,
         idle_unload_s: float | None = None,
         reload: Callable[[], LoadedModel] | None = None,
@@ -88,7 +89,8 @@ class Engine:
 
         `context_tokens` bounds a conversation; `kv_bytes` what the keys and values of all
         conversations, running and remembered, may take: by default as much as one that fills the
-        context. A limit below that shortens the context. With `speculation`, tokens are guessed
+        context. A limit below that shortens the context. `kv_type` is their form: float32, float16
+        or int8. With `speculation`, tokens are guessed
         from the prompt where that pays; answers are the same without. After `idle_unload_s`
         without work the plan and what it remembers are freed, and the weights too when `reload`
         can load them; the next request brings them back. Raises `InvalidRequest` for a limit that
@@ -98,7 +100,7 @@ class Engine:
         self._model = replace(model, ops=())
         self._backend = backend
         self._max_waiting = max_waiting
-        shape = _pool_shape(model.config, context_tokens or 8192, kv_bytes)
+        shape = _pool_shape(model.config, context_tokens or 8192, kv_bytes, KVType(kv_type))
         self.context_tokens = min(
             model.config.context, context_tokens or 8192, shape.blocks * shape.block_tokens
         )
@@ -138,6 +140,7 @@ class Engine:
         threads: int | None = None,
         context_tokens: int | None = None,
         kv_bytes: int | None = None,
+        kv_type: str = "float16",
         speculation: bool = True,
         idle_unload_s: float | None = None,
     ) -> Self:
@@ -152,6 +155,7 @@ class Engine:
             made,
             context_tokens=context_tokens,
             kv_bytes=kv_bytes,
+            kv_type=kv_type,
             speculation=speculation,
             idle_unload_s=idle_unload_s,
             reload=lambda: open_model(model, backend=made.name, threads=threads)[0],
@@ -378,14 +382,17 @@ class Engine:
         return self._scheduler.running + self._scheduler.waiting > 0
 
 
-def _pool_shape(config: ModelConfig, context_tokens: int, kv_bytes: int | None) -> KVShape:
+def _pool_shape(
+    config: ModelConfig, context_tokens: int, kv_bytes: int | None, kv_type: KVType
+) -> KVShape:
     if kv_bytes is None:
-        return KVShape(-(-min(config.context, context_tokens) // BLOCK_TOKENS), BLOCK_TOKENS)
-    block_bytes = BLOCK_TOKENS * config.kv_bytes_per_token
+        blocks = -(-min(config.context, context_tokens) // BLOCK_TOKENS)
+        return KVShape(blocks, BLOCK_TOKENS, kv_type)
+    block_bytes = BLOCK_TOKENS * config.kv_bytes_per_token(kv_type)
     if kv_bytes < block_bytes:
         raise InvalidRequest(
             f"{kv_bytes} bytes hold no keys and values: a block of {BLOCK_TOKENS} tokens takes "
             f"{block_bytes}",
             field="kv_bytes",
         )
-    return KVShape(kv_bytes // block_bytes, BLOCK_TOKENS)
+    return KVShape(kv_bytes // block_bytes, BLOCK_TOKENS, kv_type)

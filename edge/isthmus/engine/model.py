@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from isthmus.kernels.base import F32, QuantizedWeight, RopeStyle
+from isthmus.kernels.base import F32, KVType, QuantizedWeight, RopeStyle
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +34,9 @@ class ModelConfig:
         """Whether q, k and v have biases."""
         return self.architecture == "qwen2"
 
-    @property
-    def kv_bytes_per_token(self) -> int:
-        """Bytes of keys and values of one position, as the KV pool stores them (float32)."""
-        return self.layers * 2 * self.kv_heads * self.head_dim * 4
+    def kv_bytes_per_token(self, kv_type: KVType) -> int:
+        """Bytes of keys and values of one position in the KV pool."""
+        return self.layers * 2 * self.kv_heads * self.head_dim * kv_type.bits // 8
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,8 @@ class Scheduler:
         self._waiting: deque[Answer] = deque()
         self._running: list[Answer] = []
         self._turn = 0
+        self._crowded = False
+        """An answer was put off for want of blocks: nobody comes in before one has ended."""
 
     @property
     def waiting(self) -> int:
@@ -86,6 +88,7 @@ class Scheduler:
             self._pool.release(answer.lease)
         self._running.clear()
         self._waiting.clear()
+        self._crowded = False
 
     def step(self) -> bool:
         """Run one step; False when there is nothing to do."""
@@ -130,10 +133,15 @@ class Scheduler:
         if share.wanted and answer.speculator is not None:
             answer.speculator.learn(answer.tokens)
         if ended:
-            self._running.remove(answer)
+            self._leave(answer)
             self._keep(answer)
         else:
             self._pool.publish(answer.lease, answer.tokens, answer.computed)
+
+    def _leave(self, answer: Answer) -> None:
+        """End an answer's part in the batch for good."""
+        self._running.remove(answer)
+        self._crowded = False
 
     def _drop_unwanted(self) -> None:
         for answer in [*self._running, *self._waiting]:
@@ -142,7 +150,7 @@ class Scheduler:
             elif not answer.cancelled:
                 continue
             if answer in self._running:
-                self._running.remove(answer)
+                self._leave(answer)
                 # What was computed is as good as of any other prefix: the client may come back.
                 self._keep(answer)
             else:
@@ -152,9 +160,10 @@ class Scheduler:
         self._pool.keep(answer.lease, answer.tokens, answer.computed, answer.text_so_far())
 
     def _admit(self) -> None:
-        while self._waiting and len(self._running) < MAX_RUNNING:
-            answer = self._waiting.popleft()
+        while self._waiting and len(self._running) < MAX_RUNNING and not self._crowded:
+            answer = self._waiting[0]
             answer.lease, answer.computed = self._pool.share(answer.tokens)
+            self._waiting.popleft()
             if answer.cached_tokens is None:
                 answer.cached_tokens = min(answer.computed, len(answer.job.tokens))
                 answer.job.sink(Started(self._model, len(answer.job.tokens), answer.cached_tokens))
@@ -237,11 +246,12 @@ class Scheduler:
             youngest = self._running[-1]
             if youngest is answer and len(self._running) == 1:
                 # Cannot happen while the pool holds a whole context; said rather than spun on.
-                self._running.remove(answer)
+                self._leave(answer)
                 self._pool.release(answer.lease)
                 answer.fail(Overloaded("the KV pool is too small for this conversation"))
                 return False
             self._running.remove(youngest)
+            self._crowded = True
             self._pool.release(youngest.lease)
             youngest.computed = 0
             self._waiting.appendleft(youngest)

@@ -201,7 +201,12 @@ class KVType(StrEnum):
     FLOAT32 = "float32"
     FLOAT16 = "float16"
     INT8 = "int8"
-    """Groups of 32 along the head, symmetric, one scale each: 9 bits a value."""
+    """Groups of 32 along the head, symmetric, one scale each."""
+
+    @property
+    def bits(self) -> int:
+        """Bits of a value, its share of a scale included."""
+        return {"float32": 32, "float16": 16, "int8": 9}[self]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Protocol
 
+from isthmus.core.errors import ConfigError
 from isthmus.kernels.base import Backend
 from isthmus.kernels.errors import BackendUnavailable
 
@@ -56,8 +57,8 @@ def create(name: str = "auto", *, threads: int | None = None) -> Backend:
     if name != "auto" and name not in _FACTORIES:
         near = get_close_matches(name, BACKENDS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise BackendUnavailable(
-            f"backend {name!r} is not one of auto, {', '.join(BACKENDS)}{hint}", {}
+        raise ConfigError(
+            f"backend {name!r} is not one of auto, {', '.join(BACKENDS)}{hint}", field="backend"
         )
     reasons: dict[str, str] = {}
     for candidate in BACKENDS if name == "auto" else (name,):

@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from isthmus.engine.bench.compare import model_path, peer_command
 from isthmus.engine.perplexity import WINDOW, logits_of
 from isthmus.engine.prepared import LoadedModel, load
 from isthmus.engine.tokenizer import Tokenizer
-from isthmus.kernels.base import F32, Backend, KVShape
+from isthmus.kernels.base import F32, Backend, KVShape, KVType
 from isthmus.kernels.native import NativeBackend, default_threads
 from isthmus.kernels.numpy_ref import NumpyBackend
 
@@ -42,7 +43,7 @@ class Accuracy:
 def compare(
     model: str, text: str, *, threads: int | None = None, peer: Path | None = None
 ) -> Iterator[Accuracy]:
-    """The reference, the native backend with 16- and 8-bit activations, and llama.cpp.
+    """The reference, the native backend in its several precisions, and llama.cpp.
 
     The text is cut at one window of the model. Raises `InvalidRequest` when it has fewer than two
     tokens, `ModelUnavailable`, `InternalError` when the peer fails.
@@ -55,11 +56,17 @@ def compare(
         raise InvalidRequest("the text has no two tokens to predict one from the other")
     expected = _log_probabilities(_logits(loaded, reference, tokens))
     yield _measured("float32", expected, expected, tokens)
+    precisions = [
+        (16, KVType.FLOAT32),
+        (16, KVType.FLOAT16),
+        (16, KVType.INT8),
+        (8, KVType.FLOAT32),
+    ]
     ways: dict[str, Callable[[], F32]] = {
-        f"native, {bits}-bit activations": lambda bits=bits: _native_logits(  # type: ignore[misc]
-            path, tokens, count, bits
+        f"native, {bits}-bit activations, {kv} cache": partial(
+            _native_logits, path, tokens, count, bits, kv
         )
-        for bits in (16, 8)
+        for bits, kv in precisions
     }
     if peer is not None:
         ways["llama.cpp"] = lambda: _peer_logits(peer, path, tokens, count)
@@ -86,14 +93,16 @@ def _log_probabilities(logits: F32) -> F64:
     return wide
 
 
-def _native_logits(path: Path, tokens: list[int], threads: int, bits: int) -> F32:
+def _native_logits(path: Path, tokens: list[int], threads: int, bits: int, kv: KVType) -> F32:
     backend = NativeBackend(threads=threads, activation_bits=bits)
-    return _logits(load(path, backend), backend, tokens)
+    return _logits(load(path, backend), backend, tokens, kv)
 
 
-def _logits(model: LoadedModel, backend: Backend, tokens: list[int]) -> F32:
+def _logits(
+    model: LoadedModel, backend: Backend, tokens: list[int], kv: KVType = KVType.FLOAT32
+) -> F32:
     """After each of `tokens`. [tokens, vocab]"""
-    shape = KVShape(-(-len(tokens) // _BLOCK), _BLOCK)
+    shape = KVShape(-(-len(tokens) // _BLOCK), _BLOCK, kv)
     plan = backend.plan(model.ops, kv=shape, max_tokens=_CHUNK)
     try:
         return np.concatenate(list(logits_of(plan, shape, tokens)))
