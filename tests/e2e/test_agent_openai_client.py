@@ -271,6 +271,10 @@ async def test_the_gateways_own_price_is_learned_from_its_first_answer() -> None
 async def test_a_same_model_demo_is_labelled() -> None:
     cloud = ScriptedTier(CLOUD_PIECES, same_model_demo=True)
     async with running_agent(cloud=cloud) as agent, openai_client(agent) as client:
-        answer = await client.chat.completions.create(model="isthmus-cloud", messages=HELLO)
+        told = await client.chat.completions.with_raw_response.create(
+            model="isthmus-cloud", messages=HELLO
+        )
+    answer = told.parse()
+    assert told.headers["x-isthmus-label"] == "same-model demo"
     assert answer.model_extra is not None
     assert answer.model_extra["isthmus"]["same_model_demo"] is True

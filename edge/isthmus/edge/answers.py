@@ -52,6 +52,8 @@ def headers(trail: Trail) -> dict[str, str]:
         found["x-isthmus-reasons"] = ",".join(trail.reasons)
     if trail.decision is not None:
         found["x-isthmus-route"] = trail.route.value
+    if trail.same_model_demo:
+        found["x-isthmus-label"] = "same-model demo"
     return found
 
 
@@ -68,7 +70,7 @@ def isthmus_object(trail: Trail) -> Json:
         "thresholds": _all_rounded(decision.thresholds) if decision else {},
         "privacy_class": trail.privacy_class.value,
         "model": trail.model,
-        "same_model_demo": any(leg.same_model_demo for leg in trail.legs),
+        "same_model_demo": trail.same_model_demo,
         "price": {"spent_usd": usd(trail.price_micro_usd), "saved_usd": usd(trail.saved_micro_usd)},
         "latency": {
             "ttft_ms": _rounded(trail.ttft_ms),

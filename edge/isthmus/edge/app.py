@@ -51,7 +51,12 @@ def create_app(
                 allow_origins=list(config.allowed_origins),
                 allow_methods=["GET", "POST"],
                 allow_headers=["*"],
-                expose_headers=["x-isthmus-route", "x-isthmus-reasons", "x-request-id"],
+                expose_headers=[
+                    "x-isthmus-route",
+                    "x-isthmus-reasons",
+                    "x-isthmus-label",
+                    "x-request-id",
+                ],
             )
         )
     return Starlette(

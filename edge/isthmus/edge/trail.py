@@ -85,6 +85,11 @@ class Trail:
         return Message(Role.ASSISTANT, content, tool_calls=self.tool_calls())
 
     @property
+    def same_model_demo(self) -> bool:
+        """Whether a part of the answer came from a cloud whose model is the device's own."""
+        return any(leg.same_model_demo for leg in self.legs)
+
+    @property
     def changed_tier(self) -> bool:
         """Whether the other tier took over."""
         return not {Reason.FELL_BACK, Reason.HANDED_OVER}.isdisjoint(self.reasons)
