@@ -36,6 +36,7 @@ from isthmus.kernels.checks import check_batch
 
 _ROWS = 8
 _BLOCK = 32
+_MAX_HEAD = 256
 _KV_TYPES = {KVType.FLOAT32: 0, KVType.FLOAT16: 1, KVType.INT8: 2}
 _KINDS = {Embed: 0, Norm: 1, QKV: 2, Attention: 3, Output: 4, GatedMLP: 5, Down: 6, Head: 7}
 
@@ -188,6 +189,8 @@ class NativePlan:
         builder = _native.Builder()
         for op in ops:
             _add(builder, op)
+        if any(isinstance(op, Attention) and op.head_dim > _MAX_HEAD for op in ops):
+            raise ValueError(f"the native backend's heads have at most {_MAX_HEAD} dimensions")
         if kv.block_tokens != _BLOCK:
             raise ValueError(f"the native backend's blocks hold {_BLOCK} tokens")
         self._kv = kv

@@ -1,0 +1,109 @@
+// Products of a tile with NEON dot products: four rows by four columns in a register.
+// Part of kernels.cpp, which is compiled once for each instruction set; for no other file.
+#pragma once
+#include <arm_neon.h>
+
+#include "kernels.hpp"
+
+namespace isthmus {
+namespace {
+
+struct Acc {
+  float32x4_t low, high;  // rows 0 to 3, rows 4 to 7
+};
+
+struct Dot {
+  int32x4_t low, high;
+};
+
+inline float32x4_t load_halves4(const uint8_t* p) {
+  return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(reinterpret_cast<const uint16_t*>(p))));
+}
+
+// The lane of a dot product is part of the instruction.
+inline int32x4_t dot_lane(int32x4_t sum, int8x16_t w, int8x16_t x, int lane) {
+  switch (lane) {
+    case 0: return vdotq_laneq_s32(sum, w, x, 0);
+    case 1: return vdotq_laneq_s32(sum, w, x, 1);
+    case 2: return vdotq_laneq_s32(sum, w, x, 2);
+    default: return vdotq_laneq_s32(sum, w, x, 3);
+  }
+}
+
+// Sums over steps of 4 columns; w[j] are the weights of step j, rows 0 to 3 and then 4 to 7.
+template <int Steps>
+inline Dot dot_steps(const int8x16_t w[Steps][2], const int8_t* x) {
+  Dot dot{vdupq_n_s32(0), vdupq_n_s32(0)};
+#pragma GCC unroll 8
+  for (int j = 0; j < Steps; ++j) {
+    const int8x16_t codes = vld1q_s8(x + j / 4 * 16);
+    dot.low = dot_lane(dot.low, w[j][0], codes, j % 4);
+    dot.high = dot_lane(dot.high, w[j][1], codes, j % 4);
+  }
+  return dot;
+}
+
+template <int Steps, int Planes>
+inline Dot dot_planes(const int8x16_t w[Steps][2], const Activations& x, size_t at) {
+  Dot dot = dot_steps<Steps>(w, x.high + at);
+  if (Planes == 2) {
+    const Dot low = dot_steps<Steps>(w, x.low + at);
+    dot.low = vaddq_s32(vshlq_n_s32(dot.low, 8), low.low);
+    dot.high = vaddq_s32(vshlq_n_s32(dot.high, 8), low.high);
+  }
+  return dot;
+}
+
+inline void add_dot(Acc& acc, const Dot& dot, const uint8_t* scales, float x_scale) {
+  acc.low = vfmaq_f32(acc.low, vmulq_n_f32(load_halves4(scales), x_scale), vcvtq_f32_s32(dot.low));
+  acc.high =
+      vfmaq_f32(acc.high, vmulq_n_f32(load_halves4(scales + 8), x_scale), vcvtq_f32_s32(dot.high));
+}
+
+template <int T, int Planes>
+inline void tile_dots4(const uint8_t* tile, const Activations& x, int block, Acc acc[T]) {
+  int8x16_t w[8][2];
+  for (int j = 0; j < 4; ++j) {
+    for (int half = 0; half < 2; ++half) {
+      const uint8x16_t packed = vld1q_u8(tile + 32 + 32 * j + 16 * half);
+      w[j][half] = vreinterpretq_s8_u8(vandq_u8(packed, vdupq_n_u8(15)));
+      w[j + 4][half] = vreinterpretq_s8_u8(vshrq_n_u8(packed, 4));
+    }
+  }
+  const int blocks = x.cols / kBlock;
+  for (int t = 0; t < T; ++t) {
+    const size_t row = static_cast<size_t>(t);
+    const Dot dot = dot_planes<8, Planes>(w, x, row * x.cols + block * kBlock);
+    add_dot(acc[t], dot, tile, x.scales[row * blocks + block]);
+    const float x_sum = x.sums[row * blocks + block];
+    acc[t].low = vfmaq_n_f32(acc[t].low, load_halves4(tile + 16), x_sum);
+    acc[t].high = vfmaq_n_f32(acc[t].high, load_halves4(tile + 24), x_sum);
+  }
+}
+
+template <int T, int Planes, int Block>
+inline void tile_dots8(const uint8_t* tile, const Activations& x, int block, Acc acc[T]) {
+  constexpr int kSteps = Block / 4;
+  int8x16_t w[kSteps][2];
+  for (int j = 0; j < kSteps; ++j) {
+    for (int half = 0; half < 2; ++half) {
+      w[j][half] = vreinterpretq_s8_u8(vld1q_u8(tile + 16 + 32 * j + 16 * half));
+    }
+  }
+  const int blocks = x.cols / kBlock;
+  for (int t = 0; t < T; ++t) {
+    const size_t row = static_cast<size_t>(t);
+    const Dot dot = dot_planes<kSteps, Planes>(w, x, row * x.cols + block * Block);
+    add_dot(acc[t], dot, tile, x.scales[row * blocks + block * Block / kBlock]);
+  }
+}
+
+inline Acc zero() { return {vdupq_n_f32(0.0f), vdupq_n_f32(0.0f)}; }
+inline void store_rows(const Acc& acc, float out[kRows]) {
+  vst1q_f32(out, acc.low);
+  vst1q_f32(out + 4, acc.high);
+}
+constexpr int kTokens = 4;
+
+}  // namespace
+}  // namespace isthmus

@@ -1,0 +1,64 @@
+// Products of a tile in plain C++: for every CPU, and what the others are read against.
+// Part of kernels.cpp, which is compiled once for each instruction set; for no other file.
+#pragma once
+#include <cstring>
+
+#include "kernels.hpp"
+#include "numbers.hpp"
+
+namespace isthmus {
+namespace {
+
+struct Acc {
+  float v[kRows];
+};
+
+template <int Planes>
+inline int code_at(const Activations& x, size_t at) {
+  return Planes == 2 ? 256 * x.high[at] + x.low[at] : x.high[at];
+}
+
+template <int T, int Planes>
+inline void tile_dots4(const uint8_t* tile, const Activations& x, int block, Acc acc[T]) {
+  const int blocks = x.cols / kBlock;
+  for (int t = 0; t < T; ++t) {
+    const size_t row = static_cast<size_t>(t);
+    const size_t at = row * x.cols + block * kBlock;
+    for (int r = 0; r < kRows; ++r) {
+      int dot = 0;
+      for (int c = 0; c < 16; ++c) {
+        const uint8_t packed = tile[32 + c / 4 * 32 + 4 * r + c % 4];
+        dot += (packed & 15) * code_at<Planes>(x, at + c) +
+               (packed >> 4) * code_at<Planes>(x, at + c + 16);
+      }
+      acc[t].v[r] += half_to_float(load_u16(tile + 2 * r)) * x.scales[row * blocks + block] *
+                         static_cast<float>(dot) +
+                     half_to_float(load_u16(tile + 16 + 2 * r)) * x.sums[row * blocks + block];
+    }
+  }
+}
+
+template <int T, int Planes, int Block>
+inline void tile_dots8(const uint8_t* tile, const Activations& x, int block, Acc acc[T]) {
+  const int blocks = x.cols / kBlock;
+  const auto* w = reinterpret_cast<const int8_t*>(tile + 16);
+  for (int t = 0; t < T; ++t) {
+    const size_t row = static_cast<size_t>(t);
+    const size_t at = row * x.cols + block * Block;
+    for (int r = 0; r < kRows; ++r) {
+      int dot = 0;
+      for (int c = 0; c < Block; ++c) {
+        dot += w[c / 4 * 32 + 4 * r + c % 4] * code_at<Planes>(x, at + c);
+      }
+      acc[t].v[r] += half_to_float(load_u16(tile + 2 * r)) *
+                     x.scales[row * blocks + block * Block / kBlock] * static_cast<float>(dot);
+    }
+  }
+}
+
+inline Acc zero() { return Acc{}; }
+inline void store_rows(const Acc& acc, float out[kRows]) { std::memcpy(out, acc.v, sizeof acc.v); }
+constexpr int kTokens = 4;
+
+}  // namespace
+}  // namespace isthmus

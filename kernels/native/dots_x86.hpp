@@ -1,0 +1,160 @@
+// Products of a tile with AVX2, and with AVX-512 VNNI where it is there.
+// Part of kernels.cpp, which is compiled once for each instruction set; for no other file.
+#pragma once
+#include <immintrin.h>
+
+#include <cstring>
+
+#include "kernels.hpp"
+
+namespace isthmus {
+namespace {
+
+using Acc = __m256;
+
+inline __m256i broadcast4(const int8_t* p) {
+  int v;
+  std::memcpy(&v, p, sizeof v);
+  return _mm256_set1_epi32(v);
+}
+
+inline __m256 load_halves(const uint8_t* p) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+
+// Sum over 4 bytes for each of 8 rows, over 8 steps of 4 columns: unsigned weights below 16.
+inline __m256i dot_u4(const __m256i w[8], const int8_t* x) {
+#if defined(__AVX512VNNI__)
+  __m256i even = _mm256_setzero_si256(), odd = _mm256_setzero_si256();
+  for (int j = 0; j < 8; j += 2) {
+    even = _mm256_dpbusd_epi32(even, w[j], broadcast4(x + 4 * j));
+    odd = _mm256_dpbusd_epi32(odd, w[j + 1], broadcast4(x + 4 * j + 4));
+  }
+  return _mm256_add_epi32(even, odd);
+#else
+  // 15 * 127 * 2 is 3,810: eight of them stay below 2^15, so one widening at the end is enough.
+  __m256i even = _mm256_maddubs_epi16(w[0], broadcast4(x));
+  __m256i odd = _mm256_maddubs_epi16(w[1], broadcast4(x + 4));
+  for (int j = 2; j < 8; j += 2) {
+    even = _mm256_add_epi16(even, _mm256_maddubs_epi16(w[j], broadcast4(x + 4 * j)));
+    odd = _mm256_add_epi16(odd, _mm256_maddubs_epi16(w[j + 1], broadcast4(x + 4 * j + 4)));
+  }
+  return _mm256_madd_epi16(_mm256_add_epi16(even, odd), _mm256_set1_epi16(1));
+#endif
+}
+
+inline __m256i join_planes(__m256i high, __m256i low) {
+  return _mm256_add_epi32(_mm256_slli_epi32(high, 8), low);
+}
+
+template <int T, int Planes>
+inline void tile_dots4(const uint8_t* tile, const Activations& x, int block, Acc acc[T]) {
+  const __m256 scale = load_halves(tile);
+  const __m256 minimum = load_halves(tile + 16);
+  const __m256i low = _mm256_set1_epi8(15);
+  __m256i w[8];
+  for (int j = 0; j < 4; ++j) {
+    const __m256i packed =
+        _mm256_loadu_si256(reinterpret_cast<const __m256i*>(tile + 32 + 32 * j));
+    w[j] = _mm256_and_si256(packed, low);
+    w[j + 4] = _mm256_and_si256(_mm256_srli_epi16(packed, 4), low);
+  }
+  const int blocks = x.cols / kBlock;
+  for (int t = 0; t < T; ++t) {
+    const size_t row = static_cast<size_t>(t);
+    const size_t at = row * x.cols + block * kBlock;
+    __m256i dot = dot_u4(w, x.high + at);
+    if (Planes == 2) dot = join_planes(dot, dot_u4(w, x.low + at));
+    const __m256 x_scale = _mm256_broadcast_ss(x.scales + row * blocks + block);
+    const __m256 x_sum = _mm256_broadcast_ss(x.sums + row * blocks + block);
+    acc[t] = _mm256_fmadd_ps(_mm256_mul_ps(scale, x_scale), _mm256_cvtepi32_ps(dot), acc[t]);
+    acc[t] = _mm256_fmadd_ps(minimum, x_sum, acc[t]);
+  }
+}
+
+// The same for signed 8-bit weights, over `Block` columns.
+template <int Block>
+inline __m256i dot_i8(const uint8_t* codes, const int8_t* x) {
+  __m256i dot = _mm256_setzero_si256();
+  for (int j = 0; j < Block / 4; ++j) {
+    const __m256i w = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + 32 * j));
+    const __m256i a = broadcast4(x + 4 * j);
+    // The unsigned operand is |a|; its sign moves to w. 128 * 127 * 2 fits 16 bits once.
+    const __m256i signed_w = _mm256_sign_epi8(w, a);
+#if defined(__AVX512VNNI__)
+    dot = _mm256_dpbusd_epi32(dot, _mm256_abs_epi8(a), signed_w);
+#else
+    const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(a), signed_w);
+    dot = _mm256_add_epi32(dot, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+#endif
+  }
+  return dot;
+}
+
+template <int T, int Planes, int Block>
+inline void tile_dots8(const uint8_t* tile, const Activations& x, int block, Acc acc[T]) {
+  const __m256 scale = load_halves(tile);
+  const int blocks = x.cols / kBlock;
+  for (int t = 0; t < T; ++t) {
+    const size_t row = static_cast<size_t>(t);
+    const size_t at = row * x.cols + block * Block;
+    __m256i dot = dot_i8<Block>(tile + 16, x.high + at);
+    if (Planes == 2) dot = join_planes(dot, dot_i8<Block>(tile + 16, x.low + at));
+    const __m256 x_scale = _mm256_broadcast_ss(x.scales + row * blocks + block * Block / kBlock);
+    acc[t] = _mm256_fmadd_ps(_mm256_mul_ps(scale, x_scale), _mm256_cvtepi32_ps(dot), acc[t]);
+  }
+}
+
+inline Acc zero() { return _mm256_setzero_ps(); }
+inline void store_rows(const Acc& acc, float out[kRows]) { _mm256_storeu_ps(out, acc); }
+
+#if defined(__AVX512VNNI__)
+constexpr int kTokens = 8;  // 32 registers
+#else
+constexpr int kTokens = 4;  // 16 registers: 8 weights, 4 sums, 4 at work
+#endif
+
+#if defined(__AVX512VNNI__)
+
+// Two row blocks at once, for many tokens: 16 rows fill a 512-bit register, and what it costs to
+// unpack them is spread over the tokens.
+struct TilePair {
+  __m512i w[8];
+  __m512 scale, minimum;
+};
+
+inline __m512 load_halves(const uint8_t* a, const uint8_t* b) {
+  return _mm512_cvtph_ps(_mm256_set_m128i(_mm_loadu_si128(reinterpret_cast<const __m128i*>(b)),
+                                          _mm_loadu_si128(reinterpret_cast<const __m128i*>(a))));
+}
+
+inline TilePair unpack_pair(const uint8_t* a, const uint8_t* b) {
+  TilePair pair;
+  pair.scale = load_halves(a, b);
+  pair.minimum = load_halves(a + 16, b + 16);
+  const __m512i low = _mm512_set1_epi8(15);
+  for (int j = 0; j < 4; ++j) {
+    const __m512i packed = _mm512_inserti64x4(
+        _mm512_castsi256_si512(
+            _mm256_loadu_si256(reinterpret_cast<const __m256i*>(a + 32 + 32 * j))),
+        _mm256_loadu_si256(reinterpret_cast<const __m256i*>(b + 32 + 32 * j)), 1);
+    pair.w[j] = _mm512_and_si512(packed, low);
+    pair.w[j + 4] = _mm512_and_si512(_mm512_srli_epi16(packed, 4), low);
+  }
+  return pair;
+}
+
+inline __m512i dot_u4(const __m512i w[8], const int8_t* x) {
+  __m512i sum = _mm512_setzero_si512();
+  for (int j = 0; j < 8; ++j) {
+    int four;
+    std::memcpy(&four, x + 4 * j, sizeof four);
+    sum = _mm512_dpbusd_epi32(sum, w[j], _mm512_set1_epi32(four));
+  }
+  return sum;
+}
+
+#endif
+
+}  // namespace
+}  // namespace isthmus
