@@ -121,11 +121,11 @@ CASES = {
         Target.CLOUD, [Reason.EDGE_UNAVAILABLE], False,
     ),
     "too_long_for_edge": (
-        replace(EASY, prompt_tokens=2000),
+        replace(EASY, prompt_tokens=2000, edge=EdgeState(context_tokens=2048)),
         Target.CLOUD, [Reason.CONTEXT_TOO_LONG_FOR_EDGE], False,
     ),
     "answer_too_long_for_edge": (
-        replace(EASY, max_tokens=2000),
+        replace(EASY, max_tokens=2000, edge=EdgeState(context_tokens=2048)),
         Target.CLOUD, [Reason.CONTEXT_TOO_LONG_FOR_EDGE], False,
     ),
     "too_long_for_cloud": (

@@ -35,7 +35,8 @@ class EdgeState:
 
     available: bool = True
     """A model is loaded and works."""
-    context_tokens: int = 2048
+    context_tokens: int = 8192
+    """What the engine offers unless it is told otherwise."""
     capabilities: frozenset[Capability] = frozenset()
     ttft_ms: float | None = None
     """Estimated time to the first token of this request."""
