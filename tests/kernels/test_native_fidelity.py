@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from isthmus.engine.model import ModelFile
-from isthmus.engine.perplexity import logits_of, measure
+from isthmus.engine.perplexity import all_logits, logits_of, measure
 from isthmus.engine.prepared import LoadedModel, load, pack_model
 from isthmus.engine.tokenizer import Tokenizer
-from isthmus.kernels.base import F32, Backend, Batch, KVShape, Plan
+from isthmus.kernels.base import F32, Batch, KVShape, Plan
 from isthmus.kernels.native import NativeBackend
 from isthmus.kernels.numpy_ref import NumpyBackend
 
@@ -47,13 +47,6 @@ def reference(model_file: ModelFile) -> LoadedModel:
     return pack_model(model_file, NumpyBackend())
 
 
-def all_logits(backend: Backend, model: LoadedModel, tokens: list[int]) -> F32:
-    plan = backend.plan(model.ops, kv=SHAPE, max_tokens=128)
-    found = np.concatenate(list(logits_of(plan, SHAPE, tokens)))
-    plan.close()
-    return found
-
-
 @pytest.mark.parametrize(("activation_bits", "certain_share"), [(16, 0.99), (8, 0.4)])
 def test_greedy_continuations_are_the_references_wherever_the_margin_exceeds_the_error(
     model_path: Path, reference: LoadedModel, activation_bits: int, certain_share: float
@@ -71,8 +64,8 @@ def test_greedy_continuations_are_the_references_wherever_the_margin_exceeds_the
             tokens.append(int(logits.argmax()))
             *_, logits = _decode(plan, tokens)
         plan.close()
-        ours = all_logits(native, model, tokens)
-        expected = all_logits(NumpyBackend(), reference, tokens)
+        ours = all_logits(model, native, tokens)
+        expected = all_logits(reference, NumpyBackend(), tokens)
         for at in range(start - 1, start - 1 + CONTINUED):
             second, best = np.sort(expected[at])[-2:]
             error = np.abs(ours[at] - expected[at]).max()

@@ -42,13 +42,13 @@ from isthmus.engine.speculation import PromptLookup, SpeculationCount
 from isthmus.engine.template import ChatTemplate, Prompt
 from isthmus.engine.tokenizer import Segment, Tokenizer
 from isthmus.kernels import create
-from isthmus.kernels.base import Backend, KVShape, KVType
+from isthmus.kernels.base import BLOCK_TOKENS, Backend, KVShape, KVType
 
 _log = logging.getLogger(__name__)
 
 PREFILL_CHUNK = 128
 """The most tokens in one step: a cancelled prefill stops at the next one."""
-BLOCK_TOKENS = 32
+DEFAULT_CONTEXT_TOKENS = 8192
 
 
 def open_model(
@@ -100,10 +100,9 @@ class Engine:
         self._model = replace(model, ops=())
         self._backend = backend
         self._max_waiting = max_waiting
-        shape = _pool_shape(model.config, context_tokens or 8192, kv_bytes, KVType(kv_type))
-        self.context_tokens = min(
-            model.config.context, context_tokens or 8192, shape.blocks * shape.block_tokens
-        )
+        wanted = context_tokens or DEFAULT_CONTEXT_TOKENS
+        shape = _pool_shape(model.config, wanted, kv_bytes, KVType(kv_type))
+        self.context_tokens = min(model.config.context, wanted, shape.blocks * shape.block_tokens)
         self.tokenizer = Tokenizer(model.tokenizer)
         self._template: ChatTemplate | None = None
         self._grammars: Grammars | None = None
@@ -386,8 +385,7 @@ def _pool_shape(
     config: ModelConfig, context_tokens: int, kv_bytes: int | None, kv_type: KVType
 ) -> KVShape:
     if kv_bytes is None:
-        blocks = -(-min(config.context, context_tokens) // BLOCK_TOKENS)
-        return KVShape(blocks, BLOCK_TOKENS, kv_type)
+        return KVShape.for_tokens(min(config.context, context_tokens), kv_type)
     block_bytes = BLOCK_TOKENS * config.kv_bytes_per_token(kv_type)
     if kv_bytes < block_bytes:
         raise InvalidRequest(
@@ -395,4 +393,4 @@ def _pool_shape(
             f"{block_bytes}",
             field="kv_bytes",
         )
-    return KVShape(kv_bytes // block_bytes, BLOCK_TOKENS, kv_type)
+    return KVShape(kv_bytes // block_bytes, dtype=kv_type)

@@ -11,10 +11,9 @@ import numpy as np
 from isthmus.core.errors import InvalidRequest
 from isthmus.engine.prepared import LoadedModel
 from isthmus.engine.tokenizer import Tokenizer
-from isthmus.kernels.base import F32, Backend, Batch, KVShape, Plan
+from isthmus.kernels.base import F32, Backend, Batch, KVShape, KVType, Plan
 
 _CHUNK = 128
-_BLOCK = 32
 WINDOW = 2048
 """Tokens that are predicted from those before them in the same window; each starts afresh."""
 
@@ -33,7 +32,7 @@ def measure(model: LoadedModel, backend: Backend, text: str) -> Perplexity:
     if len(tokens) < 2:
         raise InvalidRequest("the text has no two tokens to predict one from the other")
     window = min(WINDOW, model.config.context)
-    shape = KVShape(-(-window // _BLOCK), _BLOCK)
+    shape = KVShape.for_tokens(window)
     plan = backend.plan(model.ops, kv=shape, max_tokens=_CHUNK)
     losses: list[float] = []
     try:
@@ -54,20 +53,28 @@ def logits_of(plan: Plan, shape: KVShape, tokens: Sequence[int]) -> Iterator[F32
         yield plan.run(batch).logits
 
 
+def all_logits(
+    model: LoadedModel, backend: Backend, tokens: Sequence[int], kv: KVType = KVType.FLOAT32
+) -> F32:
+    """The logits after each of `tokens`, with a cache of that form. [tokens, vocab]"""
+    shape = KVShape.for_tokens(len(tokens), kv)
+    plan = backend.plan(model.ops, kv=shape, max_tokens=_CHUNK)
+    try:
+        return np.concatenate(list(logits_of(plan, shape, tokens)))
+    finally:
+        plan.close()
+
+
 def largest_shortfall(
     model: LoadedModel, backend: Backend, prompt: Sequence[int], answer: Sequence[int]
 ) -> float:
     """How far a greedy answer's tokens fall short of the best logits, at most; 0 for never.
 
-    The logits are those of the whole head, so this finds what a cheaper choice got wrong.
+    The logits are those of the whole head over the engine's usual cache, so this finds what a
+    cheaper choice got wrong.
     """
-    tokens = [*prompt, *answer]
-    shape = KVShape(-(-len(tokens) // _BLOCK), _BLOCK)
-    plan = backend.plan(model.ops, kv=shape, max_tokens=_CHUNK)
-    try:
-        rows = np.concatenate(list(logits_of(plan, shape, tokens[:-1])))[len(prompt) - 1 :]
-    finally:
-        plan.close()
+    tokens = [*prompt, *answer][:-1]
+    rows = all_logits(model, backend, tokens, KVType.FLOAT16)[len(prompt) - 1 :]
     chosen = rows[np.arange(len(answer)), list(answer)]
     return float((rows.max(axis=1) - chosen).max())
 

@@ -209,13 +209,22 @@ class KVType(StrEnum):
         return {"float32": 32, "float16": 16, "int8": 9}[self]
 
 
+BLOCK_TOKENS = 32
+"""Positions in a block of the pool, unless a test wants small ones."""
+
+
 @dataclass(frozen=True, slots=True)
 class KVShape:
     """The pool: how many blocks, how many positions in each, and the form of a value."""
 
     blocks: int
-    block_tokens: int = 32
+    block_tokens: int = BLOCK_TOKENS
     dtype: KVType = KVType.FLOAT32
+
+    @classmethod
+    def for_tokens(cls, tokens: int, dtype: KVType = KVType.FLOAT32) -> KVShape:
+        """A pool with room for `tokens` positions."""
+        return cls(-(-tokens // BLOCK_TOKENS), dtype=dtype)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,15 +15,13 @@ from numpy.typing import NDArray
 
 from isthmus.core.errors import InternalError, InvalidRequest
 from isthmus.engine.bench.compare import model_path, peer_command
-from isthmus.engine.perplexity import WINDOW, logits_of
-from isthmus.engine.prepared import LoadedModel, load
+from isthmus.engine.perplexity import WINDOW, all_logits
+from isthmus.engine.prepared import load
 from isthmus.engine.tokenizer import Tokenizer
-from isthmus.kernels.base import F32, Backend, KVShape, KVType
+from isthmus.kernels.base import F32, KVType
 from isthmus.kernels.native import NativeBackend, default_threads
 from isthmus.kernels.numpy_ref import NumpyBackend
 
-_BLOCK = 32
-_CHUNK = 128
 F64 = NDArray[np.float64]
 
 
@@ -54,7 +52,7 @@ def compare(
     tokens = Tokenizer(loaded.tokenizer).encode(text)[: min(WINDOW, loaded.config.context)]
     if len(tokens) < 2:
         raise InvalidRequest("the text has no two tokens to predict one from the other")
-    expected = _log_probabilities(_logits(loaded, reference, tokens))
+    expected = _log_probabilities(all_logits(loaded, reference, tokens))
     yield _measured("float32", expected, expected, tokens)
     precisions = [
         (16, KVType.FLOAT32),
@@ -95,19 +93,7 @@ def _log_probabilities(logits: F32) -> F64:
 
 def _native_logits(path: Path, tokens: list[int], threads: int, bits: int, kv: KVType) -> F32:
     backend = NativeBackend(threads=threads, activation_bits=bits)
-    return _logits(load(path, backend), backend, tokens, kv)
-
-
-def _logits(
-    model: LoadedModel, backend: Backend, tokens: list[int], kv: KVType = KVType.FLOAT32
-) -> F32:
-    """After each of `tokens`. [tokens, vocab]"""
-    shape = KVShape(-(-len(tokens) // _BLOCK), _BLOCK, kv)
-    plan = backend.plan(model.ops, kv=shape, max_tokens=_CHUNK)
-    try:
-        return np.concatenate(list(logits_of(plan, shape, tokens)))
-    finally:
-        plan.close()
+    return all_logits(load(path, backend), backend, tokens, kv)
 
 
 def _peer_logits(python: Path, path: Path, tokens: list[int], threads: int) -> F32:
