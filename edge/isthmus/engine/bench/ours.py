@@ -45,7 +45,7 @@ class Contender:
     def __init__(self, model: str, backend: str, threads: int) -> None:
         began = time.perf_counter()
         self._opened = (model, backend, threads)
-        self.engine = Engine.open(model, backend=backend, threads=threads)
+        self.engine = Engine.open(model, backend=backend, threads=threads, speculation=False)
         self.hello = Hello(
             backend=self.engine.backend_name,
             device=self.engine.device,
