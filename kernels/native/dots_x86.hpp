@@ -108,17 +108,18 @@ inline void tile_dots8(const uint8_t* tile, const Activations& x, int block, Acc
 inline Acc zero() { return _mm256_setzero_ps(); }
 inline void store_rows(const Acc& acc, float out[kRows]) { _mm256_storeu_ps(out, acc); }
 
-#if defined(__AVX512VNNI__)
-constexpr int kTokens = 8;  // 32 registers
-#else
+// Tokens that share what it costs to unpack a tile, their sums in registers.
 constexpr int kTokens = 4;  // 16 registers: 8 weights, 4 sums, 4 at work
-#endif
 
 #if defined(__AVX512VNNI__)
 
-// Two row blocks at once, for many tokens: 16 rows fill a 512-bit register, and what it costs to
-// unpack them is spread over the tokens.
-struct TilePair {
+// kRowBlocks at once: two registers of 16 rows, so that a broadcast input serves two products
+// (there are two products a cycle, and as many loads).
+static_assert(kRowBlocks == 4);
+constexpr int kWideTokens = 16;  // their sums stay in the first-level cache
+
+// 16 rows of 32 columns: w = scale * code + minimum, codes unsigned.
+struct WideTile {
   __m512i w[8];
   __m512 scale, minimum;
 };
@@ -128,30 +129,66 @@ inline __m512 load_halves(const uint8_t* a, const uint8_t* b) {
                                           _mm_loadu_si128(reinterpret_cast<const __m128i*>(a))));
 }
 
-inline TilePair unpack_pair(const uint8_t* a, const uint8_t* b) {
-  TilePair pair;
-  pair.scale = load_halves(a, b);
-  pair.minimum = load_halves(a + 16, b + 16);
-  const __m512i low = _mm512_set1_epi8(15);
-  for (int j = 0; j < 4; ++j) {
-    const __m512i packed = _mm512_inserti64x4(
-        _mm512_castsi256_si512(
-            _mm256_loadu_si256(reinterpret_cast<const __m256i*>(a + 32 + 32 * j))),
-        _mm256_loadu_si256(reinterpret_cast<const __m256i*>(b + 32 + 32 * j)), 1);
-    pair.w[j] = _mm512_and_si512(packed, low);
-    pair.w[j + 4] = _mm512_and_si512(_mm512_srli_epi16(packed, 4), low);
-  }
-  return pair;
+inline __m512i load_codes(const uint8_t* a, const uint8_t* b) {
+  return _mm512_inserti64x4(
+      _mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(a))),
+      _mm256_loadu_si256(reinterpret_cast<const __m256i*>(b)), 1);
 }
 
-inline __m512i dot_u4(const __m512i w[8], const int8_t* x) {
-  __m512i sum = _mm512_setzero_si512();
+template <int Bits>
+inline WideTile unpack(const uint8_t* a, const uint8_t* b) {
+  WideTile tile;
+  tile.scale = load_halves(a, b);
+  if constexpr (Bits == 4) {
+    tile.minimum = load_halves(a + 16, b + 16);
+    const __m512i low = _mm512_set1_epi8(15);
+    for (int j = 0; j < 4; ++j) {
+      const __m512i packed = load_codes(a + 32 + 32 * j, b + 32 + 32 * j);
+      tile.w[j] = _mm512_and_si512(packed, low);
+      tile.w[j + 4] = _mm512_and_si512(_mm512_srli_epi16(packed, 4), low);
+    }
+  } else {
+    // The product wants unsigned weights: code + 128, less 128 scales.
+    tile.minimum = _mm512_mul_ps(tile.scale, _mm512_set1_ps(-128.0f));
+    const __m512i sign = _mm512_set1_epi8(-128);
+    for (int j = 0; j < 8; ++j) {
+      tile.w[j] = _mm512_xor_si512(load_codes(a + 16 + 32 * j, b + 16 + 32 * j), sign);
+    }
+  }
+  return tile;
+}
+
+inline void add_dots(const WideTile tiles[2], const int8_t* x, __m512i dots[2]) {
+  dots[0] = dots[1] = _mm512_setzero_si512();
   for (int j = 0; j < 8; ++j) {
     int four;
     std::memcpy(&four, x + 4 * j, sizeof four);
-    sum = _mm512_dpbusd_epi32(sum, w[j], _mm512_set1_epi32(four));
+    const __m512i v = _mm512_set1_epi32(four);
+    dots[0] = _mm512_dpbusd_epi32(dots[0], tiles[0].w[j], v);
+    dots[1] = _mm512_dpbusd_epi32(dots[1], tiles[1].w[j], v);
   }
-  return sum;
+}
+
+template <int Planes>
+inline void add_tiles(const WideTile tiles[2], const Activations& x, int t, int block,
+                      __m512 sums[2]) {
+  const size_t at = static_cast<size_t>(t) * x.cols + static_cast<size_t>(block) * kBlock;
+  __m512i dots[2];
+  add_dots(tiles, x.high + at, dots);
+  if constexpr (Planes == 2) {
+    __m512i low[2];
+    add_dots(tiles, x.low + at, low);
+    for (int i = 0; i < 2; ++i) {
+      dots[i] = _mm512_add_epi32(_mm512_slli_epi32(dots[i], 8), low[i]);
+    }
+  }
+  const __m512 x_scale = _mm512_set1_ps(x.scales[at / kBlock]);
+  const __m512 x_sum = _mm512_set1_ps(x.sums[at / kBlock]);
+  for (int i = 0; i < 2; ++i) {
+    const __m512 scale = _mm512_mul_ps(tiles[i].scale, x_scale);
+    sums[i] = _mm512_fmadd_ps(tiles[i].minimum, x_sum, sums[i]);
+    sums[i] = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(dots[i]), sums[i]);
+  }
 }
 
 #endif

@@ -77,36 +77,48 @@ void row_block(const Matrix& w, const Activations& x, int index, float* out, int
 
 #if defined(__AVX512VNNI__)
 
-template <int T, int Planes>
-void row_block_pair(const Matrix& w, const Activations& x, int index, float* out, int stride,
-                    const float* bias, bool accumulate) {
-  const uint8_t* a = w.data + static_cast<size_t>(index) * w.row_block_bytes();
-  const uint8_t* b = a + w.row_block_bytes();
+// The products of row blocks [index, index + kRowBlocks) with `tokens` tokens, kWideTokens at
+// most; One says that it is a single one.
+template <int Bits, int Planes, bool One>
+void wide_row_blocks(const Matrix& w, const Activations& x, int tokens, int index, float* out,
+                     int stride, const float* bias, bool accumulate) {
+  constexpr size_t kTile = Bits == 4 ? 160 : 272;
+  const size_t bytes = w.row_block_bytes();
+  const uint8_t* tile = w.data + static_cast<size_t>(index) * bytes;
+  const uint8_t* next = tile + kRowBlocks * bytes;
   const int blocks = w.padded_cols() / kBlock;
-  __m512 acc[T];
-  for (int t = 0; t < T; ++t) acc[t] = _mm512_setzero_ps();
-  for (int k = 0; k < blocks; ++k, a += 160, b += 160) {
-    const TilePair pair = unpack_pair(a, b);
-    for (int t = 0; t < T; ++t) {
-      const size_t row = static_cast<size_t>(t);
-      const size_t at = row * x.cols + k * kBlock;
-      __m512i dot = dot_u4(pair.w, x.high + at);
-      if (Planes == 2) {
-        dot = _mm512_add_epi32(_mm512_slli_epi32(dot, 8), dot_u4(pair.w, x.low + at));
-      }
-      const __m512 x_scale = _mm512_set1_ps(x.scales[row * blocks + k]);
-      const __m512 x_sum = _mm512_set1_ps(x.sums[row * blocks + k]);
-      acc[t] = _mm512_fmadd_ps(_mm512_mul_ps(pair.scale, x_scale), _mm512_cvtepi32_ps(dot), acc[t]);
-      acc[t] = _mm512_fmadd_ps(pair.minimum, x_sum, acc[t]);
+  const int count = One ? 1 : tokens;
+  __m512 sums[One ? 1 : kWideTokens][2];
+  for (int t = 0; t < count; ++t) sums[t][0] = sums[t][1] = _mm512_setzero_ps();
+  for (int k = 0; k < blocks; ++k, tile += kTile) {
+    if (One) prefetch<kRowBlocks * kTile>(next + k * kRowBlocks * kTile);
+    const WideTile tiles[2] = {unpack<Bits>(tile, tile + bytes),
+                               unpack<Bits>(tile + 2 * bytes, tile + 3 * bytes)};
+    for (int t = 0; t < count; ++t) add_tiles<Planes>(tiles, x, t, k, sums[t]);
+  }
+  for (int i = 0; i < 2; ++i) {
+    const int row = index * kRows + i * 16;
+    const int left = w.rows - row < 16 ? w.rows - row : 16;
+    const auto rows = static_cast<__mmask16>(left <= 0 ? 0 : (1u << left) - 1);
+    for (int t = 0; t < count; ++t) {
+      float* to = out + static_cast<size_t>(t) * stride + i * 16;
+      __m512 y = sums[t][i];
+      if (bias != nullptr) y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(rows, bias + row));
+      if (accumulate) y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(rows, to));
+      _mm512_mask_storeu_ps(to, rows, y);
     }
   }
-  const int row = index * kRows;
-  const __mmask16 rows = static_cast<__mmask16>((1u << (w.rows - row < 16 ? w.rows - row : 16)) - 1);
-  for (int t = 0; t < T; ++t) {
-    float* to = out + static_cast<size_t>(t) * stride;
-    if (bias != nullptr) acc[t] = _mm512_add_ps(acc[t], _mm512_maskz_loadu_ps(rows, bias + row));
-    if (accumulate) acc[t] = _mm512_add_ps(acc[t], _mm512_maskz_loadu_ps(rows, to));
-    _mm512_mask_storeu_ps(to, rows, acc[t]);
+}
+
+template <int Bits, int Planes>
+void wide_row_blocks(const Matrix& w, const Activations& x, int tokens, int index, float* out,
+                     int stride, const float* bias, bool accumulate) {
+  for (int t = 0; t < tokens; t += kWideTokens) {
+    const int count = tokens - t < kWideTokens ? tokens - t : kWideTokens;
+    const auto run =
+        count == 1 ? wide_row_blocks<Bits, Planes, true> : wide_row_blocks<Bits, Planes, false>;
+    run(w, x.from(t), count, index, out + static_cast<size_t>(t) * stride, stride, bias,
+        accumulate);
   }
 }
 
@@ -116,31 +128,24 @@ template <int Planes>
 void row_blocks(const Matrix& w, const Activations& x, int tokens, int first, int last, float* out,
                 int stride, const float* bias, bool accumulate) {
   int b = first;
-  const auto place = [&](int t) {
-    return out + static_cast<size_t>(t) * stride + (b - first) * kRows;
-  };
 #if defined(__AVX512VNNI__)
-  if (w.bits == 4) {
-    const int paired = tokens / kTokens * kTokens;
-    for (; paired > 0 && b + 2 <= last; b += 2) {
-      for (int t = 0; t < paired; t += kTokens) {
-        row_block_pair<kTokens, Planes>(w, x.from(t), b, place(t), stride, bias, accumulate);
-      }
-      for (int t = paired; t < tokens; ++t) {
-        for (int i = 0; i < 2; ++i) {
-          row_block<1, Planes>(w, x.from(t), b + i, place(t) + i * kRows, stride, bias, accumulate);
-        }
-      }
+  if (w.block == kBlock) {
+    const auto run = w.bits == 4 ? wide_row_blocks<4, Planes> : wide_row_blocks<8, Planes>;
+    for (; b + kRowBlocks <= last; b += kRowBlocks) {
+      run(w, x, tokens, b, out + (b - first) * kRows, stride, bias, accumulate);
     }
   }
 #endif
   for (; b < last; ++b) {
-    int t = 0;
-    for (; t + kTokens <= tokens; t += kTokens) {
-      row_block<kTokens, Planes>(w, x.from(t), b, place(t), stride, bias, accumulate);
-    }
-    for (; t < tokens; ++t) {
-      row_block<1, Planes>(w, x.from(t), b, place(t), stride, bias, accumulate);
+    const auto place = [&](int t) {
+      return out + static_cast<size_t>(t) * stride + (b - first) * kRows;
+    };
+    static_assert(kTokens == 4);
+    constexpr decltype(&row_block<1, Planes>) kBy[] = {row_block<1, Planes>, row_block<2, Planes>,
+                                                       row_block<3, Planes>, row_block<4, Planes>};
+    for (int t = 0; t < tokens; t += kTokens) {
+      const int count = tokens - t < kTokens ? tokens - t : kTokens;
+      kBy[count - 1](w, x.from(t), b, place(t), stride, bias, accumulate);
     }
   }
 }

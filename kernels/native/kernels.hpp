@@ -26,6 +26,8 @@ namespace isthmus {
 
 constexpr int kRows = 8;    // rows in a tile
 constexpr int kBlock = 32;  // columns in a block of activations
+// Row blocks that a product takes together where registers are wide enough: hand out multiples.
+constexpr int kRowBlocks = 4;
 
 inline int round_up(int n, int to) { return (n + to - 1) / to * to; }
 

@@ -106,12 +106,13 @@ void Plan::phase(Worker& worker, int tasks, Task&& task) {
   wait_for(progress.done, tasks);
 }
 
-// Work of `count` equal parts in runs of several. Few tokens make little work, of which asking for
-// the next run would be a large part; much work is better shared in small runs.
+// Work of `count` equal parts in runs of several, whole multiples of `unit` but for the last. Few
+// tokens make little work, of which asking for the next run would be a large part; much work is
+// better shared in small runs.
 template <class Run>
-void Plan::chunks(Worker& worker, int count, int tokens, Run&& run) {
+void Plan::chunks(Worker& worker, int count, int unit, int tokens, Run&& run) {
   const int runs = (tokens <= kFewTokens ? 2 : 8) * pool_.threads();
-  const int size = std::max(1, (count + runs - 1) / runs);
+  const int size = std::max(unit, round_up((count + runs - 1) / runs, unit));
   phase(worker, (count + size - 1) / size,
         [&](int task) { run(task * size, std::min(count, (task + 1) * size)); });
 }
@@ -148,7 +149,7 @@ template <class Input>
 void Plan::product(Worker& worker, const Op& op, Input&& input, int tokens, float* out, int stride,
                    bool accumulate) {
   const int blocks = op.weight.row_blocks();
-  chunks(worker, blocks, tokens, [&](int first, int last) {
+  chunks(worker, blocks, kRowBlocks, tokens, [&](int first, int last) {
     kernels_->matmul(op.weight, input(), tokens, first, last, out + first * kRows, stride,
                      op.vector, accumulate);
   });
@@ -300,7 +301,7 @@ void Plan::gated_mlp(Worker& worker, const Op& op) {
   const int tokens = batch_.count;
   float* gate_up = worker.scratch.data();
   float* h = gate_up + static_cast<size_t>(tokens) * kBlockRows;
-  chunks(worker, blocks, tokens, [&](int first, int last) {
+  chunks(worker, blocks, 1, tokens, [&](int first, int last) {
     for (int block = first; block < last; ++block) {
       const int rows = std::min(kBlockRows, 2 * ffn_ - block * kBlockRows);
       const int row_block = block * kBlockRows / kRows;

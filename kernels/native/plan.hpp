@@ -73,7 +73,7 @@ class Plan {
   template <class Task>
   void phase(Worker& worker, int tasks, Task&& task);
   template <class Run>
-  void chunks(Worker& worker, int count, int tokens, Run&& run);
+  void chunks(Worker& worker, int count, int unit, int tokens, Run&& run);
   template <class Input>
   void product(Worker& worker, const Op& op, Input&& input, int tokens, float* out, int stride,
                bool accumulate);
