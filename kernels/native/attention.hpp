@@ -1,31 +1,17 @@
-// Attention over blocks of the cache, and what writes to them.
+// Attention over blocks of the cache in floats, what writes to them, and the choice by their form.
 // Part of kernels.cpp, which is compiled once for each instruction set; for no other file.
 #pragma once
 #include <cmath>
 #include <cstring>
 
+#include "attention_codes.hpp"
 #include "kernels.hpp"
 #include "vectors.hpp"
 
 namespace isthmus {
 namespace {
 
-struct TileF32 {
-  using Element = float;
-  static constexpr KVType type = KVType::kFloat32;
-};
-struct TileF16 {
-  using Element = uint16_t;
-  static constexpr KVType type = KVType::kFloat16;
-};
-struct TileI8 {
-  using Element = int8_t;
-  static constexpr KVType type = KVType::kInt8;
-};
-
-inline const float* tile_scales(const uint8_t* tile) {
-  return reinterpret_cast<const float*>(tile + kBlock * kBlock);
-}
+using Half = uint16_t;
 
 // sum[g] += coefficient[g][n] * row n, for the first `rows` rows of a tile
 template <int G, class Element>
@@ -41,13 +27,11 @@ inline void add_rows(const Element* tile, int rows, const float* const coefficie
   }
 }
 
-constexpr int kMaxTiles = 8;  // heads of up to 256 dimensions
-
 // Online softmax (Milakov and Gimelshein, arXiv 1805.02867) over the blocks, for G heads at once.
-template <int G, class Tile>
-void attend_group(const float* q, const KVLayout& layout, const KVBlock* blocks, int count,
+// The first `positions` positions are seen.
+template <int G, class Element>
+void attend_group(const float* q, const KVLayout& layout, const KVBlock* blocks, int positions,
                   float* out) {
-  using Element = typename Tile::Element;
   const int d = layout.head_dim;
   const int tiles = layout.tiles();
   const size_t tile_bytes = layout.tile_bytes();
@@ -61,10 +45,10 @@ void attend_group(const float* q, const KVLayout& layout, const KVBlock* blocks,
       for (int i = 0; i < kBlock; ++i) sums[g][t][i] = 0.0f;
     }
   }
-  for (int b = 0; b < count; ++b) {
+  for (int b = 0; b * kBlock < positions; ++b) {
     const uint8_t* keys = blocks[b].data;
     const uint8_t* values = keys + tiles * tile_bytes;
-    const int positions = blocks[b].positions;
+    const int visible = positions - b * kBlock < kBlock ? positions - b * kBlock : kBlock;
     Vec score[G][kParts];
     for (int g = 0; g < G; ++g) {
       for (int p = 0; p < kParts; ++p) score[g][p] = Vec{};
@@ -74,29 +58,19 @@ void attend_group(const float* q, const KVLayout& layout, const KVBlock* blocks,
       const int rows = d - t * kBlock < kBlock ? d - t * kBlock : kBlock;
       const float* query[G];
       for (int g = 0; g < G; ++g) query[g] = q + static_cast<size_t>(g) * d + t * kBlock;
-      if (Tile::type == KVType::kInt8) {
-        Vec part[G][kParts] = {};
-        add_rows<G>(reinterpret_cast<const Element*>(tile), rows, query, part);
-        for (int g = 0; g < G; ++g) {
-          for (int p = 0; p < kParts; ++p) {
-            score[g][p] += part[g][p] * load(tile_scales(tile) + p * kLanes);
-          }
-        }
-      } else {
-        add_rows<G>(reinterpret_cast<const Element*>(tile), rows, query, score);
-      }
+      add_rows<G>(reinterpret_cast<const Element*>(tile), rows, query, score);
     }
     alignas(64) float weight[G][kBlock];
     float keep[G];
     for (int g = 0; g < G; ++g) {
       std::memcpy(weight[g], score[g], sizeof weight[g]);
       float best = largest[g];
-      for (int j = 0; j < positions; ++j) {
+      for (int j = 0; j < visible; ++j) {
         weight[g][j] *= scale;
         best = weight[g][j] > best ? weight[g][j] : best;
       }
       float mass = 0.0f;
-      for (int j = 0; j < positions; ++j) {
+      for (int j = 0; j < visible; ++j) {
         weight[g][j] = exp_nonpositive(weight[g][j] - best);
         mass += weight[g][j];
       }
@@ -106,21 +80,15 @@ void attend_group(const float* q, const KVLayout& layout, const KVBlock* blocks,
     }
     for (int t = 0; t < tiles; ++t) {
       const uint8_t* tile = values + t * tile_bytes;
-      alignas(64) float scaled[G][kBlock];
       const float* coefficient[G];
       Vec sum[G][kParts];
       for (int g = 0; g < G; ++g) {
         coefficient[g] = weight[g];
-        if (Tile::type == KVType::kInt8) {
-          const float* scales = tile_scales(tile);
-          for (int j = 0; j < positions; ++j) scaled[g][j] = weight[g][j] * scales[j];
-          coefficient[g] = scaled[g];
-        }
         for (int p = 0; p < kParts; ++p) {
           sum[g][p] = load(sums[g][t] + p * kLanes) * splat(keep[g]);
         }
       }
-      add_rows<G>(reinterpret_cast<const Element*>(tile), positions, coefficient, sum);
+      add_rows<G>(reinterpret_cast<const Element*>(tile), visible, coefficient, sum);
       for (int g = 0; g < G; ++g) std::memcpy(sums[g][t], sum[g], sizeof sums[g][t]);
     }
   }
@@ -132,73 +100,66 @@ void attend_group(const float* q, const KVLayout& layout, const KVBlock* blocks,
   }
 }
 
-template <class Tile>
-void attend_tiles(const float* q, int group, const KVLayout& layout, const KVBlock* blocks,
-                  int count, float* out) {
+template <class Element>
+void attend_floats(const Queries& all, const KVLayout& layout, const KVBlock* blocks, int count) {
   const int d = layout.head_dim;
-  int g = 0;
-  for (; group - g >= 3; g += 3) {
-    attend_group<3, Tile>(q + g * d, layout, blocks, count, out + g * d);
-  }
-  for (; group - g >= 2; g += 2) {
-    attend_group<2, Tile>(q + g * d, layout, blocks, count, out + g * d);
-  }
-  for (; g < group; ++g) attend_group<1, Tile>(q + g * d, layout, blocks, count, out + g * d);
-}
-
-void attend(const float* q, int group, const KVLayout& layout, const KVBlock* blocks, int count,
-            float* out) {
-  switch (layout.type) {
-    case KVType::kFloat32: return attend_tiles<TileF32>(q, group, layout, blocks, count, out);
-    case KVType::kFloat16: return attend_tiles<TileF16>(q, group, layout, blocks, count, out);
-    case KVType::kInt8: return attend_tiles<TileI8>(q, group, layout, blocks, count, out);
-  }
-}
-
-// The elements of one position: from `first` on, `stride` apart in each tile.
-template <class Tile>
-void store_vector(const float* x, const KVLayout& layout, int first, int stride, int place,
-                  uint8_t* tile) {
-  using Element = typename Tile::Element;
-  for (int t = 0; t < layout.tiles(); ++t, tile += layout.tile_bytes()) {
-    const float* part = x + t * kBlock;
-    const int left = layout.head_dim - t * kBlock;
-    const int n = left < kBlock ? left : kBlock;
-    auto* to = reinterpret_cast<Element*>(tile) + first;
-    if constexpr (Tile::type == KVType::kInt8) {
-      float largest = 0.0f;
-      for (int i = 0; i < n; ++i) {
-        const float magnitude = std::fabs(part[i]);
-        largest = magnitude > largest ? magnitude : largest;
-      }
-      const float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
-      const float scale = largest / 127.0f;
-      std::memcpy(tile + kBlock * kBlock + 4 * place, &scale, sizeof scale);
-      for (int i = 0; i < n; ++i) {
-        to[i * stride] = static_cast<int8_t>(round_to_int(part[i] * inverse));
-      }
-    } else if constexpr (Tile::type == KVType::kFloat16) {
-      for (int i = 0; i < n; ++i) to[i * stride] = float_to_half(part[i]);
-    } else {
-      for (int i = 0; i < n; ++i) to[i * stride] = part[i];
+  const int positions = (count - 1) * kBlock + blocks[count - 1].positions;
+  for (int t = 0; t < all.tokens; ++t) {
+    const float* q = all.q + static_cast<size_t>(t) * all.stride;
+    float* out = all.out + static_cast<size_t>(t) * all.out_stride;
+    const int seen = positions - (all.tokens - 1 - t);
+    int g = 0;
+    for (; all.group - g >= 3; g += 3) {
+      attend_group<3, Element>(q + g * d, layout, blocks, seen, out + g * d);
+    }
+    for (; all.group - g >= 2; g += 2) {
+      attend_group<2, Element>(q + g * d, layout, blocks, seen, out + g * d);
+    }
+    for (; g < all.group; ++g) {
+      attend_group<1, Element>(q + g * d, layout, blocks, seen, out + g * d);
     }
   }
 }
 
-template <class Tile>
-void store_tiles(const float* key, const float* value, const KVLayout& layout, int place,
-                 uint8_t* block) {
-  store_vector<Tile>(key, layout, place, kBlock, place, block);
-  store_vector<Tile>(value, layout, place * kBlock, 1, place,
-                     block + layout.tiles() * layout.tile_bytes());
+void attend(const Queries& queries, const KVLayout& layout, const KVBlock* blocks, int count) {
+  switch (layout.type) {
+    case KVType::kFloat32: return attend_floats<float>(queries, layout, blocks, count);
+    case KVType::kFloat16: return attend_floats<Half>(queries, layout, blocks, count);
+    case KVType::kInt8: {
+      const int all = queries.tokens * queries.group;
+      for (int i = 0; i < all; i += kMaxQueries) {
+        attend_codes(queries, i, all - i < kMaxQueries ? all : i + kMaxQueries, layout, blocks,
+                     count);
+      }
+    }
+  }
+}
+
+inline void convert(float x, float* to) { *to = x; }
+inline void convert(float x, Half* to) { *to = float_to_half(x); }
+
+// One position's key (a column of its tiles) or value (a row).
+template <class Element>
+void store_floats(const float* x, const KVLayout& layout, int place, bool is_key, uint8_t* tile) {
+  const int first = is_key ? place : place * kBlock;
+  const int stride = is_key ? kBlock : 1;
+  for (int t = 0; t < layout.tiles(); ++t, tile += layout.tile_bytes()) {
+    const int left = layout.head_dim - t * kBlock;
+    auto* to = reinterpret_cast<Element*>(tile) + first;
+    for (int i = 0; i < left && i < kBlock; ++i) convert(x[t * kBlock + i], to + i * stride);
+  }
 }
 
 void store_kv(const float* key, const float* value, const KVLayout& layout, int place,
               uint8_t* block) {
+  const auto store = [&](auto* to_tiles) {
+    to_tiles(key, layout, place, true, block);
+    to_tiles(value, layout, place, false, block + layout.tiles() * layout.tile_bytes());
+  };
   switch (layout.type) {
-    case KVType::kFloat32: return store_tiles<TileF32>(key, value, layout, place, block);
-    case KVType::kFloat16: return store_tiles<TileF16>(key, value, layout, place, block);
-    case KVType::kInt8: return store_tiles<TileI8>(key, value, layout, place, block);
+    case KVType::kFloat32: return store(store_floats<float>);
+    case KVType::kFloat16: return store(store_floats<Half>);
+    case KVType::kInt8: return store(store_codes);
   }
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 #include <arm_neon.h>
 
+#include "codes.hpp"
 #include "kernels.hpp"
 
 namespace isthmus {
@@ -104,6 +105,37 @@ inline void store_rows(const Acc& acc, float out[kRows]) {
   vst1q_f32(out + 4, acc.high);
 }
 constexpr int kTokens = 4;
+
+// 32 coefficients of a square of codes.
+struct Codes {
+  int8_t high[kBlock], low[kBlock];
+  float scale;
+};
+
+inline void set_codes(const IntVec codes[kParts], Codes& to) {
+  for (int p = 0; p < kParts; ++p) {
+    store_planes(codes[p], to.high + p * kLanes, to.low + p * kLanes);
+  }
+}
+
+// dots[i][c] = sum_r square[r, c] * x[i].code[r], for 32 rows and columns in fours of rows.
+inline void square_dots(const int8_t* square, const Codes* x, int count, int32_t dots[][kBlock]) {
+  for (int c = 0; c < kBlock; c += 4) {
+    int8x16_t w[8];
+    for (int j = 0; j < 8; ++j) w[j] = vld1q_s8(square + 128 * j + 4 * c);
+    for (int n = 0; n < count; ++n) {
+      int32x4_t high = vdupq_n_s32(0), low = vdupq_n_s32(0);
+      for (int half = 0; half < 2; ++half) {
+        const int8x16_t codes[2] = {vld1q_s8(x[n].high + 16 * half), vld1q_s8(x[n].low + 16 * half)};
+        for (int j = 0; j < 4; ++j) {
+          high = dot_lane(high, w[4 * half + j], codes[0], j);
+          low = dot_lane(low, w[4 * half + j], codes[1], j);
+        }
+      }
+      vst1q_s32(dots[n] + c, vaddq_s32(vshlq_n_s32(high, 8), low));
+    }
+  }
+}
 
 }  // namespace
 }  // namespace isthmus

@@ -3,6 +3,7 @@
 #pragma once
 #include <cstring>
 
+#include "codes.hpp"
 #include "kernels.hpp"
 #include "numbers.hpp"
 
@@ -59,6 +60,27 @@ inline void tile_dots8(const uint8_t* tile, const Activations& x, int block, Acc
 inline Acc zero() { return Acc{}; }
 inline void store_rows(const Acc& acc, float out[kRows]) { std::memcpy(out, acc.v, sizeof acc.v); }
 constexpr int kTokens = 4;
+
+// 32 coefficients of a square of codes.
+struct Codes {
+  int32_t code[kBlock];
+  float scale;
+};
+
+inline void set_codes(const IntVec codes[kParts], Codes& to) {
+  std::memcpy(to.code, codes, sizeof to.code);
+}
+
+// dots[i][c] = sum_r square[r, c] * x[i].code[r], for 32 rows and columns in fours of rows.
+inline void square_dots(const int8_t* square, const Codes* x, int count, int32_t dots[][kBlock]) {
+  for (int n = 0; n < count; ++n) {
+    for (int c = 0; c < kBlock; ++c) {
+      int dot = 0;
+      for (int r = 0; r < kBlock; ++r) dot += square[r / 4 * 128 + 4 * c + r % 4] * x[n].code[r];
+      dots[n][c] = dot;
+    }
+  }
+}
 
 }  // namespace
 }  // namespace isthmus

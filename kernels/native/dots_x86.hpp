@@ -5,6 +5,7 @@
 
 #include <cstring>
 
+#include "codes.hpp"
 #include "kernels.hpp"
 
 namespace isthmus {
@@ -107,6 +108,99 @@ inline void tile_dots8(const uint8_t* tile, const Activations& x, int block, Acc
 
 inline Acc zero() { return _mm256_setzero_ps(); }
 inline void store_rows(const Acc& acc, float out[kRows]) { _mm256_storeu_ps(out, acc); }
+
+#if defined(__AVX512VNNI__)
+
+// 32 coefficients of a square of codes.
+struct alignas(64) Codes {
+  int8_t high[kBlock], low[kBlock];
+  int32_t offset;  // what the product has too much
+  float scale;
+};
+
+inline void set_codes(const IntVec codes[kParts], Codes& to) {
+  for (int p = 0; p < kParts; ++p) {
+    store_planes(codes[p], to.high + p * kLanes, to.low + p * kLanes);
+  }
+  to.offset = 128 * sum(codes[0] + codes[1]);
+}
+
+// dots[i][c] = sum_r square[r, c] * x[i].code[r], for 32 rows and columns in fours of rows.
+inline void square_dots(const int8_t* square, const Codes* x, int count, int32_t dots[][kBlock]) {
+  __m512i w[8][2];
+  // The product wants unsigned weights: code + 128, less 128 sums of x.
+  const __m512i sign = _mm512_set1_epi8(-128);
+  for (int j = 0; j < 8; ++j) {
+    for (int i = 0; i < 2; ++i) {
+      w[j][i] = _mm512_xor_si512(_mm512_loadu_si512(square + 128 * j + 64 * i), sign);
+    }
+  }
+  for (; count > 0; --count, ++x, ++dots) {
+    __m512i high[2] = {}, low[2] = {};
+    for (int j = 0; j < 8; ++j) {
+      int four[2];
+      std::memcpy(&four[0], x->high + 4 * j, sizeof four[0]);
+      std::memcpy(&four[1], x->low + 4 * j, sizeof four[1]);
+      for (int i = 0; i < 2; ++i) {
+        high[i] = _mm512_dpbusd_epi32(high[i], w[j][i], _mm512_set1_epi32(four[0]));
+        low[i] = _mm512_dpbusd_epi32(low[i], w[j][i], _mm512_set1_epi32(four[1]));
+      }
+    }
+    const __m512i offset = _mm512_set1_epi32(x->offset);
+    for (int i = 0; i < 2; ++i) {
+      const __m512i dot = _mm512_add_epi32(_mm512_slli_epi32(high[i], 8), low[i]);
+      _mm512_store_si512(*dots + 16 * i, _mm512_sub_epi32(dot, offset));
+    }
+  }
+}
+
+#else
+
+// 32 coefficients of a square of codes.
+struct alignas(32) Codes {
+  int16_t code[kBlock];
+  float scale;
+};
+
+inline void set_codes(const IntVec codes[kParts], Codes& to) {
+  for (int p = 0; p < kParts; ++p) {
+    const __m256i integers = (__m256i)codes[p];
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to.code + p * kLanes),
+                     _mm_packs_epi32(_mm256_castsi256_si128(integers),
+                                     _mm256_extracti128_si256(integers, 1)));
+  }
+}
+
+// dots[i][c] = sum_r square[r, c] * x[i].code[r], for 32 rows and columns in fours of rows. With
+// 16-bit products both planes are had at once.
+inline void square_dots(const int8_t* square, const Codes* x, int count, int32_t dots[][kBlock]) {
+  for (int c = 0; c < kBlock; c += 8) {
+    __m256i w[8][2];
+    for (int j = 0; j < 8; ++j) {
+      for (int i = 0; i < 2; ++i) {
+        w[j][i] = _mm256_cvtepi8_epi16(_mm_loadu_si128(
+            reinterpret_cast<const __m128i*>(square + 128 * j + 4 * c + 16 * i)));
+      }
+    }
+    for (int n = 0; n < count; ++n) {
+      __m256i sums[2] = {};
+      for (int j = 0; j < 8; ++j) {
+        long long four;
+        std::memcpy(&four, x[n].code + 4 * j, sizeof four);
+        for (int i = 0; i < 2; ++i) {
+          sums[i] = _mm256_add_epi32(
+              sums[i], _mm256_madd_epi16(w[j][i], _mm256_set1_epi64x(four)));
+        }
+      }
+      // Pairs of a column: 0 1 4 5 | 2 3 6 7 after the sum over neighbours.
+      const __m256i pairs = _mm256_hadd_epi32(sums[0], sums[1]);
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(dots[n] + c),
+                          _mm256_permute4x64_epi64(pairs, 0xd8));
+    }
+  }
+}
+
+#endif
 
 // Tokens that share what it costs to unpack a tile, their sums in registers.
 constexpr int kTokens = 4;  // 16 registers: 8 weights, 4 sums, 4 at work

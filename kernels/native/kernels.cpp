@@ -6,13 +6,14 @@
 #include <cmath>
 #include <cstring>
 
-#include "attention.hpp"
+#include "codes.hpp"
 #include "numbers.hpp"
 #include "vectors.hpp"
 
 // Each gives Acc, tile_dots4, tile_dots8, zero, store_rows and kTokens, the tokens of a register
 // tile. A tile's products with T tokens are added up as
 // acc[t][r] += scale[r] * x_scale[t] * dot + minimum[r] * x_sum[t].
+// For the cache in 8 bits each gives Codes, set_codes and square_dots.
 #if defined(__AVX2__)
 #include "dots_x86.hpp"
 #elif defined(__ARM_FEATURE_DOTPROD)
@@ -20,6 +21,7 @@
 #else
 #include "dots_scalar.hpp"
 #endif
+#include "attention.hpp"
 
 #define ISTHMUS_JOIN_(a, b) a##b
 #define ISTHMUS_JOIN(a, b) ISTHMUS_JOIN_(a, b)
@@ -157,6 +159,7 @@ void matmul(const Matrix& w, const Activations& x, int tokens, int first, int la
 }
 
 void quantize(const float* x, int n, const Activations& out) {
+  const float limit = out.low == nullptr ? 127.0f : kTwoPlanes;
   for (int b = 0; b * kBlock < n; ++b) {
     const float* block = x + b * kBlock;
     const int count = n - b * kBlock < kBlock ? n - b * kBlock : kBlock;
@@ -166,41 +169,22 @@ void quantize(const float* x, int n, const Activations& out) {
       std::memcpy(padded, block, sizeof(float) * static_cast<size_t>(count));
       block = padded;
     }
-    // Magnitudes are compared as integers, which order as the floats do, and NaN above all: what is
-    // no number then shows in the scale.
-    Vec x_parts[kParts];
-    IntVec magnitude = IntVec{};
-    for (int p = 0; p < kParts; ++p) {
-      x_parts[p] = load(block + p * kLanes);
-      IntVec bits;
-      std::memcpy(&bits, &x_parts[p], sizeof bits);
-      bits &= 0x7fffffff;
-      magnitude = bits > magnitude ? bits : magnitude;
-    }
-    int top = 0;
-    for (int i = 0; i < kLanes; ++i) top = magnitude[i] > top ? magnitude[i] : top;
-    float largest;
-    std::memcpy(&largest, &top, sizeof largest);
-    const float limit = out.low == nullptr ? 127.0f : 127.0f * 256.0f;
-    const float scale = largest / limit;
-    const Vec inverse = splat(largest > 0.0f ? limit / largest : 0.0f);
+    Vec values[kParts];
+    for (int p = 0; p < kParts; ++p) values[p] = load(block + p * kLanes);
+    IntVec codes[kParts];
+    const float scale = to_codes(values, limit, codes);
     IntVec total = IntVec{};
     for (int p = 0; p < kParts; ++p) {
       int8_t* high = out.high + b * kBlock + p * kLanes;
-      const IntVec codes = round_to_int(x_parts[p] * inverse);
-      total += codes;
+      total += codes[p];
       if (out.low == nullptr) {
-        store_bytes(codes, high);
+        store_bytes(codes[p], high);
       } else {
-        store_bytes((codes + 128) >> 8, high);
-        // Codes are 256 * high + low with low in -128..127: its byte is the code's own low byte.
-        store_bytes(codes, out.low + b * kBlock + p * kLanes);
+        store_planes(codes[p], high, out.low + b * kBlock + p * kLanes);
       }
     }
-    int sum = 0;
-    for (int i = 0; i < kLanes; ++i) sum += total[i];
     out.scales[b] = scale;
-    out.sums[b] = scale * static_cast<float>(sum);
+    out.sums[b] = scale * static_cast<float>(sum(total));
   }
 }
 

@@ -66,7 +66,8 @@ struct Activations {
 // both halves of attention are sums of rows times coefficients, without a horizontal step.
 //
 //   float32, float16:  element[32][32]
-//   int8:              code i8[32][32] | scale f32[32], one a position: groups of 32 along the head
+//   int8:              codes i8[1024] | scale f32[32], one a position: groups of 32 along the head
+//       codes[j * 128 + column * 4 + i] = row 4 j + i, column: the form of a weight's tile
 enum class KVType : int { kFloat32, kFloat16, kInt8 };
 
 struct KVLayout {
@@ -87,6 +88,17 @@ struct KVLayout {
 struct KVBlock {
   const uint8_t* data;
   int positions;  // 1 to 32 are in use
+};
+
+// Some tokens of one sequence at consecutive positions, and of each the heads that share one key/
+// value head.
+struct Queries {
+  const float* q;  // [tokens, group, head_dim], tokens `stride` floats apart
+  int stride;
+  int tokens;
+  int group;
+  float* out;  // [tokens, group, head_dim], tokens `out_stride` floats apart
+  int out_stride;
 };
 
 struct Kernels {
@@ -110,10 +122,9 @@ struct Kernels {
   void (*store_kv)(const float* key, const float* value, const KVLayout& layout, int place,
                    uint8_t* block);
 
-  // out[g, :] = softmax(q[g] . k / sqrt(head_dim)) v for `group` heads that share keys and values.
-  // q, out: [group, head_dim]
-  void (*attend)(const float* q, int group, const KVLayout& layout, const KVBlock* blocks,
-                 int count, float* out);
+  // out = softmax(q . k / sqrt(head_dim)) v for each query. The last token sees every position of
+  // the blocks, each one before it one position less.
+  void (*attend)(const Queries& queries, const KVLayout& layout, const KVBlock* blocks, int count);
 
   // out[0, cols) = row r of w
   void (*dequantize_row)(const Matrix& w, int r, float* out);

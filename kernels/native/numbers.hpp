@@ -63,20 +63,25 @@ inline uint16_t load_u16(const uint8_t* p) {
   return v;
 }
 
-// e^x for x <= 0: 2^n times a polynomial on [-0.5, 0.5] (Cephes expf). The compiler may reassociate
-// it, which costs the last bits: the relative error stays below 1e-5, that of an 8-bit key is 4e-3.
-inline float exp_nonpositive(float x) {
-  x = x < -87.0f ? -87.0f : x;
-  const int power = round_to_int(x * 1.44269504f);
-  const float n = static_cast<float>(power);
-  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-  float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
+// e^(x - n ln 2), its argument in [-0.35, 0.35]: the polynomial of Cephes' expf. The compiler may
+// reassociate it, which costs the last bits: the relative error stays below 1e-5, that of an 8-bit
+// key is 4e-3. For a float or a vector of them.
+template <class F>
+inline F exp_of_rest(const F& x, const F& n) {
+  const F r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+  F p = 1.9875691500e-4f * r + 1.3981999507e-3f;
   p = p * r + 8.3334519073e-3f;
   p = p * r + 4.1665795894e-2f;
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.0f;
+  return p * r * r + r + 1.0f;
+}
+
+// e^x for x <= 0
+inline float exp_nonpositive(float x) {
+  x = x < -87.0f ? -87.0f : x;
+  const int power = round_to_int(x * 1.44269504f);
+  const float p = exp_of_rest(x, static_cast<float>(power));
   const uint32_t bits = (static_cast<uint32_t>(power) + 127) << 23;
   float scale;
   std::memcpy(&scale, &bits, sizeof scale);

@@ -11,6 +11,9 @@ namespace isthmus {
 // than waiting for one of them to do it.
 constexpr int kFewTokens = 4;
 
+// Tokens of a sequence that attend together: what is loaded of the cache serves all of them.
+constexpr int kRunTokens = 8;
+
 void Plan::Quantized::resize(int tokens, int cols, int planes) {
   const int padded = round_up(cols, kBlock);
   const size_t blocks = static_cast<size_t>(tokens) * (padded / kBlock);
@@ -79,10 +82,7 @@ void Plan::run(const Batch& batch) {
   }
   next_worker_.store(0, std::memory_order_relaxed);
   own_norms_ = batch.count <= kFewTokens && batch.wanted <= kFewTokens && batch.hidden == nullptr;
-  one_each_ = true;
-  for (int t = 1; t < batch.count; ++t) {
-    one_each_ = one_each_ && batch.sequence[t] > batch.sequence[t - 1];
-  }
+  find_runs();
   fill_rope();
   pool_.run([this] {
     Worker& worker = workers_[static_cast<size_t>(next_worker_.fetch_add(1))];
@@ -109,12 +109,12 @@ void Plan::phase(Worker& worker, int tasks, Task&& task) {
 // Work of `count` equal parts in runs of several, whole multiples of `unit` but for the last. Few
 // tokens make little work, of which asking for the next run would be a large part; much work is
 // better shared in small runs.
-template <class Run>
-void Plan::chunks(Worker& worker, int count, int unit, int tokens, Run&& run) {
+template <class Part>
+void Plan::chunks(Worker& worker, int count, int unit, int tokens, Part&& part) {
   const int runs = (tokens <= kFewTokens ? 2 : 8) * pool_.threads();
   const int size = std::max(unit, round_up((count + runs - 1) / runs, unit));
   phase(worker, (count + size - 1) / size,
-        [&](int task) { run(task * size, std::min(count, (task + 1) * size)); });
+        [&](int task) { part(task * size, std::min(count, (task + 1) * size)); });
 }
 
 void Plan::walk(Worker& worker) {
@@ -196,6 +196,22 @@ const Activations& Plan::normed(Worker& worker) {
   return worker.normed.view;
 }
 
+void Plan::find_runs() {
+  runs_.clear();
+  one_each_ = true;
+  for (int t = 0; t < batch_.count; ++t) {
+    const bool same = t > 0 && batch_.sequence[t] == batch_.sequence[t - 1];
+    one_each_ = one_each_ && (t == 0 || batch_.sequence[t] > batch_.sequence[t - 1]);
+    const bool goes_on = same && batch_.positions[t] == batch_.positions[t - 1] + 1 &&
+                         runs_.back().count < kRunTokens;
+    if (goes_on) {
+      ++runs_.back().count;
+    } else {
+      runs_.push_back({t, 1});
+    }
+  }
+}
+
 void Plan::fill_rope() {
   const int half = layout_.head_dim / 2;
   for (int t = 0; t < batch_.count; ++t) {
@@ -223,16 +239,18 @@ void Plan::attention(Worker& worker, const Op& op) {
       rotate(op, t, h * group, group);
       rotate(op, t, op.heads + h, 1);
       store(op, t, h);
-      attend(worker, op, t, h);
+      attend(worker, op, {t, 1}, h);
     });
   } else {
     phase(worker, batch_.count, [&](int t) {
       rotate(op, t, 0, op.heads + op.kv_heads);
       for (int h = 0; h < op.kv_heads; ++h) store(op, t, h);
     });
-    phase(worker, batch_.count * op.kv_heads, [&](int task) {
+    const int runs = static_cast<int>(runs_.size());
+    phase(worker, runs * op.kv_heads, [&](int task) {
       // The last tokens of a prefill see the most positions: hand those out first.
-      attend(worker, op, batch_.count - 1 - task / op.kv_heads, task % op.kv_heads);
+      attend(worker, op, runs_[static_cast<size_t>(runs - 1 - task / op.kv_heads)],
+             task % op.kv_heads);
     });
   }
   if (!aligned) {
@@ -276,22 +294,26 @@ void Plan::store(const Op& op, int t, int kv_head) {
                      kv_block(op, table[position / kBlock], kv_head));
 }
 
-void Plan::attend(Worker& worker, const Op& op, int t, int kv_head) {
+void Plan::attend(Worker& worker, const Op& op, Run run, int kv_head) {
   const int d = op.head_dim;
   const int group = op.heads / op.kv_heads;
-  const int positions = batch_.positions[t] + 1;
-  const int32_t* table = batch_.block_tables + batch_.sequence[t] * batch_.table_stride;
+  const int positions = batch_.positions[run.first + run.count - 1] + 1;
+  const int32_t* table = batch_.block_tables + batch_.sequence[run.first] * batch_.table_stride;
   worker.blocks.clear();
   for (int first = 0; first < positions; first += kBlock) {
     worker.blocks.push_back(
         {kv_block(op, table[first / kBlock], kv_head), std::min(kBlock, positions - first)});
   }
   const int at = kv_head * group * d;
-  float* out = attended_.data() + static_cast<size_t>(t) * head_width_ + at;
-  kernels_->attend(qkv_.data() + static_cast<size_t>(t) * qkv_width_ + at, group, layout_,
-                   worker.blocks.data(), static_cast<int>(worker.blocks.size()), out);
+  float* out = attended_.data() + static_cast<size_t>(run.first) * head_width_ + at;
+  const float* q = qkv_.data() + static_cast<size_t>(run.first) * qkv_width_ + at;
+  kernels_->attend({q, qkv_width_, run.count, group, out, head_width_}, layout_,
+                   worker.blocks.data(), static_cast<int>(worker.blocks.size()));
   // Where the output is whole blocks it is quantized here, else when all of the row is there.
-  if (group * d % kBlock == 0) kernels_->quantize(out, group * d, attended_q_.view.from(t, at));
+  if (group * d % kBlock != 0) return;
+  for (int t = run.first; t < run.first + run.count; ++t, out += head_width_) {
+    kernels_->quantize(out, group * d, attended_q_.view.from(t, at));
+  }
 }
 
 void Plan::gated_mlp(Worker& worker, const Op& op) {

@@ -59,6 +59,11 @@ class Plan {
     void resize(int tokens, int cols, int planes);
   };
 
+  // Tokens of the batch at consecutive positions of one sequence.
+  struct Run {
+    int first, count;
+  };
+
   // Work of one thread in one step: where it is in the list of phases, and scratch space.
   struct Worker {
     int phase = 0;
@@ -72,8 +77,8 @@ class Plan {
   void walk(Worker& worker);
   template <class Task>
   void phase(Worker& worker, int tasks, Task&& task);
-  template <class Run>
-  void chunks(Worker& worker, int count, int unit, int tokens, Run&& run);
+  template <class Part>
+  void chunks(Worker& worker, int count, int unit, int tokens, Part&& part);
   template <class Input>
   void product(Worker& worker, const Op& op, Input&& input, int tokens, float* out, int stride,
                bool accumulate);
@@ -85,10 +90,11 @@ class Plan {
   void attention(Worker& worker, const Op& op);
   void rotate(const Op& op, int t, int first_head, int heads);
   void store(const Op& op, int t, int kv_head);
-  void attend(Worker& worker, const Op& op, int t, int kv_head);
+  void attend(Worker& worker, const Op& op, Run run, int kv_head);
   void gated_mlp(Worker& worker, const Op& op);
   void head(Worker& worker, const Op& op);
 
+  void find_runs();
   void fill_rope();
   uint8_t* kv_block(const Op& op, int block, int kv_head) const;
 
@@ -115,6 +121,7 @@ class Plan {
   int max_phases_;
   std::atomic<int> next_worker_ = 0;
   Batch batch_{};
+  std::vector<Run> runs_;   // of the batch, in order
   bool one_each_ = false;   // every sequence has one token in the batch
   bool own_norms_ = false;  // every thread norms for itself
 };

@@ -31,6 +31,12 @@ inline Vec load(const float* p) {
   return v;
 }
 
+inline IntVec load(const int32_t* p) {
+  IntVec v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+
 inline IntVec round_to_int(const Vec& x) {
   const Vec shifted = x + 12582912.0f;
   IntVec bits;
@@ -39,6 +45,72 @@ inline IntVec round_to_int(const Vec& x) {
 }
 
 inline void store(const Vec& v, float* p) { std::memcpy(p, &v, sizeof v); }
+
+inline IntVec bits_of(const Vec& x) {
+  IntVec bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+
+inline Vec to_float(const IntVec& x) { return __builtin_convertvector(x, Vec); }
+
+// 0, 1, 2, …
+inline IntVec lane_numbers() {
+  IntVec v;
+  for (int i = 0; i < kLanes; ++i) v[i] = i;
+  return v;
+}
+
+inline int largest(const IntVec& v) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_max_epi32((__m512i)v);
+#else
+  int top = v[0];
+  for (int i = 1; i < kLanes; ++i) top = v[i] > top ? v[i] : top;
+  return top;
+#endif
+}
+
+inline int sum(const IntVec& v) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_add_epi32((__m512i)v);
+#else
+  int total = 0;
+  for (int i = 0; i < kLanes; ++i) total += v[i];
+  return total;
+#endif
+}
+
+inline float largest(const Vec& v) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_max_ps((__m512)v);
+#else
+  float top = v[0];
+  for (int i = 1; i < kLanes; ++i) top = v[i] > top ? v[i] : top;
+  return top;
+#endif
+}
+
+inline float sum(const Vec& v) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_add_ps((__m512)v);
+#else
+  float total = 0.0f;
+  for (int i = 0; i < kLanes; ++i) total += v[i];
+  return total;
+#endif
+}
+
+inline Vec exp_nonpositive(const Vec& x) {
+  const Vec low = splat(-87.0f);
+  const Vec clipped = x < low ? low : x;
+  const IntVec power = round_to_int(clipped * 1.44269504f);
+  const Vec p = exp_of_rest(clipped, to_float(power));
+  const IntVec bits = (power + 127) << 23;
+  Vec scale;
+  std::memcpy(&scale, &bits, sizeof scale);
+  return p * scale;
+}
 
 // The low byte of each lane.
 inline void store_bytes(const IntVec& v, int8_t* p) {
