@@ -134,15 +134,15 @@ async def test_a_pool_too_small_for_all_still_answers_everybody() -> None:
 
 
 async def test_a_byte_limit_bounds_what_is_remembered_and_the_context() -> None:
-    # 2 layers, keys and values, 2 heads of 16 float16: 256 bytes a token.
-    small = engine_on(NativeBackend(threads=1), kv_bytes=100 * 256)
+    # 2 layers, keys and values, 2 heads of 16 at 9 bits: 144 bytes a token.
+    small = engine_on(NativeBackend(threads=1), kv_bytes=100 * 144)
     assert small.context_tokens == 96
     for i in range(5):
         await run(small, chat(f"{i}", max_tokens=30))
     assert small.kv_used_tokens == 96
     small.close()
     with pytest.raises(InvalidRequest) as caught:
-        engine_on(NativeBackend(threads=1), kv_bytes=8_000)
+        engine_on(NativeBackend(threads=1), kv_bytes=4_500)
     assert caught.value.field == "kv_bytes"
 
 

@@ -42,7 +42,7 @@ class EdgeConfig(Settings):
     backend: str = "auto"
     """`auto` falls back by itself; a name is strict."""
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
-    kv_type: Literal["float32", "float16", "int8"] = "float16"
+    kv_type: Literal["float32", "float16", "int8"] = "int8"
     """How the device keeps the keys and values of conversations: less memory, less exact."""
     speculation: bool = True
     """Guess tokens from the prompt where that pays. The answers are the same without."""

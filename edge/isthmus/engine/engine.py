@@ -80,7 +80,7 @@ class Engine:
         context_tokens: int | None = None,
         max_waiting: int = 64,
         kv_bytes: int | None = None,
-        kv_type: str = "float16",
+        kv_type: str = "int8",
         speculation: bool = True,
         idle_unload_s: float | None = None,
         reload: Callable[[], LoadedModel] | None = None,
@@ -90,9 +90,8 @@ class Engine:
         `context_tokens` bounds a conversation; `kv_bytes` what the keys and values of all
         conversations, running and remembered, may take: by default as much as one that fills the
         context. A limit below that shortens the context. `kv_type` is their form: float32, float16
-        or int8. With `speculation`, tokens are guessed
-        from the prompt where that pays; answers are the same without. After `idle_unload_s`
-        without work the plan and what it remembers are freed, and the weights too when `reload`
+        or int8. With `speculation`, tokens are guessed from the prompt where that pays; answers are
+        the same without. After `idle_unload_s` without work the plan and what it remembers are freed, and the weights too when `reload`
         can load them; the next request brings them back. Raises `InvalidRequest` for a limit that
         holds nothing.
         """
@@ -139,7 +138,7 @@ class Engine:
         threads: int | None = None,
         context_tokens: int | None = None,
         kv_bytes: int | None = None,
-        kv_type: str = "float16",
+        kv_type: str = "int8",
         speculation: bool = True,
         idle_unload_s: float | None = None,
     ) -> Self:
