@@ -7,7 +7,6 @@ from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from isthmus.core.chat import Sampling
 from isthmus.engine.constraint import Constraint
@@ -45,14 +44,31 @@ class Sampler:
     def _repeats(self) -> bool:
         return self._sampling.repetition_penalty != 1.0
 
+    @property
+    def wants_best_alone(self) -> bool:
+        """Whether it looks at nothing but the largest logit."""
+        sampling = self._sampling
+        return (
+            self._is_greedy
+            and sampling.top_logprobs is None
+            and self._constraint is None
+            and not self._penalizes
+        )
+
+    @property
+    def _is_greedy(self) -> bool:
+        return self._sampling.temperature == 0 or self._sampling.top_k == 1
+
+    @property
+    def _penalizes(self) -> bool:
+        sampling = self._sampling
+        return self._repeats or sampling.presence_penalty != 0 or sampling.frequency_penalty != 0
+
     def choose(self, logits: F32) -> Choice:
         """Choose one token. logits: [vocab]. Raises `NotSupported` as its constraint does."""
         sampling = self._sampling
         adjusted = self._penalized(self._masked(logits))
-        if sampling.temperature == 0 or sampling.top_k == 1:
-            token = int(adjusted.argmax())
-        else:
-            token = self._draw(adjusted)
+        token = int(adjusted.argmax()) if self._is_greedy else self._draw(adjusted)
         self._written[token] += 1
         if self._constraint is not None:
             self._constraint.accept(token)
@@ -67,8 +83,7 @@ class Sampler:
 
     def _penalized(self, logits: F32) -> F32:
         sampling = self._sampling
-        additive = sampling.presence_penalty != 0 or sampling.frequency_penalty != 0
-        if not self._repeats and not additive:
+        if not self._penalizes:
             return logits
         logits = logits.copy()
         written = np.fromiter(self._written, np.int64, len(self._written))
@@ -78,34 +93,40 @@ class Sampler:
             values = logits[seen]
             penalty = sampling.repetition_penalty
             logits[seen] = np.where(values > 0, values / penalty, values * penalty)
-        if additive and len(written):
+        if len(written):
             counts = np.fromiter(self._written.values(), np.float32, len(self._written))
             logits[written] -= sampling.presence_penalty + sampling.frequency_penalty * counts
         return logits
 
     def _draw(self, logits: F32) -> int:
-        tokens, values = _best(logits, self._sampling)
-        scaled = (values - values[0]).astype(np.float64) / self._sampling.temperature
-        weights = np.exp(scaled)
-        if self._sampling.min_p > 0:
-            weights[weights < self._sampling.min_p] = 0  # the best one's weight is 1
-        if self._sampling.top_p < 1:
-            before = np.cumsum(weights) - weights
-            beyond = before >= self._sampling.top_p * weights.sum()
-            beyond[0] = False  # something must be left, even of a mass of 0
-            weights[beyond] = 0
-        threshold = self._random.random() * weights.sum()
-        at = int(np.searchsorted(np.cumsum(weights), threshold, side="right"))
-        return int(tokens[min(at, int(np.flatnonzero(weights)[-1]))])
+        sampling, tokens = self._sampling, None
+        if 0 < sampling.top_k < len(logits):
+            tokens = np.argpartition(logits, -sampling.top_k)[-sampling.top_k :]
+            logits = logits[tokens]
+        weights = np.exp((logits - logits.max()) / np.float32(sampling.temperature))
+        if sampling.min_p > 0:
+            weights[weights < sampling.min_p] = 0  # the best one's weight is 1
+        if sampling.top_p < 1:
+            weights = _nucleus(weights, sampling.top_p)
+        below = np.cumsum(weights, dtype=np.float64)
+        at = int(np.searchsorted(below, self._random.random() * below[-1], side="right"))
+        at = min(at, int(np.flatnonzero(weights)[-1]))
+        return at if tokens is None else int(tokens[at])
 
 
-def _best(logits: F32, sampling: Sampling) -> tuple[NDArray[np.int64], F32]:
-    """The candidates that top-k leaves, best first. ([n], [n])"""
-    k = sampling.top_k if 0 < sampling.top_k < len(logits) else len(logits)
-    tokens = np.argpartition(logits, -k)[-k:] if k < len(logits) else np.arange(k)
-    order = np.argsort(-logits[tokens], kind="stable")
-    tokens = tokens[order]
-    return tokens, logits[tokens]
+def _nucleus(weights: F32, top_p: float) -> F32:
+    """The fewest largest weights that have `top_p` of the whole mass; 0 for the others."""
+    total = weights.sum(dtype=np.float64)
+    # Sorting a vocabulary takes longer than a step. What is below this is not in the nucleus: all
+    # of it together would be less than the mass that is left out.
+    candidates = np.flatnonzero(weights >= (1 - top_p) * total / len(weights))
+    order = candidates[np.argsort(-weights[candidates], kind="stable")]
+    mass = np.cumsum(weights[order], dtype=np.float64)
+    kept = mass - weights[order] < top_p * total
+    kept[0] = True  # something must be left, even of a mass of 0
+    out = np.zeros_like(weights)
+    out[order[kept]] = weights[order[kept]]
+    return out
 
 
 def _with_logprobs(token: int, logits: F32, count: int) -> Choice:
