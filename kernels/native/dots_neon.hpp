@@ -82,11 +82,10 @@ inline void tile_dots4(const uint8_t* tile, const Activations& x, int block, Acc
   }
 }
 
-template <int T, int Planes, int Block>
+template <int T, int Planes>
 inline void tile_dots8(const uint8_t* tile, const Activations& x, int block, Acc acc[T]) {
-  constexpr int kSteps = Block / 4;
-  int8x16_t w[kSteps][2];
-  for (int j = 0; j < kSteps; ++j) {
+  int8x16_t w[4][2];
+  for (int j = 0; j < 4; ++j) {
     for (int half = 0; half < 2; ++half) {
       w[j][half] = vreinterpretq_s8_u8(vld1q_u8(tile + 16 + 32 * j + 16 * half));
     }
@@ -94,8 +93,31 @@ inline void tile_dots8(const uint8_t* tile, const Activations& x, int block, Acc
   const int blocks = x.cols / kBlock;
   for (int t = 0; t < T; ++t) {
     const size_t row = static_cast<size_t>(t);
-    const Dot dot = dot_planes<kSteps, Planes>(w, x, row * x.cols + block * Block);
-    add_dot(acc[t], dot, tile, x.scales[row * blocks + block * Block / kBlock]);
+    const Dot dot = dot_planes<4, Planes>(w, x, row * x.cols + block * 16);
+    add_dot(acc[t], dot, tile, x.scales[row * blocks + block / 2]);
+  }
+}
+
+template <int T, int Planes>
+inline void halved_tile_dots(const uint8_t* tile, const uint8_t* low_tile, const Activations& x,
+                             int block, Acc acc[T]) {
+  const uint8x16_t nibble = vdupq_n_u8(15), sign = vdupq_n_u8(128);
+  int8x16_t w[8][2];
+  for (int j = 0; j < 4; ++j) {
+    for (int half = 0; half < 2; ++half) {
+      const uint8x16_t high = vld1q_u8(tile + 32 + 32 * j + 16 * half);
+      const uint8x16_t low = vld1q_u8(low_tile + 32 * j + 16 * half);
+      const uint8x16_t first = vorrq_u8(vshlq_n_u8(high, 4), vandq_u8(low, nibble));
+      const uint8x16_t second = vorrq_u8(vbicq_u8(high, nibble), vshrq_n_u8(low, 4));
+      w[j][half] = vreinterpretq_s8_u8(veorq_u8(first, sign));
+      w[j + 4][half] = vreinterpretq_s8_u8(veorq_u8(second, sign));
+    }
+  }
+  const int blocks = x.cols / kBlock;
+  for (int t = 0; t < T; ++t) {
+    const size_t row = static_cast<size_t>(t);
+    const Dot dot = dot_planes<8, Planes>(w, x, row * x.cols + block * kBlock);
+    add_dot(acc[t], dot, tile, x.scales[row * blocks + block] / 16);
   }
 }
 

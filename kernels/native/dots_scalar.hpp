@@ -39,20 +39,41 @@ inline void tile_dots4(const uint8_t* tile, const Activations& x, int block, Acc
   }
 }
 
-template <int T, int Planes, int Block>
+template <int T, int Planes>
 inline void tile_dots8(const uint8_t* tile, const Activations& x, int block, Acc acc[T]) {
   const int blocks = x.cols / kBlock;
   const auto* w = reinterpret_cast<const int8_t*>(tile + 16);
   for (int t = 0; t < T; ++t) {
     const size_t row = static_cast<size_t>(t);
-    const size_t at = row * x.cols + block * Block;
+    const size_t at = row * x.cols + block * 16;
     for (int r = 0; r < kRows; ++r) {
       int dot = 0;
-      for (int c = 0; c < Block; ++c) {
+      for (int c = 0; c < 16; ++c) {
         dot += w[c / 4 * 32 + 4 * r + c % 4] * code_at<Planes>(x, at + c);
       }
-      acc[t].v[r] += half_to_float(load_u16(tile + 2 * r)) *
-                     x.scales[row * blocks + block * Block / kBlock] * static_cast<float>(dot);
+      acc[t].v[r] += half_to_float(load_u16(tile + 2 * r)) * x.scales[row * blocks + block / 2] *
+                     static_cast<float>(dot);
+    }
+  }
+}
+
+template <int T, int Planes>
+inline void halved_tile_dots(const uint8_t* tile, const uint8_t* low_tile, const Activations& x,
+                             int block, Acc acc[T]) {
+  const int blocks = x.cols / kBlock;
+  for (int t = 0; t < T; ++t) {
+    const size_t row = static_cast<size_t>(t);
+    const size_t at = row * x.cols + block * kBlock;
+    for (int r = 0; r < kRows; ++r) {
+      int dot = 0;
+      for (int c = 0; c < 16; ++c) {
+        const int place = c / 4 * 32 + 4 * r + c % 4;
+        const uint8_t high = tile[32 + place], low = low_tile[place];
+        dot += (((high & 15) << 4 | (low & 15)) - 128) * code_at<Planes>(x, at + c) +
+               (((high & 240) | low >> 4) - 128) * code_at<Planes>(x, at + c + 16);
+      }
+      acc[t].v[r] += half_to_float(load_u16(tile + 2 * r)) / 16 *
+                     x.scales[row * blocks + block] * static_cast<float>(dot);
     }
   }
 }

@@ -19,12 +19,17 @@ inline __m256i broadcast4(const int8_t* p) {
   return _mm256_set1_epi32(v);
 }
 
+inline __m256i load_bytes(const uint8_t* p) {
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+}
+
 inline __m256 load_halves(const uint8_t* p) {
   return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }
 
-// Sum over 4 bytes for each of 8 rows, over 8 steps of 4 columns: unsigned weights below 16.
-inline __m256i dot_u4(const __m256i w[8], const int8_t* x) {
+// Sum over 4 bytes for each of 8 rows, over 8 steps of 4 columns: unsigned weights, below 16 where
+// there is no VNNI.
+inline __m256i dot_unsigned(const __m256i w[8], const int8_t* x) {
 #if defined(__AVX512VNNI__)
   __m256i even = _mm256_setzero_si256(), odd = _mm256_setzero_si256();
   for (int j = 0; j < 8; j += 2) {
@@ -49,39 +54,41 @@ inline __m256i join_planes(__m256i high, __m256i low) {
 }
 
 template <int T, int Planes>
-inline void tile_dots4(const uint8_t* tile, const Activations& x, int block, Acc acc[T]) {
-  const __m256 scale = load_halves(tile);
-  const __m256 minimum = load_halves(tile + 16);
-  const __m256i low = _mm256_set1_epi8(15);
-  __m256i w[8];
-  for (int j = 0; j < 4; ++j) {
-    const __m256i packed =
-        _mm256_loadu_si256(reinterpret_cast<const __m256i*>(tile + 32 + 32 * j));
-    w[j] = _mm256_and_si256(packed, low);
-    w[j + 4] = _mm256_and_si256(_mm256_srli_epi16(packed, 4), low);
-  }
+inline void add_unsigned_dots(const __m256i w[8], __m256 scale, __m256 minimum,
+                              const Activations& x, int block, Acc acc[T]) {
   const int blocks = x.cols / kBlock;
   for (int t = 0; t < T; ++t) {
     const size_t row = static_cast<size_t>(t);
     const size_t at = row * x.cols + block * kBlock;
-    __m256i dot = dot_u4(w, x.high + at);
-    if (Planes == 2) dot = join_planes(dot, dot_u4(w, x.low + at));
+    __m256i dot = dot_unsigned(w, x.high + at);
+    if (Planes == 2) dot = join_planes(dot, dot_unsigned(w, x.low + at));
     const __m256 x_scale = _mm256_broadcast_ss(x.scales + row * blocks + block);
     const __m256 x_sum = _mm256_broadcast_ss(x.sums + row * blocks + block);
-    acc[t] = _mm256_fmadd_ps(_mm256_mul_ps(scale, x_scale), _mm256_cvtepi32_ps(dot), acc[t]);
     acc[t] = _mm256_fmadd_ps(minimum, x_sum, acc[t]);
+    acc[t] = _mm256_fmadd_ps(_mm256_mul_ps(scale, x_scale), _mm256_cvtepi32_ps(dot), acc[t]);
   }
 }
 
-// The same for signed 8-bit weights, over `Block` columns.
-template <int Block>
-inline __m256i dot_i8(const uint8_t* codes, const int8_t* x) {
+template <int T, int Planes>
+inline void tile_dots4(const uint8_t* tile, const Activations& x, int block, Acc acc[T]) {
+  const __m256i low = _mm256_set1_epi8(15);
+  __m256i w[8];
+  for (int j = 0; j < 4; ++j) {
+    const __m256i packed = load_bytes(tile + 32 + 32 * j);
+    w[j] = _mm256_and_si256(packed, low);
+    w[j + 4] = _mm256_and_si256(_mm256_srli_epi16(packed, 4), low);
+  }
+  add_unsigned_dots<T, Planes>(w, load_halves(tile), load_halves(tile + 16), x, block, acc);
+}
+
+// The same for signed 8-bit weights, over `Steps` steps of 4 columns.
+template <int Steps>
+inline __m256i dot_i8(const __m256i w[Steps], const int8_t* x) {
   __m256i dot = _mm256_setzero_si256();
-  for (int j = 0; j < Block / 4; ++j) {
-    const __m256i w = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + 32 * j));
+  for (int j = 0; j < Steps; ++j) {
     const __m256i a = broadcast4(x + 4 * j);
     // The unsigned operand is |a|; its sign moves to w. 128 * 127 * 2 fits 16 bits once.
-    const __m256i signed_w = _mm256_sign_epi8(w, a);
+    const __m256i signed_w = _mm256_sign_epi8(w[j], a);
 #if defined(__AVX512VNNI__)
     dot = _mm256_dpbusd_epi32(dot, _mm256_abs_epi8(a), signed_w);
 #else
@@ -92,18 +99,54 @@ inline __m256i dot_i8(const uint8_t* codes, const int8_t* x) {
   return dot;
 }
 
-template <int T, int Planes, int Block>
-inline void tile_dots8(const uint8_t* tile, const Activations& x, int block, Acc acc[T]) {
-  const __m256 scale = load_halves(tile);
+template <int T, int Planes, int Steps>
+inline void add_dots8(const __m256i w[Steps], __m256 scale, const Activations& x, int column,
+                      Acc acc[T]) {
   const int blocks = x.cols / kBlock;
   for (int t = 0; t < T; ++t) {
     const size_t row = static_cast<size_t>(t);
-    const size_t at = row * x.cols + block * Block;
-    __m256i dot = dot_i8<Block>(tile + 16, x.high + at);
-    if (Planes == 2) dot = join_planes(dot, dot_i8<Block>(tile + 16, x.low + at));
-    const __m256 x_scale = _mm256_broadcast_ss(x.scales + row * blocks + block * Block / kBlock);
+    const size_t at = row * x.cols + column;
+    __m256i dot = dot_i8<Steps>(w, x.high + at);
+    if (Planes == 2) dot = join_planes(dot, dot_i8<Steps>(w, x.low + at));
+    const __m256 x_scale = _mm256_broadcast_ss(x.scales + row * blocks + column / kBlock);
     acc[t] = _mm256_fmadd_ps(_mm256_mul_ps(scale, x_scale), _mm256_cvtepi32_ps(dot), acc[t]);
   }
+}
+
+template <int T, int Planes>
+inline void tile_dots8(const uint8_t* tile, const Activations& x, int block, Acc acc[T]) {
+  __m256i w[4];
+  for (int j = 0; j < 4; ++j) w[j] = load_bytes(tile + 16 + 32 * j);
+  add_dots8<T, Planes, 4>(w, load_halves(tile), x, 16 * block, acc);
+}
+
+// 8-bit codes of both halves, unsigned.
+inline void join_halves(const uint8_t* tile, const uint8_t* low_tile, __m256i w[8]) {
+  const __m256i nibble = _mm256_set1_epi8(15);
+  for (int j = 0; j < 4; ++j) {
+    const __m256i high = load_bytes(tile + 32 + 32 * j), low = load_bytes(low_tile + 32 * j);
+    const __m256i first = _mm256_slli_epi16(_mm256_and_si256(high, nibble), 4);
+    const __m256i second = _mm256_andnot_si256(nibble, high);
+    w[j] = _mm256_or_si256(first, _mm256_and_si256(low, nibble));
+    w[j + 4] =
+        _mm256_or_si256(second, _mm256_and_si256(_mm256_srli_epi16(low, 4), nibble));
+  }
+}
+
+template <int T, int Planes>
+inline void halved_tile_dots(const uint8_t* tile, const uint8_t* low_tile, const Activations& x,
+                             int block, Acc acc[T]) {
+  __m256i w[8];
+  join_halves(tile, low_tile, w);
+  const __m256 scale = _mm256_mul_ps(load_halves(tile), _mm256_set1_ps(1.0f / 16));
+#if defined(__AVX512VNNI__)
+  // The codes stay unsigned: 128 more, less 128 scales. As the wide tiles do, to the last bit.
+  const __m256 minimum = _mm256_mul_ps(scale, _mm256_set1_ps(-128.0f));
+  add_unsigned_dots<T, Planes>(w, scale, minimum, x, block, acc);
+#else
+  for (int j = 0; j < 8; ++j) w[j] = _mm256_xor_si256(w[j], _mm256_set1_epi8(-128));
+  add_dots8<T, Planes, 8>(w, scale, x, kBlock * block, acc);
+#endif
 }
 
 inline Acc zero() { return _mm256_setzero_ps(); }
@@ -229,25 +272,34 @@ inline __m512i load_codes(const uint8_t* a, const uint8_t* b) {
       _mm256_loadu_si256(reinterpret_cast<const __m256i*>(b)), 1);
 }
 
-template <int Bits>
 inline WideTile unpack(const uint8_t* a, const uint8_t* b) {
   WideTile tile;
   tile.scale = load_halves(a, b);
-  if constexpr (Bits == 4) {
-    tile.minimum = load_halves(a + 16, b + 16);
-    const __m512i low = _mm512_set1_epi8(15);
-    for (int j = 0; j < 4; ++j) {
-      const __m512i packed = load_codes(a + 32 + 32 * j, b + 32 + 32 * j);
-      tile.w[j] = _mm512_and_si512(packed, low);
-      tile.w[j + 4] = _mm512_and_si512(_mm512_srli_epi16(packed, 4), low);
-    }
-  } else {
-    // The product wants unsigned weights: code + 128, less 128 scales.
-    tile.minimum = _mm512_mul_ps(tile.scale, _mm512_set1_ps(-128.0f));
-    const __m512i sign = _mm512_set1_epi8(-128);
-    for (int j = 0; j < 8; ++j) {
-      tile.w[j] = _mm512_xor_si512(load_codes(a + 16 + 32 * j, b + 16 + 32 * j), sign);
-    }
+  tile.minimum = load_halves(a + 16, b + 16);
+  const __m512i low = _mm512_set1_epi8(15);
+  for (int j = 0; j < 4; ++j) {
+    const __m512i packed = load_codes(a + 32 + 32 * j, b + 32 + 32 * j);
+    tile.w[j] = _mm512_and_si512(packed, low);
+    tile.w[j + 4] = _mm512_and_si512(_mm512_srli_epi16(packed, 4), low);
+  }
+  return tile;
+}
+
+// With the low halves of a and b. The codes stay unsigned: 128 more, less 128 scales.
+inline WideTile unpack_halved(const uint8_t* a, const uint8_t* b, const uint8_t* low_a,
+                              const uint8_t* low_b) {
+  WideTile tile;
+  tile.scale = _mm512_mul_ps(load_halves(a, b), _mm512_set1_ps(1.0f / 16));
+  tile.minimum = _mm512_mul_ps(tile.scale, _mm512_set1_ps(-128.0f));
+  const __m512i nibble = _mm512_set1_epi8(15);
+  for (int j = 0; j < 4; ++j) {
+    const __m512i high = load_codes(a + 32 + 32 * j, b + 32 + 32 * j);
+    const __m512i low = load_codes(low_a + 32 * j, low_b + 32 * j);
+    const __m512i first = _mm512_slli_epi16(_mm512_and_si512(high, nibble), 4);
+    const __m512i second = _mm512_andnot_si512(nibble, high);
+    tile.w[j] = _mm512_or_si512(first, _mm512_and_si512(low, nibble));
+    tile.w[j + 4] =
+        _mm512_or_si512(second, _mm512_and_si512(_mm512_srli_epi16(low, 4), nibble));
   }
   return tile;
 }

@@ -10,7 +10,7 @@
 #include "numbers.hpp"
 #include "vectors.hpp"
 
-// Each gives Acc, tile_dots4, tile_dots8, zero, store_rows and kTokens, the tokens of a register
+// Each gives Acc, tile_dots4, tile_dots8, halved_tile_dots, zero, store_rows and kTokens, the tokens of a register
 // tile. A tile's products with T tokens are added up as
 // acc[t][r] += scale[r] * x_scale[t] * dot + minimum[r] * x_sum[t].
 // For the cache in 8 bits each gives Codes, set_codes and square_dots.
@@ -48,17 +48,23 @@ void row_block(const Matrix& w, const Activations& x, int index, float* out, int
   Acc acc[T];
   for (int t = 0; t < T; ++t) acc[t] = zero();
   if (w.bits == 4) {
-    for (int b = 0; b < blocks; ++b, tile += 160) {
-      if (T == 1) prefetch<160>(tile + kAhead);
+    for (int b = 0; b < blocks; ++b, tile += Matrix::kTile4) {
+      if (T == 1) prefetch<Matrix::kTile4>(tile + kAhead);
       tile_dots4<T, Planes>(tile, x, b, acc);
     }
-  } else if (w.block == 32) {
-    for (int b = 0; b < blocks; ++b, tile += 272) {
-      if (T == 1) prefetch<272>(tile + kAhead);
-      tile_dots8<T, Planes, 32>(tile, x, b, acc);
+  } else if (w.halved()) {
+    const uint8_t* low = w.low_tiles() + static_cast<size_t>(index) * w.low_row_block_bytes();
+    for (int b = 0; b < blocks; ++b, tile += Matrix::kTile4, low += Matrix::kLowTile) {
+      if (T == 1) {
+        prefetch<Matrix::kTile4>(tile + kAhead);
+        prefetch<Matrix::kLowTile>(low + kAhead);
+      }
+      halved_tile_dots<T, Planes>(tile, low, x, b, acc);
     }
   } else {
-    for (int b = 0; b < blocks; ++b, tile += 144) tile_dots8<T, Planes, 16>(tile, x, b, acc);
+    for (int b = 0; b < blocks; ++b, tile += Matrix::kTile8) {
+      tile_dots8<T, Planes>(tile, x, b, acc);
+    }
   }
   const int row = index * kRows;
   const int rows = w.rows - row < kRows ? w.rows - row : kRows;
@@ -81,21 +87,31 @@ void row_block(const Matrix& w, const Activations& x, int index, float* out, int
 
 // The products of row blocks [index, index + kRowBlocks) with `tokens` tokens, kWideTokens at
 // most; One says that it is a single one.
-template <int Bits, int Planes, bool One>
+template <bool Halved, int Planes, bool One>
 void wide_row_blocks(const Matrix& w, const Activations& x, int tokens, int index, float* out,
                      int stride, const float* bias, bool accumulate) {
-  constexpr size_t kTile = Bits == 4 ? 160 : 272;
-  const size_t bytes = w.row_block_bytes();
+  const size_t bytes = w.row_block_bytes(), low_bytes = w.low_row_block_bytes();
   const uint8_t* tile = w.data + static_cast<size_t>(index) * bytes;
+  const uint8_t* low = w.low_tiles() + static_cast<size_t>(index) * low_bytes;
   const uint8_t* next = tile + kRowBlocks * bytes;
+  const uint8_t* next_low = low + kRowBlocks * low_bytes;
   const int blocks = w.padded_cols() / kBlock;
   const int count = One ? 1 : tokens;
   __m512 sums[One ? 1 : kWideTokens][2];
   for (int t = 0; t < count; ++t) sums[t][0] = sums[t][1] = _mm512_setzero_ps();
-  for (int k = 0; k < blocks; ++k, tile += kTile) {
-    if (One) prefetch<kRowBlocks * kTile>(next + k * kRowBlocks * kTile);
-    const WideTile tiles[2] = {unpack<Bits>(tile, tile + bytes),
-                               unpack<Bits>(tile + 2 * bytes, tile + 3 * bytes)};
+  for (int k = 0; k < blocks; ++k, tile += Matrix::kTile4, low += Matrix::kLowTile) {
+    if (One) {
+      prefetch<kRowBlocks * Matrix::kTile4>(next + k * kRowBlocks * Matrix::kTile4);
+      if (Halved) {
+        prefetch<kRowBlocks * Matrix::kLowTile>(next_low + k * kRowBlocks * Matrix::kLowTile);
+      }
+    }
+    WideTile tiles[2];
+    for (int i = 0; i < 2; ++i) {
+      const uint8_t *a = tile + 2 * i * bytes, *b = a + bytes;
+      const uint8_t *low_a = low + 2 * i * low_bytes, *low_b = low_a + low_bytes;
+      tiles[i] = Halved ? unpack_halved(a, b, low_a, low_b) : unpack(a, b);
+    }
     for (int t = 0; t < count; ++t) add_tiles<Planes>(tiles, x, t, k, sums[t]);
   }
   for (int i = 0; i < 2; ++i) {
@@ -112,13 +128,13 @@ void wide_row_blocks(const Matrix& w, const Activations& x, int tokens, int inde
   }
 }
 
-template <int Bits, int Planes>
+template <bool Halved, int Planes>
 void wide_row_blocks(const Matrix& w, const Activations& x, int tokens, int index, float* out,
                      int stride, const float* bias, bool accumulate) {
   for (int t = 0; t < tokens; t += kWideTokens) {
     const int count = tokens - t < kWideTokens ? tokens - t : kWideTokens;
     const auto run =
-        count == 1 ? wide_row_blocks<Bits, Planes, true> : wide_row_blocks<Bits, Planes, false>;
+        count == 1 ? wide_row_blocks<Halved, Planes, true> : wide_row_blocks<Halved, Planes, false>;
     run(w, x.from(t), count, index, out + static_cast<size_t>(t) * stride, stride, bias,
         accumulate);
   }
@@ -132,7 +148,7 @@ void row_blocks(const Matrix& w, const Activations& x, int tokens, int first, in
   int b = first;
 #if defined(__AVX512VNNI__)
   if (w.block == kBlock) {
-    const auto run = w.bits == 4 ? wide_row_blocks<4, Planes> : wide_row_blocks<8, Planes>;
+    const auto run = w.halved() ? wide_row_blocks<true, Planes> : wide_row_blocks<false, Planes>;
     for (; b + kRowBlocks <= last; b += kRowBlocks) {
       run(w, x, tokens, b, out + (b - first) * kRows, stride, bias, accumulate);
     }
@@ -205,24 +221,49 @@ void swiglu(const float* gu, int n, float* h) {
   }
 }
 
+int best(const float* values, int n) {
+  Vec most = splat(-INFINITY);
+  int i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    const Vec value = load(values + i);
+    most = value > most ? value : most;
+  }
+  float top = largest(most);
+  for (; i < n; ++i) top = values[i] > top ? values[i] : top;
+  for (i = 0; i < n; ++i) {
+    if (values[i] == top) return i;
+  }
+  return 0;
+}
+
+bool could_reach(const float* logits, const float* residuals, int n, float reach, float floor) {
+  int found = 0;
+  for (int i = 0; i < n; ++i) found |= logits[i] + residuals[i] * reach >= floor;
+  return found != 0;
+}
+
 void dequantize_row(const Matrix& w, int r, float* out) {
-  const uint8_t* tile = w.data + static_cast<size_t>(r / kRows) * w.row_block_bytes();
+  const auto block = static_cast<size_t>(r / kRows);
+  const uint8_t* tile = w.data + block * w.row_block_bytes();
+  const uint8_t* low = w.low_tiles() + block * w.low_row_block_bytes();
   const int lane = r % kRows;
-  for (int c0 = 0; c0 < w.cols; c0 += w.block, tile += w.tile_bytes()) {
+  for (int c0 = 0; c0 < w.cols; c0 += w.block, tile += w.tile_bytes(), low += Matrix::kLowTile) {
     const int count = w.cols - c0 < w.block ? w.cols - c0 : w.block;
     const float scale = half_to_float(load_u16(tile + 2 * lane));
-    const float minimum = w.bits == 4 ? half_to_float(load_u16(tile + 16 + 2 * lane)) : 0.0f;
     for (int c = 0; c < count; ++c) {
-      const int in_half = c % 16;
-      const int at = in_half / 4 * 32 + lane * 4 + in_half % 4;
-      int code;
-      if (w.bits == 4) {
-        const uint8_t packed = tile[32 + at];
-        code = c < 16 ? packed & 15 : packed >> 4;
+      const int at = c % 16 / 4 * 32 + lane * 4 + c % 4;
+      const auto nibble = [&](const uint8_t* codes) {
+        return c < 16 ? codes[at] & 15 : codes[at] >> 4;
+      };
+      if (w.halved()) {
+        const int code = 16 * nibble(tile + 32) + nibble(low) - 128;
+        out[c0 + c] = scale / 16 * static_cast<float>(code);
+      } else if (w.bits == 4) {
+        const float minimum = half_to_float(load_u16(tile + 16 + 2 * lane));
+        out[c0 + c] = scale * static_cast<float>(nibble(tile + 32)) + minimum;
       } else {
-        code = reinterpret_cast<const int8_t*>(tile + 16)[c / 16 * 128 + at];
+        out[c0 + c] = scale * static_cast<float>(static_cast<int8_t>(tile[16 + at]));
       }
-      out[c0 + c] = scale * static_cast<float>(code) + minimum;
     }
   }
 }
@@ -232,7 +273,7 @@ void dequantize_row(const Matrix& w, int r, float* out) {
 extern const Kernels ISTHMUS_JOIN(kernels_, ISTHMUS_ISA);
 const Kernels ISTHMUS_JOIN(kernels_, ISTHMUS_ISA) = {
     ISTHMUS_TEXT(ISTHMUS_ISA), matmul,
-    quantize, rms_norm, swiglu, store_kv, attend, dequantize_row,
+    quantize, rms_norm, swiglu, store_kv, attend, best, could_reach, dequantize_row,
 };
 
 }  // namespace isthmus

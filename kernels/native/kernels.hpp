@@ -8,9 +8,14 @@
 //       codes[j * 32 + r * 4 + i]: low nibble  = row r, column 4 j + i       (j in 0..3)
 //                                  high nibble = row r, column 4 j + i + 16
 //       w = scale * code + minimum
-//   8 bits:            scale f16[8] | codes i8[8 * block]              16 + 8 * block bytes
+//   8 bits, block 16:  scale f16[8] | codes i8[128]                                  144 bytes
 //       codes[j * 32 + r * 4 + i] = row r, column 4 j + i
 //       w = scale * code
+//   8 bits, block 32:  all tiles of the matrix in 4 bits, then all their low halves, u8[128] each in
+//       the same order of nibbles, then residual f32[rows]
+//       w = scale / 16 * (16 * code + low - 128), the first half alone being near to it: its scale
+//       is 16 times the matrix's, its minimum -120.5 times, and what it leaves out of a row is
+//       `residual` long
 //
 // Rows are padded to a multiple of 8 and columns to a multiple of 32 with zeros.
 //
@@ -40,8 +45,25 @@ struct Matrix {
 
   int padded_cols() const { return round_up(cols, kBlock); }
   int row_blocks() const { return (rows + kRows - 1) / kRows; }
-  size_t tile_bytes() const { return bits == 4 ? 160 : 16 + 8 * static_cast<size_t>(block); }
+  size_t tile_bytes() const { return block == 16 ? kTile8 : kTile4; }
   size_t row_block_bytes() const { return tile_bytes() * (padded_cols() / block); }
+
+  // 8 bits in two halves.
+  bool halved() const { return bits == 8 && block == kBlock; }
+  size_t low_row_block_bytes() const { return kLowTile * (padded_cols() / kBlock); }
+  const uint8_t* low_tiles() const { return data + row_blocks() * row_block_bytes(); }
+  const float* residuals() const {
+    return reinterpret_cast<const float*>(low_tiles() + row_blocks() * low_row_block_bytes());
+  }
+  Matrix high_half() const { return {data, rows, cols, 4, block}; }
+
+  size_t bytes() const {
+    const size_t all = row_blocks() * row_block_bytes();
+    if (!halved()) return all;
+    return all + row_blocks() * (low_row_block_bytes() + kRows * sizeof(float));
+  }
+
+  static constexpr size_t kTile4 = 160, kTile8 = 144, kLowTile = 128;
 };
 
 // high, low: [tokens, padded cols] int8; scales, sums: [tokens, padded cols / 32] float
@@ -125,6 +147,12 @@ struct Kernels {
   // out = softmax(q . k / sqrt(head_dim)) v for each query. The last token sees every position of
   // the blocks, each one before it one position less.
   void (*attend)(const Queries& queries, const KVLayout& layout, const KVBlock* blocks, int count);
+
+  // The index of the largest of n values; 0 when none is a number.
+  int (*best)(const float* values, int n);
+
+  // Whether some logits[i] + reach * residuals[i] is no smaller than `floor`.
+  bool (*could_reach)(const float* logits, const float* residuals, int n, float reach, float floor);
 
   // out[0, cols) = row r of w
   void (*dequantize_row)(const Matrix& w, int r, float* out);

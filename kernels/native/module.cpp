@@ -35,7 +35,7 @@ const Kernels* kernels_named(const std::string& isa) {
 
 Matrix matrix_of(const Bytes& data, int rows, int cols, int bits, int block) {
   Matrix matrix{data.data(), rows, cols, bits, block};
-  const size_t expected = matrix.row_block_bytes() * matrix.row_blocks();
+  const size_t expected = matrix.bytes();
   if (data.size() != expected) {
     throw std::invalid_argument("packed weight has " + std::to_string(data.size()) +
                                 " bytes, its shape needs " + std::to_string(expected));
@@ -87,8 +87,8 @@ class BoundPlan {
         plan_(builder.ops, kernels_named(isa), threads, planes,
               static_cast<KVType>(kv_type), kv_blocks, max_tokens) {}
 
-  void run(const Ints& tokens, const Ints& positions, const Ints& sequence, const Table& tables,
-           const Ints& rows, const FloatsOut& logits, nb::object hidden) {
+  int64_t run(const Ints& tokens, const Ints& positions, const Ints& sequence, const Table& tables,
+              const Ints& rows, bool greedy, const FloatsOut& logits, nb::object hidden) {
     Batch batch{tokens.data(),
                 positions.data(),
                 sequence.data(),
@@ -97,6 +97,7 @@ class BoundPlan {
                 static_cast<int>(tables.shape(1)),
                 rows.data(),
                 static_cast<int>(rows.size()),
+                greedy,
                 logits.data(),
                 nullptr};
     FloatsOut captured;
@@ -105,7 +106,7 @@ class BoundPlan {
       batch.hidden = captured.data();
     }
     nb::gil_scoped_release release;
-    plan_.run(batch);
+    return plan_.run(batch);
   }
 
   void copy_block(int source, int target) { plan_.copy_block(source, target); }
@@ -152,9 +153,9 @@ NB_MODULE(_native, m) {
   nb::class_<BoundPlan>(m, "Plan")
       .def(nb::init<const Builder&, const std::string&, int, int, int, int, int>(),
            nb::arg("builder"), nb::arg("isa"), nb::arg("threads"), nb::arg("planes"),
-           nb::arg("kv_type"), nb::arg("kv_blocks"),           nb::arg("max_tokens"))
+           nb::arg("kv_type"), nb::arg("kv_blocks"), nb::arg("max_tokens"))
       .def("copy_block", &BoundPlan::copy_block, nb::arg("source"), nb::arg("target"))
       .def("run", &BoundPlan::run, nb::arg("tokens"), nb::arg("positions"), nb::arg("sequence"),
-           nb::arg("block_tables"), nb::arg("rows"), nb::arg("logits"),
+           nb::arg("block_tables"), nb::arg("rows"), nb::arg("greedy"), nb::arg("logits"),
            nb::arg("hidden").none() = nb::none());
 }

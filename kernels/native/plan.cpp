@@ -11,6 +11,15 @@ namespace isthmus {
 // than waiting for one of them to do it.
 constexpr int kFewTokens = 4;
 
+// Rows of a batch whose best tokens are looked for in two passes: with more of them reading the
+// weights is no longer most of the work.
+constexpr int kGreedyRows = 8;
+
+// How far a logit of the first pass may be from the exact one, in standard deviations. What the
+// first pass leaves out of a row (rounding errors, `Matrix::residuals`) knows nothing of the input,
+// so their product is the sum of hundreds of independent terms.
+constexpr float kSigmas = 7.0f;
+
 // Tokens of a sequence that attend together: what is loaded of the cache serves all of them.
 constexpr int kRunTokens = 8;
 
@@ -65,6 +74,7 @@ Plan::Plan(std::vector<Op> ops, const Kernels* kernels, int threads, int planes,
     frequencies_.push_back(std::pow(rope_base, -2.0 * i / layout_.head_dim));
   }
 
+  tops_.resize(static_cast<size_t>(8 * threads) * kGreedyRows);
   max_phases_ = 3 * static_cast<int>(ops_.size());
   progress_ = std::make_unique<Progress[]>(static_cast<size_t>(max_phases_));
   for (Worker& worker : workers_) {
@@ -74,8 +84,9 @@ Plan::Plan(std::vector<Op> ops, const Kernels* kernels, int threads, int planes,
   }
 }
 
-void Plan::run(const Batch& batch) {
+int64_t Plan::run(const Batch& batch) {
   batch_ = batch;
+  exact_row_blocks_.store(0, std::memory_order_relaxed);
   for (int i = 0; i < max_phases_; ++i) {
     progress_[i].next.store(0, std::memory_order_relaxed);
     progress_[i].done.store(0, std::memory_order_relaxed);
@@ -90,6 +101,18 @@ void Plan::run(const Batch& batch) {
     worker.to_norm = nullptr;
     walk(worker);
   });
+  int64_t bytes = 0;
+  for (const Op& op : ops_) {
+    const Matrix& w = op.weight;
+    if (op.kind == OpKind::kEmbed || w.data == nullptr) continue;  // of the table a row a token
+    if (op.kind == OpKind::kHead && in_two_passes(op)) {
+      bytes += w.row_blocks() * w.row_block_bytes() +
+               exact_row_blocks_ * (w.row_block_bytes() + w.low_row_block_bytes());
+    } else {
+      bytes += w.bytes();
+    }
+  }
+  return bytes;
 }
 
 // Tasks are handed out one by one, and a phase ends with its last task, not when every thread has
@@ -337,9 +360,73 @@ void Plan::gated_mlp(Worker& worker, const Op& op) {
   });
 }
 
+bool Plan::in_two_passes(const Op& op) const {
+  return batch_.greedy && batch_.wanted <= kGreedyRows && op.weight.halved();
+}
+
 void Plan::head(Worker& worker, const Op& op) {
+  if (in_two_passes(op)) return greedy_head(worker, op);
   product(worker, op, [&] { return normed(worker); }, batch_.wanted, batch_.logits, op.weight.rows,
           false);
+}
+
+static float length(const Activations& x, int cols) {
+  float sum = 0.0f;
+  for (int block = 0; block * kBlock < cols; ++block) {
+    int64_t squares = 0;
+    for (int c = block * kBlock; c < (block + 1) * kBlock; ++c) {
+      const int64_t code = x.low == nullptr ? x.high[c] : 256 * x.high[c] + x.low[c];
+      squares += code * code;
+    }
+    sum += static_cast<float>(squares) * x.scales[block] * x.scales[block];
+  }
+  return std::sqrt(sum);
+}
+
+// A first pass over the high halves alone, and an exact second one over the row blocks in which the
+// best token could be. The others keep their approximate logits, which are below the best one.
+void Plan::greedy_head(Worker& worker, const Op& op) {
+  const Matrix& w = op.weight;
+  const Matrix high = w.high_half();
+  const int blocks = w.row_blocks(), wanted = batch_.wanted;
+  const int size = round_up((blocks + 8 * pool_.threads() - 1) / (8 * pool_.threads()), kRowBlocks);
+  const int tasks = (blocks + size - 1) / size;
+  const auto logits = [&](int t) { return batch_.logits + static_cast<size_t>(t) * w.rows; };
+  const auto top = [&](int task, int t) -> Top& {
+    return tops_[static_cast<size_t>(task) * kGreedyRows + t];
+  };
+  phase(worker, tasks, [&](int task) {
+    const int first = task * size, last = std::min(blocks, first + size), row = first * kRows;
+    kernels_->matmul(high, normed(worker), wanted, first, last, logits(0) + row, w.rows, nullptr,
+                     false);
+    for (int t = 0; t < wanted; ++t) {
+      const int best = row + kernels_->best(logits(t) + row, std::min(w.rows, last * kRows) - row);
+      top(task, t) = {best, logits(t)[best]};
+    }
+  });
+  // Every task finds the exact logit of the likeliest row for itself: that costs less than to wait.
+  phase(worker, tasks, [&](int task) {
+    const int first = task * size, last = std::min(blocks, first + size);
+    for (int t = 0; t < wanted; ++t) {
+      const Activations x = normed(worker).from(t);
+      Top first_pass = top(0, t);
+      for (int i = 1; i < tasks; ++i) {
+        if (top(i, t).logit > first_pass.logit) first_pass = top(i, t);
+      }
+      const int likely = first_pass.row;
+      float exact[kRows];
+      kernels_->matmul(w, x, 1, likely / kRows, likely / kRows + 1, exact, kRows, nullptr, false);
+      const float floor = exact[likely % kRows];
+      const float reach = kSigmas * length(x, w.cols) / std::sqrt(static_cast<float>(w.cols));
+      for (int b = first; b < last; ++b) {
+        const int row = b * kRows, rows = std::min(kRows, w.rows - row);
+        float* to = logits(t) + row;
+        if (!kernels_->could_reach(to, w.residuals() + row, rows, reach, floor)) continue;
+        kernels_->matmul(w, x, 1, b, b + 1, to, w.rows, nullptr, false);
+        exact_row_blocks_.fetch_add(1, std::memory_order_relaxed);
+      }
+    }
+  });
 }
 
 }  // namespace isthmus

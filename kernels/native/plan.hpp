@@ -34,6 +34,7 @@ struct Batch {
   int table_stride;
   const int32_t* rows;
   int wanted;
+  bool greedy;    // only the largest logit of each row has to be right
   float* logits;  // [wanted, vocab]
   float* hidden;  // [wanted, hidden] or null
 };
@@ -44,7 +45,8 @@ class Plan {
   Plan(std::vector<Op> ops, const Kernels* kernels, int threads, int planes, KVType kv_type,
        int kv_blocks, int max_tokens);
 
-  void run(const Batch& batch);
+  // Returns the bytes of weights that were read.
+  int64_t run(const Batch& batch);
 
   // Copies the keys and values of a block of the pool, in all layers.
   void copy_block(int source, int target);
@@ -93,6 +95,8 @@ class Plan {
   void attend(Worker& worker, const Op& op, Run run, int kv_head);
   void gated_mlp(Worker& worker, const Op& op);
   void head(Worker& worker, const Op& op);
+  bool in_two_passes(const Op& op) const;
+  void greedy_head(Worker& worker, const Op& op);
 
   void find_runs();
   void fill_rope();
@@ -120,6 +124,12 @@ class Plan {
   std::unique_ptr<Progress[]> progress_;
   int max_phases_;
   std::atomic<int> next_worker_ = 0;
+  struct Top {
+    int row;
+    float logit;
+  };
+  std::vector<Top> tops_;  // [tasks of the head, wanted] the best of each in the first pass
+  std::atomic<int> exact_row_blocks_ = 0;
   Batch batch_{};
   std::vector<Run> runs_;   // of the batch, in order
   bool one_each_ = false;   // every sequence has one token in the batch

@@ -48,14 +48,17 @@ struct Weight {
 Weight random_weight(int bits, int block, int rows, int cols) {
   Weight weight;
   weight.matrix = {nullptr, rows, cols, bits, block};
-  weight.bytes.resize(weight.matrix.row_block_bytes() * weight.matrix.row_blocks());
+  weight.bytes.resize(weight.matrix.bytes());
   const size_t tile = weight.matrix.tile_bytes();
-  for (size_t at = 0; at < weight.bytes.size(); at += tile) {
-    for (size_t i = 0; i < tile; ++i) {
-      const auto byte = static_cast<uint8_t>(generator());
-      weight.bytes[at + i] = bits == 8 && byte == 128 ? 129 : byte;  // packing leaves no -128
-    }
-    for (int r = 0; r < (bits == 4 ? 16 : 8); ++r) {
+  // Packing leaves no -128: not as a byte, and no pair of nibbles that are both 0.
+  for (uint8_t& byte : weight.bytes) {
+    byte = static_cast<uint8_t>(generator());
+    if (block == 16 && byte == 128) byte = 129;
+    if (weight.matrix.halved()) byte |= 0x11;
+  }
+  const size_t tiles = weight.matrix.row_blocks() * weight.matrix.row_block_bytes();
+  for (size_t at = 0; at < tiles; at += tile) {
+    for (int r = 0; r < (block == 32 ? 16 : 8); ++r) {
       const uint16_t scale = half(uniform(0.01f, 0.1f));
       std::memcpy(&weight.bytes[at + 2 * static_cast<size_t>(r)], &scale, sizeof scale);
     }

@@ -109,6 +109,11 @@ class Answer:
         return len(self.tokens) - self.computed
 
     @property
+    def wants_best_alone(self) -> bool:
+        """Whether it looks at nothing but the largest logit of a row."""
+        return self._sampler.wants_best_alone
+
+    @property
     def usage(self) -> Usage:
         """What it took so far."""
         return Usage(len(self.job.tokens), self.written, self.cached_tokens or 0)

@@ -91,9 +91,9 @@ class Engine:
         conversations, running and remembered, may take: by default as much as one that fills the
         context. A limit below that shortens the context. `kv_type` is their form: float32, float16
         or int8. With `speculation`, tokens are guessed from the prompt where that pays; answers are
-        the same without. After `idle_unload_s` without work the plan and what it remembers are freed, and the weights too when `reload`
-        can load them; the next request brings them back. Raises `InvalidRequest` for a limit that
-        holds nothing.
+        the same without. After `idle_unload_s` without work the plan and what it remembers are
+        freed, and the weights too when `reload` can load them; the next request brings them back.
+        Raises `InvalidRequest` for a limit that holds nothing.
         """
         # Without its weights: the plan alone holds those, so that they can go.
         self._model = replace(model, ops=())
@@ -172,9 +172,9 @@ class Engine:
         return self._model.config
 
     @property
-    def weight_bytes(self) -> int:
-        """Bytes of weights that a decoded token reads."""
-        return self._model.weight_bytes
+    def step_bytes(self) -> int:
+        """Bytes of weights that the last step read."""
+        return self._scheduler.step_bytes
 
     @property
     def backend_name(self) -> str:

@@ -59,6 +59,8 @@ class Scheduler:
         self._drafter = drafter
         self.speculated = SpeculationCount()
         """Of all answers."""
+        self.step_bytes = 0
+        """Bytes of weights that the last step read."""
         self._clock = clock
         self._pace = Pace()
         self._waiting: deque[Answer] = deque()
@@ -102,6 +104,7 @@ class Scheduler:
             return False
         began = self._clock()
         step = self._plan.run(self._batch(shares))
+        self.step_bytes = step.weight_bytes
         took_s = self._clock() - began
         rows = sum(share.wanted for share in writing if share in shares)
         self._pace.observe(rows, sum(len(s.tokens) for s in shares) - rows, took_s)
@@ -279,4 +282,5 @@ class Scheduler:
             np.asarray(sequence, np.int32),
             tables,
             np.asarray(rows, np.int32),
+            greedy=all(share.answer.wants_best_alone for share in shares if share.wanted),
         )

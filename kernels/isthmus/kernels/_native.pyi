@@ -40,6 +40,7 @@ class Plan:
         sequence: I32,
         block_tables: I32,
         rows: I32,
+        greedy: bool,
         logits: F32,
         hidden: F32 | None = None,
-    ) -> None: ...
+    ) -> int: ...

@@ -241,6 +241,8 @@ class Batch:
     """[sequences, blocks] pool blocks of each sequence, in order; unused entries are -1"""
     rows: I32
     """[wanted] indices into `tokens` whose logits are wanted"""
+    greedy: bool = False
+    """Of each wanted row only the largest logit has to be right; the others are near and below."""
     capture: bool = False
     """Whether the normed final hidden state of the wanted rows is wanted too."""
 
@@ -253,6 +255,8 @@ class Step:
     """[wanted, vocab]"""
     hidden: F32 | None = None
     """[wanted, hidden], when captured"""
+    weight_bytes: int = 0
+    """Bytes of weights that were read for it."""
 
 
 class Plan(Protocol):

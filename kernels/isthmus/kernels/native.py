@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import psutil
+from numpy.typing import NDArray
 
 from isthmus.kernels import _native
 from isthmus.kernels.base import (
@@ -33,6 +34,8 @@ from isthmus.kernels.base import (
     Step,
 )
 from isthmus.kernels.checks import check_batch
+
+I8 = NDArray[np.int8]
 
 _ROWS = 8
 _BLOCK = 32
@@ -72,15 +75,18 @@ def pack(weight: QuantizedWeight) -> PackedTiles:
     codes; whatever else the canonical form allows is quantized again to symmetric 8 bits in
     groups of 32, which costs at most 1/254 of a group's largest value.
     """
-    if weight.bits == 4 and weight.group % _BLOCK == 0:
-        return _pack4(weight)
+    rows, cols, group = weight.rows, weight.cols, weight.group
+    if weight.bits == 4 and group % _BLOCK == 0:
+        data = _pack4(weight.codes, weight.scales, weight.minimums, group)
+        return PackedTiles(data, rows, cols, 4, _BLOCK)
     centre = 1 << (weight.bits - 1)
     symmetric = np.array_equal(weight.minimums, -centre * weight.scales)
     block = min(weight.group, _BLOCK)
     codes = weight.codes.astype(np.int16) - centre
     # The AVX2 kernel moves the sign of an activation to the weight: -128 has no negative.
     if symmetric and codes.min(initial=0) > -128:
-        return _pack8(codes.astype(np.int8), weight.scales, weight.group, block)
+        pack8 = _pack_halved if block == _BLOCK else _pack8
+        return PackedTiles(pack8(codes.astype(np.int8), weight.scales, group), rows, cols, 8, block)
     return pack(QuantizedWeight.quantize8(weight.dequantize()))
 
 
@@ -108,27 +114,47 @@ def _padded(codes: U8) -> U8:
     return out
 
 
-def _pack4(weight: QuantizedWeight) -> PackedTiles:
-    padded = _padded(weight.codes)
-    blocks = padded.shape[1] // _BLOCK
-    tiles = _tiles(padded, _BLOCK)
-    nibbles = (tiles[:, :, :4] | (tiles[:, :, 4:] << 4)).reshape(-1, blocks, 128)
-    scales = _half_columns(weight.scales, weight.group, _BLOCK, padded.shape[0], blocks)
-    minimums = _half_columns(weight.minimums, weight.group, _BLOCK, padded.shape[0], blocks)
-    data = np.concatenate([scales, minimums, nibbles], axis=2).reshape(-1)
-    return PackedTiles(data, weight.rows, weight.cols, 4, _BLOCK)
+def _nibbles(codes: U8) -> U8:
+    """Codes below 16 of padded rows and columns, two in a byte. [row blocks, blocks, 128]"""
+    tiles = _tiles(codes, _BLOCK)
+    packed: U8 = tiles[:, :, :4] | (tiles[:, :, 4:] << np.uint8(4))
+    return packed.reshape(packed.shape[0], packed.shape[1], 128)
 
 
-def _pack8(
-    codes: np.ndarray[tuple[int, int], np.dtype[np.int8]], scales: F32, group: int, block: int
-) -> PackedTiles:
-    rows, cols = codes.shape
+def _pack4(codes: U8, scales: F32, minimums: F32, group: int) -> U8:
+    """Tiles of 4 bits, as bytes."""
+    padded = _padded(codes)
+    rows, blocks = padded.shape[0], padded.shape[1] // _BLOCK
+    halves = [_half_columns(part, group, _BLOCK, rows, blocks) for part in (scales, minimums)]
+    return np.concatenate([*halves, _nibbles(padded)], axis=2).reshape(-1)
+
+
+def _pack8(codes: I8, scales: F32, group: int) -> U8:
+    """Tiles of 8 bits, 16 columns to a scale, as bytes."""
     padded = _padded(codes.view(np.uint8))
-    blocks = padded.shape[1] // block
-    tiles = _tiles(padded, block).reshape(-1, blocks, _ROWS * block)
-    halves = _half_columns(scales, group, block, padded.shape[0], blocks)
-    data = np.concatenate([halves, tiles], axis=2).reshape(-1)
-    return PackedTiles(data, rows, cols, 8, block)
+    rows, blocks = padded.shape[0], padded.shape[1] // 16
+    tiles = _tiles(padded, 16).reshape(-1, blocks, _ROWS * 16)
+    halves = _half_columns(scales, group, 16, rows, blocks)
+    return np.concatenate([halves, tiles], axis=2).reshape(-1)
+
+
+def _pack_halved(codes: I8, scales: F32, group: int) -> U8:
+    """8 bits as a matrix of 4 bits that is near to it, and the low halves of its codes."""
+    unsigned: U8 = codes.view(np.uint8) ^ np.uint8(128)
+    high: U8 = unsigned >> np.uint8(4)
+    low: U8 = unsigned & np.uint8(15)
+    exact = scales.astype(np.float16).astype(np.float32)
+    minimums = (-120.5 * exact).astype(np.float16).astype(np.float32)
+    residuals = np.zeros(-len(codes) % _ROWS + len(codes), np.float32)
+    for first in range(0, len(codes), 4096):  # a whole matrix of floats would be large
+        part = slice(first, first + 4096)
+        spread = np.repeat(exact[part], group, axis=1)[:, : codes.shape[1]]
+        left = np.repeat(minimums[part], group, axis=1)[:, : codes.shape[1]]
+        # What the high half leaves out: (16 high + low - 128) - 16 high scales, less its minimum.
+        missing = (low[part] - np.float32(128)) * spread - left
+        residuals[part][: len(missing)] = np.sqrt((missing * missing).sum(axis=1))
+    tiles = _pack4(high, 16 * exact, minimums, group)
+    return np.concatenate([tiles, _nibbles(_padded(low)).reshape(-1), residuals.view(np.uint8)])
 
 
 def default_threads() -> int:
@@ -146,7 +172,7 @@ class NativeBackend:
     """
 
     name = "native"
-    layout = "tiles8.1"
+    layout = "tiles8.2"
 
     def __init__(
         self, *, threads: int | None = None, isa: str | None = None, activation_bits: int = 16
@@ -220,16 +246,17 @@ class NativePlan:
         wanted = len(batch.rows)
         logits = np.empty((wanted, self._vocab), np.float32)
         hidden = np.empty((wanted, self._hidden), np.float32) if batch.capture else None
-        self._plan.run(
+        read = self._plan.run(
             np.ascontiguousarray(batch.tokens, np.int32),
             np.ascontiguousarray(batch.positions, np.int32),
             np.ascontiguousarray(batch.sequence, np.int32),
             np.ascontiguousarray(batch.block_tables, np.int32),
             np.ascontiguousarray(batch.rows, np.int32),
+            batch.greedy,
             logits,
             hidden,
         )
-        return Step(logits, hidden)
+        return Step(logits, hidden, read)
 
     def copy_block(self, source: int, target: int) -> None:
         """Copy a block of the pool in all layers."""

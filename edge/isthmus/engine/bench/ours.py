@@ -46,20 +46,25 @@ class Contender:
         began = time.perf_counter()
         self._opened = (model, backend, threads)
         self.engine = Engine.open(model, backend=backend, threads=threads, speculation=False)
-        self.hello = Hello(
-            backend=self.engine.backend_name,
-            device=self.engine.device,
-            threads=threads,
-            load_s=time.perf_counter() - began,
-            bytes_per_token=self.engine.weight_bytes,
-            context=self.engine.context_tokens,
-        )
+        self.load_s = time.perf_counter() - began
         encode = self.engine.tokenizer.encode
         words = [
             f" {word}" for word in _WORDS.split() if len(encode(f" {word}", from_start=False)) == 1
         ]
         self._pieces = words or list(_LETTERS)
         self._fresh = itertools.count(1)
+
+    async def hello(self) -> Hello:
+        """Who this is. The bytes of a token are counted while some are decoded."""
+        await self.arrivals(self.text(STREAM_PROMPT), DECODED)
+        return Hello(
+            backend=self.engine.backend_name,
+            device=self.engine.device,
+            threads=self._opened[2],
+            load_s=self.load_s,
+            bytes_per_token=self.engine.step_bytes,
+            context=self.engine.context_tokens,
+        )
 
     def text(self, tokens: int, *, seed: int | None = None) -> str:
         """A text of exactly `tokens` tokens, with no repeats to guess from; new without a seed."""
@@ -137,11 +142,11 @@ def main() -> None:
     contender = Contender(model, backend, int(threads))
     if what == "memory":
         asyncio.run(contender.fill())
-        _say({"load_s": contender.hello.load_s, "rss_mb": peak_rss_mb()})
+        _say({"load_s": contender.load_s, "rss_mb": peak_rss_mb()})
     elif what == "check":
         _say({"shortfall": asyncio.run(contender.shortfall())})
     else:
-        _say(asdict(contender.hello))
+        _say(asdict(asyncio.run(contender.hello())))
         for line in sys.stdin:
             request = json.loads(line)
             work = getattr(contender, request["do"])
