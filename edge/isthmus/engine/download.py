@@ -39,9 +39,17 @@ class WrongFile(DownloadFailed):
 
 
 def client() -> httpx.Client:
-    """A client that honours the proxy and certificate variables that pip and curl honour."""
+    """A client that honours the proxy and certificate variables that pip and curl honour.
+
+    Without them it trusts the machine's own certificates besides Mozilla's, as pip does: a
+    company's proxy shows one of its own.
+    """
     bundle = next((path for name in _CA_VARIABLES if (path := os.environ.get(name))), None)
-    verify = ssl.create_default_context(cafile=bundle) if bundle else True
+    if bundle:
+        verify = ssl.create_default_context(cafile=bundle)
+    else:
+        verify = httpx.create_ssl_context()
+        verify.load_default_certs()
     timeout = httpx.Timeout(30.0, connect=10.0)
     return httpx.Client(verify=verify, timeout=timeout, follow_redirects=True)
 
