@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from isthmus.core.errors import ConfigError
@@ -10,7 +12,7 @@ from isthmus.kernels.base import Backend
 from isthmus.kernels.errors import BackendUnavailable
 
 
-def broken(*, threads: int | None) -> Backend:
+def broken(*, variant: str | None, threads: int | None, cache: Path | None) -> Backend:
     raise OSError("libmissing.so: cannot open")
 
 

@@ -19,7 +19,11 @@ app = typer.Typer(help=__doc__, no_args_is_help=True)
 
 Model = Annotated[str, typer.Option(help="A name of the catalogue, or the path of a .gguf file.")]
 BackendName = Annotated[
-    str, typer.Option("--backend", help="native or numpy; auto takes the best.")
+    str,
+    typer.Option(
+        "--backend",
+        help="native, numpy, or one instruction set as in native:avx2; auto takes the best.",
+    ),
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="By default one a physical core.")]
 Versus = Annotated[str | None, typer.Option("--vs", help="A peer to run beside: llama.cpp.")]

@@ -40,7 +40,15 @@ def doctor(
 
     Example: isthmus doctor --json
     """
-    checks = [*_machine(), *_backends(), *_opencl(), _model(model), _home(), _gateway(gateway)]
+    checks = [
+        *_machine(),
+        *_backends(),
+        *_instruction_sets(),
+        *_opencl(),
+        _model(model),
+        _home(),
+        _gateway(gateway),
+    ]
     missing = [check for check in checks if check.needed and not check.ok]
     todo = missing[0].cure if missing else None
     if as_json:
@@ -107,9 +115,10 @@ def _cpu() -> tuple[str, list[str]]:
 
 
 def _backends() -> Iterator[Check]:
+    from isthmus.core.paths import cache_dir
     from isthmus.kernels import probe
 
-    found = probe()
+    found = probe(cache_dir())
     works = any(candidate.device is not None for candidate in found)
     for candidate in found:
         yield Check(
@@ -118,6 +127,24 @@ def _backends() -> Iterator[Check]:
             candidate.device or candidate.reason or "no reason given",
             "install Isthmus again: make setup" if not works else "",
             needed=not works,
+        )
+
+
+def _instruction_sets() -> Iterator[Check]:
+    from isthmus.core.paths import cache_dir
+
+    try:
+        from isthmus.kernels.instruction_sets import instruction_sets
+    except ImportError:
+        return  # the backend's own line says why
+    for found in instruction_sets(cache_dir()):
+        told = "verified" if found.verified else "unverified; its self-test passed"
+        yield Check(
+            f"kernels {found.name}",
+            found.failure is None,
+            told if found.failure is None else f"unverified; its self-test failed: {found.failure}",
+            "nothing: the next set is used in its place; please report it",
+            needed=False,
         )
 
 

@@ -64,10 +64,11 @@ def serve(
 
 def check_backend(settings: EdgeConfig) -> None:
     """Raise now when the backend that was asked for by name does not work here."""
+    from isthmus.core.paths import cache_dir
     from isthmus.kernels import create
 
     if settings.backend != "auto":
-        create(settings.backend, threads=settings.threads)
+        create(settings.backend, threads=settings.threads, cache=cache_dir())
 
 
 def _check_model(settings: EdgeConfig) -> None:

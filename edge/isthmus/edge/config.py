@@ -40,7 +40,7 @@ class EdgeConfig(Settings):
     model: str = "smollm2-135m"
     """A name of the catalogue, or the path of a GGUF file."""
     backend: str = "auto"
-    """`auto` falls back by itself; a name is strict."""
+    """`auto` falls back by itself; a name is strict, also one as `native:avx2`."""
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     kv_type: Literal["float32", "float16", "int8"] = "int8"
     """How the device keeps the keys and values of conversations: less memory, less exact."""

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from typing import Self
 
+from isthmus.core import paths
 from isthmus.core.chat import ChatRequest, Sampling
 from isthmus.core.deadline import Deadline
 from isthmus.core.errors import (
@@ -61,7 +62,7 @@ def open_model(
         raise ModelUnavailable(
             f"model {entry.name!r} is not on this machine; get it: isthmus model pull {entry.name}"
         )
-    made = create(backend, threads=threads)
+    made = create(backend, threads=threads, cache=paths.cache_dir())
     return replace(load(path, made), name=entry.name), made
 
 

@@ -41,6 +41,9 @@ _ROWS = 8
 _BLOCK = 32
 _MAX_HEAD = 256
 _KV_TYPES = {KVType.FLOAT32: 0, KVType.FLOAT16: 1, KVType.INT8: 2}
+VERIFIED = frozenset({"avx512vnni", "avx2", "scalar"})
+"""Instruction sets that this project's tests ran on processors that have them. NEON's were run
+under emulation alone (scripts/test_neon.sh)."""
 _KINDS = {Embed: 0, Norm: 1, QKV: 2, Attention: 3, Output: 4, GatedMLP: 5, Down: 6, Head: 7}
 
 
@@ -164,8 +167,15 @@ def default_threads() -> int:
     return max(1, min(physical, allowed))
 
 
+def runnable_sets() -> tuple[str, ...]:
+    """The instruction sets that this CPU can run, best first; `scalar` is always the last."""
+    return tuple(_native.runnable_kernels().split(","))
+
+
 class NativeBackend:
-    """Packs and plans for this CPU. `isa` of None takes the best that it can run.
+    """Packs and plans for this CPU. `isa` of None takes the best verified one that it can run.
+
+    Others are for those who tested them first (`isthmus.kernels.instruction_sets`).
 
     `activation_bits` of 16 follows the reference closely; 8 is the usual choice elsewhere, half
     the work and a visible error (docs/adr/0002-activation-precision.md).
@@ -177,14 +187,14 @@ class NativeBackend:
     def __init__(
         self, *, threads: int | None = None, isa: str | None = None, activation_bits: int = 16
     ) -> None:
-        runnable = _native.runnable_kernels().split(",")
+        runnable = runnable_sets()
         if isa is not None and isa not in runnable:
             raise ValueError(f"isa {isa!r} cannot run on this CPU; it runs {', '.join(runnable)}")
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, not {threads}")
         if activation_bits not in (8, 16):
             raise ValueError(f"activation_bits must be 8 or 16, not {activation_bits}")
-        self.isa = isa or runnable[0]
+        self.isa = isa or next(name for name in runnable if name in VERIFIED)
         self.activation_bits = activation_bits
         self.threads = threads or default_threads()
 

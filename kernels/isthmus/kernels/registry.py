@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Protocol
 
 from isthmus.core.errors import ConfigError
@@ -17,18 +18,24 @@ _log = logging.getLogger(__name__)
 class Factory(Protocol):
     """Makes a backend, or raises with the reason why it cannot."""
 
-    def __call__(self, *, threads: int | None) -> Backend: ...
+    def __call__(self, *, variant: str | None, threads: int | None, cache: Path | None) -> Backend:
+        """`variant` is what followed the backend's name: `avx2` of `native:avx2`."""
+        ...
 
 
-def _native(*, threads: int | None) -> Backend:
+def _native(*, variant: str | None, threads: int | None, cache: Path | None) -> Backend:
+    from isthmus.kernels import instruction_sets
     from isthmus.kernels.native import NativeBackend
 
-    return NativeBackend(threads=threads)
+    isa = instruction_sets.choose(variant, cache=cache)
+    return NativeBackend(threads=threads, isa=isa)
 
 
-def _numpy(*, threads: int | None) -> Backend:
+def _numpy(*, variant: str | None, threads: int | None, cache: Path | None) -> Backend:
     from isthmus.kernels.numpy_ref import NumpyBackend
 
+    if variant is not None:
+        raise ValueError("it has no instruction sets to choose from")
     return NumpyBackend()
 
 
@@ -47,23 +54,25 @@ class Candidate:
     reason: str | None
 
 
-def create(name: str = "auto", *, threads: int | None = None) -> Backend:
+def create(name: str = "auto", *, threads: int | None = None, cache: Path | None = None) -> Backend:
     """Make the backend `name`, or with `auto` the first of `BACKENDS` that works.
 
     `auto` logs a warning for every better one that it had to pass over. A backend asked for by
-    name is strict: it works, or `BackendUnavailable` says why not. `threads` of None lets the
-    backend choose; numpy leaves them to its BLAS in any case.
+    name is strict: it works, or `BackendUnavailable` says why not; `native:avx2` asks for an
+    instruction set too. `threads` of None lets the backend choose; numpy leaves them to its BLAS in
+    any case. `cache` is a folder in which the outcome of a self-test is kept.
     """
-    if name != "auto" and name not in _FACTORIES:
-        near = get_close_matches(name, BACKENDS, n=1)
+    base, _, variant = name.partition(":")
+    if name != "auto" and base not in _FACTORIES:
+        near = get_close_matches(base, BACKENDS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ConfigError(
             f"backend {name!r} is not one of auto, {', '.join(BACKENDS)}{hint}", field="backend"
         )
     reasons: dict[str, str] = {}
-    for candidate in BACKENDS if name == "auto" else (name,):
+    for candidate in BACKENDS if name == "auto" else (base,):
         try:
-            return _FACTORIES[candidate](threads=threads)
+            return _FACTORIES[candidate](variant=variant or None, threads=threads, cache=cache)
         except (ImportError, OSError, RuntimeError, ValueError) as error:
             reasons[candidate] = str(error)
             if name == "auto":
@@ -73,12 +82,12 @@ def create(name: str = "auto", *, threads: int | None = None) -> Backend:
     )
 
 
-def probe() -> tuple[Candidate, ...]:
-    """Try every backend and tell what became of it, for `isthmus doctor`."""
+def probe(cache: Path | None = None) -> tuple[Candidate, ...]:
+    """Try every backend and tell what became of it, for `isthmus doctor`. `cache`: as `create`."""
     found = []
     for name in BACKENDS:
         try:
-            backend = create(name)
+            backend = create(name, cache=cache)
             found.append(Candidate(name, backend.device, None))
         except BackendUnavailable as error:
             found.append(Candidate(name, None, error.reasons.get(name, error.message)))
