@@ -23,6 +23,19 @@ def body(**fields: Any) -> bytes:
     return json.dumps({"model": "isthmus", "messages": HELLO, **fields}).encode()
 
 
+async def exchange(url: str, *sent: bytes) -> bytes:
+    """What the agent answers, until it closes the connection, to bytes that need not be HTTP."""
+    where = httpx.URL(url)
+    reader, writer = await asyncio.open_connection(where.host, where.port)
+    answer = b""
+    for part in sent:
+        writer.write(part)
+        await writer.drain()
+    answer += await reader.read()
+    writer.close()
+    return answer
+
+
 # One agent for the tables of this module: a server takes its time to stop.
 shared = pytest.mark.asyncio(loop_scope="module")
 
@@ -223,3 +236,45 @@ async def test_health_is_told_before_the_model_is_loaded_and_readiness_after() -
         late = await client.get("/readyz")
     assert (early.status_code, early.json()["status"]) == (503, "loading")
     assert (late.status_code, late.json()["status"]) == (200, "ready")
+
+
+@pytest.mark.parametrize(
+    "line", [b"nonsense\r\n\r\n", b"GET / HTTP/9\r\n\r\n", b"\x16\x03\x01\x02\r\n\r\n"]
+)
+async def test_what_is_no_http_gets_openais_error(line: bytes) -> None:
+    async with running_agent() as agent:
+        answer = await exchange(agent.url, line)
+    head, _, content = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"application/json" in head
+    assert json.loads(content)["error"]["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize(
+    "half", [b"POST /v1/chat/comp", b"GET / HTTP/1.1\r\nHost: localhost\r\nA: "]
+)
+async def test_half_a_head_is_not_waited_for_for_ever(half: bytes) -> None:
+    async with running_agent(head_timeout_s=0.1) as agent:
+        answer = await exchange(agent.url, half)
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "request_timeout"
+        whole = b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        second = await exchange(agent.url, whole, half)
+    assert second.startswith(b"HTTP/1.1 200 ")
+    assert b"HTTP/1.1 408 " in second
+
+
+async def test_a_connection_that_says_nothing_is_closed_without_a_word() -> None:
+    async with running_agent(head_timeout_s=0.1) as agent:
+        assert await exchange(agent.url) == b""
+
+
+async def test_the_time_for_the_head_does_not_count_for_the_answer() -> None:
+    engine = ScriptedEngine(["word "] * 20, delay_s=0.02)
+    async with (
+        running_agent(engine, head_timeout_s=0.1) as agent,
+        httpx.AsyncClient(base_url=agent.url, trust_env=False, timeout=20) as client,
+    ):
+        for _ in range(2):
+            answer = await client.post(PATH, content=body(), headers=JSON)
+            assert answer.json()["choices"][0]["message"]["content"] == "word " * 20

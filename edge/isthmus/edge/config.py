@@ -69,8 +69,10 @@ class EdgeConfig(Settings):
     max_body_bytes: Annotated[int, Field(ge=1024)] = 4 * 1024 * 1024
     max_in_flight: Annotated[int, Field(ge=1)] = 64
     """Requests being answered or waiting; the next one gets a 429."""
+    head_timeout_s: Seconds = 10.0
+    """How long the head of a request may take to arrive."""
     body_timeout_s: Seconds = 30.0
-    """How long a client may take to send its request."""
+    """How long its body may take after that."""
 
     ttft_slo_ms: tuple[Milliseconds, ...] = (500.0, 2000.0)
     """Promises of the time to the first token: edges of the histogram's buckets."""

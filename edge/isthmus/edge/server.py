@@ -22,6 +22,7 @@ from isthmus.edge.config import EdgeConfig
 from isthmus.edge.device import Device, LocalEngine
 from isthmus.edge.ledger import Ledger
 from isthmus.edge.metrics import Metrics
+from isthmus.edge.protocol import http_protocol
 from isthmus.edge.tiers import Cloud
 
 log = logging.getLogger(__name__)
@@ -150,7 +151,7 @@ def make_server(agent: Agent, config: EdgeConfig) -> AgentServer:
     return AgentServer(
         uvicorn.Config(
             create_app(agent, config, stopping=stopping),
-            http="h11",
+            http=http_protocol(config.head_timeout_s),
             ws="none",
             lifespan="off",
             log_config=None,
