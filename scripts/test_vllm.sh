@@ -53,7 +53,7 @@ stamp=$venv/.isthmus-installed
 if [[ ! -e $stamp || -n $(find pyproject.toml kernels/native -newer "$stamp" -print -quit) ]]; then
   step "installing isthmus"
   "${pip[@]}" install --quiet --config-settings=build-dir="$(realpath "$venv")/build-isthmus" \
-    -e . openai pytest pytest-asyncio pytest-timeout
+    -e . jsonschema openai pytest pytest-asyncio pytest-timeout
   touch "$stamp"
 fi
 

@@ -21,6 +21,7 @@ import urllib.request
 from dataclasses import replace
 from pathlib import Path
 
+import jsonschema
 import openai
 import pytest
 
@@ -248,6 +249,66 @@ async def test_vllm_is_held_to_a_json_schema(gateway):
     assert list(json.loads(text_of(answer))) == ["city"]
 
 
+WEATHER = chat.Tool(
+    "get_weather",
+    "The weather of a city.",
+    {
+        "type": "object",
+        "properties": {"city": {"type": "string", "maxLength": 20}},
+        "required": ["city"],
+        "additionalProperties": False,
+    },
+)
+CLOCK = chat.Tool("clock", "The time.", {"type": "object", "additionalProperties": False})
+MUST_CALL = replace(
+    REQUEST, tools=(WEATHER, CLOCK), tool_choice=chat.ToolChoice.REQUIRED, max_tokens=200
+)
+
+
+def calls_of(answer):
+    """Name and arguments of each call of an answer, by its index."""
+    calls = {}
+    for event in answer:
+        for piece in event.tool_calls if isinstance(event, events.Delta) else ():
+            name, arguments = calls.get(piece.index, ("", ""))
+            calls[piece.index] = (name + piece.name, arguments + piece.arguments)
+    return calls
+
+
+@pytest.mark.parametrize("named", [WEATHER, CLOCK])
+async def test_vllm_makes_the_call_that_it_must_with_arguments_that_fit(gateway, named):
+    async with tier_of(gateway) as tier:
+        answer = [e async for e in tier.generate(replace(MUST_CALL, tool_name=named.name))]
+    name, arguments = calls_of(answer)[0]
+    assert name == named.name
+    jsonschema.validate(json.loads(arguments), named.parameters)
+    assert text_of(answer) == ""
+    assert answer[-1].reason is events.FinishReason.TOOL_CALLS
+
+
+async def test_vllm_makes_one_call_when_it_may_not_make_several(gateway):
+    sampling = chat.Sampling(temperature=1.0, seed=1, top_logprobs=0)
+    asked = replace(MUST_CALL, parallel_tool_calls=False, sampling=sampling)
+    async with tier_of(gateway) as tier:
+        answer = [event async for event in tier.generate(asked)]
+    assert list(calls_of(answer)) == [0]
+    logprobs = [one for event in answer[1:-1] for one in event.logprobs]
+    assert len(logprobs) == answer[-1].usage.completion_tokens
+
+
+async def test_vllm_goes_on_after_a_call(gateway):
+    turn = (
+        *REQUEST.messages,
+        chat.Message(chat.Role.ASSISTANT, tool_calls=(chat.ToolCall("c", "clock", "{}"),)),
+        chat.Message(chat.Role.TOOL, (chat.TextPart("noon"),), tool_call_id="c"),
+    )
+    unused = replace(MUST_CALL, messages=turn, tool_choice=chat.ToolChoice.NONE, max_tokens=20)
+    async with tier_of(gateway) as tier:
+        answer = [event async for event in tier.generate(unused)]
+    assert text_of(answer)
+    assert not calls_of(answer)
+
+
 async def test_a_caller_that_leaves_aborts_the_request_in_vllm_within_100_ms(gateway):
     async with tier_of(gateway) as tier:
         await gateway.until_idle(5)
@@ -286,7 +347,23 @@ async def test_a_deadline_ends_the_answer_and_the_work_in_vllm(gateway):
             errors.ContextTooLong,
             "messages",
         ),
-        ({"tools": (chat.Tool("f"),)}, errors.NotSupported, "tools"),
+        ({"tools": (chat.Tool("f"),)}, errors.NotSupported, "tool_choice"),
+        (
+            {
+                "tools": (chat.Tool("f", parameters={"type": "nonsense"}),),
+                "tool_choice": chat.ToolChoice.REQUIRED,
+            },
+            errors.InvalidRequest,
+            "tools",
+        ),
+        (
+            {
+                "response_format": chat.ResponseFormat(chat.ResponseKind.JSON_OBJECT),
+                "answer_so_far": "{",
+            },
+            errors.NotSupported,
+            "answer_so_far",
+        ),
         ({"model": "another"}, errors.InvalidRequest, "model"),
     ],
 )
@@ -340,6 +417,25 @@ async def test_an_openai_client_gets_paris_from_vllm(agent):
     assert "Paris" in answer.choices[0].message.content
     assert raw.headers["x-isthmus-route"] == "cloud"
     assert answer.usage.prompt_tokens > 20
+
+
+async def test_an_openai_client_gets_a_call_from_vllm(agent):
+    function = {"name": WEATHER.name, "parameters": dict(WEATHER.parameters), "strict": True}
+    async with client_of(agent) as client:
+        raw = await ask(
+            client,
+            tools=[{"type": "function", "function": function}],
+            tool_choice="required",
+            parallel_tool_calls=False,
+            max_tokens=200,
+        )
+    (choice,) = raw.parse().choices
+    assert raw.headers["x-isthmus-route"] == "cloud"
+    assert choice.finish_reason == "tool_calls"
+    (call,) = choice.message.tool_calls
+    assert call.function.name == WEATHER.name
+    assert call.id
+    jsonschema.validate(json.loads(call.function.arguments), function["parameters"])
 
 
 async def test_an_openai_client_gets_the_answer_in_several_chunks(agent):

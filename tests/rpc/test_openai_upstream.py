@@ -136,7 +136,8 @@ async def test_every_wish_of_the_request_reaches_the_upstream():
             temperature=0.5, top_p=0.9, top_k=7, min_p=0.1, seed=3, stop=("END",), top_logprobs=2
         ),
         max_tokens=9,
-        tools=(chat.Tool("f", "does it", {"type": "object"}),),
+        tools=(chat.Tool("f", "does it", {"type": "object"}, strict=True), chat.Tool("g")),
+        parallel_tool_calls=False,
         tool_choice=chat.ToolChoice.REQUIRED,
         tool_name="f",
         response_format=chat.ResponseFormat(
@@ -188,9 +189,12 @@ async def test_every_wish_of_the_request_reaches_the_upstream():
                     "name": "f",
                     "description": "does it",
                     "parameters": {"type": "object"},
+                    "strict": True,
                 },
-            }
+            },
+            {"type": "function", "function": {"name": "g", "description": "", "parameters": {}}},
         ],
+        "parallel_tool_calls": False,
         "tool_choice": {"type": "function", "function": {"name": "f"}},
         "response_format": {
             "type": "json_schema",

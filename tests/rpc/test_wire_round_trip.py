@@ -60,9 +60,12 @@ requests = st.builds(
     model=texts,
     sampling=sampling,
     max_tokens=st.none() | uint32,
-    tools=st.lists(st.builds(chat.Tool, names, texts, schemas), max_size=2).map(tuple),
+    tools=st.lists(
+        st.builds(chat.Tool, names, texts, schemas, st.none() | st.booleans()), max_size=2
+    ).map(tuple),
     tool_choice=st.sampled_from(chat.ToolChoice),
     tool_name=st.none() | names,
+    parallel_tool_calls=st.none() | st.booleans(),
     response_format=st.builds(
         chat.ResponseFormat,
         st.sampled_from(chat.ResponseKind),

@@ -198,6 +198,12 @@ async def test_a_model_whose_template_knows_tools_may_call_several(trained: Engi
     assert 1 < most <= 8
 
 
+async def test_a_request_may_forbid_several_calls(trained: Engine) -> None:
+    async for answer in of_many_seeds(trained, replace(FORCED, parallel_tool_calls=False)):
+        assert answer.reason is FinishReason.TOOL_CALLS
+        assert len(answer.calls) == 1
+
+
 async def test_a_named_tool_is_the_one_that_is_called(trained: Engine) -> None:
     named = replace(FORCED, tool_name=CLOCK.name)
     async for answer in of_many_seeds(trained, named, seeds=range(5)):

@@ -104,6 +104,14 @@ def test_a_tool_conversation_is_read_whole() -> None:
     assert (request.tool_choice, request.tool_name) == (ToolChoice.REQUIRED, "now")
 
 
+@pytest.mark.parametrize("given", [None, True, False])
+def test_strict_tools_and_parallel_calls_are_kept_as_they_are(given: bool | None) -> None:
+    body = chat(tools=one_tool(strict=given), parallel_tool_calls=given)
+    request = parse_chat_request(body).chat
+    assert request.tools[0].strict is given
+    assert request.parallel_tool_calls is given
+
+
 def test_a_json_schema_is_kept_as_it_is() -> None:
     schema = {"type": "object", "properties": {"city": {"type": "string"}}}
     form = {"type": "json_schema", "json_schema": {"name": "place", "schema": schema}}
@@ -234,6 +242,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"tool_choice": {"type": "function", "name": "f"}}, "tool_choice.name"),
     ({"tools": [{"type": "function", "name": "f"}]}, "tools[0].name"),
     ({"tools": [{"type": "function"}]}, "tools[0].function"),
+    ({"tools": one_tool(strict="yes")}, "tools[0].function.strict"),
+    ({"parallel_tool_calls": 1}, "parallel_tool_calls"),
     ({"tools": one_tool(parameters=nested(100))}, "tools[0].function.parameters"),
     ({"tools": one_tool(parameters={"x": "\udfff"})}, "tools[0].function.parameters"),
     ({"tool_choice": "required"}, "tool_choice"),

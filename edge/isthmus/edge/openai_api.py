@@ -132,6 +132,7 @@ def parse_chat_request(body: Any, *, default_deadline_s: float | None = None) ->
         tools=tools,
         tool_choice=tool_choice,
         tool_name=tool_name,
+        parallel_tool_calls=_optional_flag(root.get("parallel_tool_calls")),
         response_format=_response_format(root.get("response_format")),
         deadline=Deadline.after(
             default_deadline_s if deadline_ms is None else deadline_ms / 1000.0
@@ -156,9 +157,6 @@ def _check_names(root: Field) -> None:
         n.fail("must be 1: Isthmus gives one answer for a request")
     if modalities.given and [m.text() for m in modalities.array()] != ["text"]:
         modalities.fail('must be ["text"]: Isthmus answers in text')
-    parallel = root.get("parallel_tool_calls")
-    if parallel.given:
-        parallel.flag()
 
 
 def _route(root: Field) -> tuple[str, RoutePreference]:
@@ -300,9 +298,14 @@ def _tools(field: Field) -> tuple[Tool, ...]:
                 name=function.need("name").text(),
                 description=description.text() if description.given else "",
                 parameters=parameters.free_object() if parameters.given else {},
+                strict=_optional_flag(function.get("strict")),
             )
         )
     return tuple(tools)
+
+
+def _optional_flag(field: Field) -> bool | None:
+    return field.flag() if field.given else None
 
 
 def _tool_choice(field: Field, tools: tuple[Tool, ...]) -> tuple[ToolChoice, str | None]:

@@ -189,7 +189,8 @@ def _grammar(
     must_call = request.tool_choice is ToolChoice.REQUIRED and may_call(request)
     if must_call and not tools:
         raise InvalidRequest("asks for a tool that the request lacks", field="tool_choice")
-    most_calls = most_calls if request.tool_name is None else 1
+    if request.tool_name is not None or request.parallel_tool_calls is False:
+        most_calls = 1
     return _lark(list(tools.values()), form, must_call=must_call, most_calls=most_calls)
 
 

@@ -70,6 +70,8 @@ class Tool:
     name: str
     description: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    strict: bool | None = None
+    """Whether the arguments must follow the schema exactly. The device always holds them to it."""
 
 
 class ToolChoice(StrEnum):
@@ -158,6 +160,8 @@ class ChatRequest:
     tool_choice: ToolChoice = ToolChoice.AUTO
     tool_name: str | None = None
     """The tool that must be called, when `tool_choice` is `REQUIRED` and one is named."""
+    parallel_tool_calls: bool | None = None
+    """Whether one answer may make several calls; None leaves it to the model."""
     response_format: ResponseFormat = field(default_factory=ResponseFormat)
     deadline: Deadline = Deadline.NEVER
     preference: RoutePreference = field(default_factory=RoutePreference)

@@ -24,21 +24,21 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15isthmus/v1/chat.proto\x12\nisthmus.v1\"(\n\tImagePart\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"M\n\x0b\x43ontentPart\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12&\n\x05image\x18\x02 \x01(\x0b\x32\x15.isthmus.v1.ImagePartH\x00\x42\x06\n\x04part\"<\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x03 \x01(\t\"\xc5\x01\n\x07Message\x12\x1e\n\x04role\x18\x01 \x01(\x0e\x32\x10.isthmus.v1.Role\x12(\n\x07\x63ontent\x18\x02 \x03(\x0b\x32\x17.isthmus.v1.ContentPart\x12\x11\n\x04name\x18\x03 \x01(\tH\x00\x88\x01\x01\x12(\n\ntool_calls\x18\x04 \x03(\x0b\x32\x14.isthmus.v1.ToolCall\x12\x19\n\x0ctool_call_id\x18\x05 \x01(\tH\x01\x88\x01\x01\x42\x07\n\x05_nameB\x0f\n\r_tool_call_id\"B\n\x04Tool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x17\n\x0fparameters_json\x18\x03 \x01(\t\"\x80\x01\n\x0eResponseFormat\x12&\n\x04kind\x18\x01 \x01(\x0e\x32\x18.isthmus.v1.ResponseKind\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x18\n\x0bschema_json\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x0e\n\x06strict\x18\x04 \x01(\x08\x42\x0e\n\x0c_schema_json\"\xc7\x02\n\x08Sampling\x12\x18\n\x0btemperature\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05top_p\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\r\n\x05top_k\x18\x03 \x01(\r\x12\r\n\x05min_p\x18\x04 \x01(\x01\x12\x1f\n\x12repetition_penalty\x18\x05 \x01(\x01H\x02\x88\x01\x01\x12\x18\n\x10presence_penalty\x18\x06 \x01(\x01\x12\x19\n\x11\x66requency_penalty\x18\x07 \x01(\x01\x12\x11\n\x04seed\x18\x08 \x01(\x03H\x03\x88\x01\x01\x12\x0c\n\x04stop\x18\t \x03(\t\x12\x12\n\nignore_eos\x18\n \x01(\x08\x12\x19\n\x0ctop_logprobs\x18\x0b \x01(\rH\x04\x88\x01\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x15\n\x13_repetition_penaltyB\x07\n\x05_seedB\x0f\n\r_top_logprobs*s\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SYSTEM\x10\x01\x12\x12\n\x0eROLE_DEVELOPER\x10\x02\x12\r\n\tROLE_USER\x10\x03\x12\x12\n\x0eROLE_ASSISTANT\x10\x04\x12\r\n\tROLE_TOOL\x10\x05*o\n\nToolChoice\x12\x1b\n\x17TOOL_CHOICE_UNSPECIFIED\x10\x00\x12\x14\n\x10TOOL_CHOICE_AUTO\x10\x01\x12\x14\n\x10TOOL_CHOICE_NONE\x10\x02\x12\x18\n\x14TOOL_CHOICE_REQUIRED\x10\x03*\x83\x01\n\x0cResponseKind\x12\x1d\n\x19RESPONSE_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12RESPONSE_KIND_TEXT\x10\x01\x12\x1d\n\x19RESPONSE_KIND_JSON_OBJECT\x10\x02\x12\x1d\n\x19RESPONSE_KIND_JSON_SCHEMA\x10\x03*\x7f\n\x0cPrivacyClass\x12\x1d\n\x19PRIVACY_CLASS_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIVACY_CLASS_PUBLIC\x10\x01\x12\x1b\n\x17PRIVACY_CLASS_SENSITIVE\x10\x02\x12\x19\n\x15PRIVACY_CLASS_UNKNOWN\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15isthmus/v1/chat.proto\x12\nisthmus.v1\"(\n\tImagePart\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"M\n\x0b\x43ontentPart\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12&\n\x05image\x18\x02 \x01(\x0b\x32\x15.isthmus.v1.ImagePartH\x00\x42\x06\n\x04part\"<\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x03 \x01(\t\"\xc5\x01\n\x07Message\x12\x1e\n\x04role\x18\x01 \x01(\x0e\x32\x10.isthmus.v1.Role\x12(\n\x07\x63ontent\x18\x02 \x03(\x0b\x32\x17.isthmus.v1.ContentPart\x12\x11\n\x04name\x18\x03 \x01(\tH\x00\x88\x01\x01\x12(\n\ntool_calls\x18\x04 \x03(\x0b\x32\x14.isthmus.v1.ToolCall\x12\x19\n\x0ctool_call_id\x18\x05 \x01(\tH\x01\x88\x01\x01\x42\x07\n\x05_nameB\x0f\n\r_tool_call_id\"b\n\x04Tool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x17\n\x0fparameters_json\x18\x03 \x01(\t\x12\x13\n\x06strict\x18\x04 \x01(\x08H\x00\x88\x01\x01\x42\t\n\x07_strict\"\x80\x01\n\x0eResponseFormat\x12&\n\x04kind\x18\x01 \x01(\x0e\x32\x18.isthmus.v1.ResponseKind\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x18\n\x0bschema_json\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x0e\n\x06strict\x18\x04 \x01(\x08\x42\x0e\n\x0c_schema_json\"\xc7\x02\n\x08Sampling\x12\x18\n\x0btemperature\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05top_p\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\r\n\x05top_k\x18\x03 \x01(\r\x12\r\n\x05min_p\x18\x04 \x01(\x01\x12\x1f\n\x12repetition_penalty\x18\x05 \x01(\x01H\x02\x88\x01\x01\x12\x18\n\x10presence_penalty\x18\x06 \x01(\x01\x12\x19\n\x11\x66requency_penalty\x18\x07 \x01(\x01\x12\x11\n\x04seed\x18\x08 \x01(\x03H\x03\x88\x01\x01\x12\x0c\n\x04stop\x18\t \x03(\t\x12\x12\n\nignore_eos\x18\n \x01(\x08\x12\x19\n\x0ctop_logprobs\x18\x0b \x01(\rH\x04\x88\x01\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x15\n\x13_repetition_penaltyB\x07\n\x05_seedB\x0f\n\r_top_logprobs*s\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SYSTEM\x10\x01\x12\x12\n\x0eROLE_DEVELOPER\x10\x02\x12\r\n\tROLE_USER\x10\x03\x12\x12\n\x0eROLE_ASSISTANT\x10\x04\x12\r\n\tROLE_TOOL\x10\x05*o\n\nToolChoice\x12\x1b\n\x17TOOL_CHOICE_UNSPECIFIED\x10\x00\x12\x14\n\x10TOOL_CHOICE_AUTO\x10\x01\x12\x14\n\x10TOOL_CHOICE_NONE\x10\x02\x12\x18\n\x14TOOL_CHOICE_REQUIRED\x10\x03*\x83\x01\n\x0cResponseKind\x12\x1d\n\x19RESPONSE_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12RESPONSE_KIND_TEXT\x10\x01\x12\x1d\n\x19RESPONSE_KIND_JSON_OBJECT\x10\x02\x12\x1d\n\x19RESPONSE_KIND_JSON_SCHEMA\x10\x03*\x7f\n\x0cPrivacyClass\x12\x1d\n\x19PRIVACY_CLASS_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIVACY_CLASS_PUBLIC\x10\x01\x12\x1b\n\x17PRIVACY_CLASS_SENSITIVE\x10\x02\x12\x19\n\x15PRIVACY_CLASS_UNKNOWN\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'isthmus.v1.chat_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROLE']._serialized_start=949
-  _globals['_ROLE']._serialized_end=1064
-  _globals['_TOOLCHOICE']._serialized_start=1066
-  _globals['_TOOLCHOICE']._serialized_end=1177
-  _globals['_RESPONSEKIND']._serialized_start=1180
-  _globals['_RESPONSEKIND']._serialized_end=1311
-  _globals['_PRIVACYCLASS']._serialized_start=1313
-  _globals['_PRIVACYCLASS']._serialized_end=1440
+  _globals['_ROLE']._serialized_start=981
+  _globals['_ROLE']._serialized_end=1096
+  _globals['_TOOLCHOICE']._serialized_start=1098
+  _globals['_TOOLCHOICE']._serialized_end=1209
+  _globals['_RESPONSEKIND']._serialized_start=1212
+  _globals['_RESPONSEKIND']._serialized_end=1343
+  _globals['_PRIVACYCLASS']._serialized_start=1345
+  _globals['_PRIVACYCLASS']._serialized_end=1472
   _globals['_IMAGEPART']._serialized_start=37
   _globals['_IMAGEPART']._serialized_end=77
   _globals['_CONTENTPART']._serialized_start=79
@@ -48,9 +48,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MESSAGE']._serialized_start=221
   _globals['_MESSAGE']._serialized_end=418
   _globals['_TOOL']._serialized_start=420
-  _globals['_TOOL']._serialized_end=486
-  _globals['_RESPONSEFORMAT']._serialized_start=489
-  _globals['_RESPONSEFORMAT']._serialized_end=617
-  _globals['_SAMPLING']._serialized_start=620
-  _globals['_SAMPLING']._serialized_end=947
+  _globals['_TOOL']._serialized_end=518
+  _globals['_RESPONSEFORMAT']._serialized_start=521
+  _globals['_RESPONSEFORMAT']._serialized_end=649
+  _globals['_SAMPLING']._serialized_start=652
+  _globals['_SAMPLING']._serialized_end=979
 # @@protoc_insertion_point(module_scope)

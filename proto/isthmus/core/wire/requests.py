@@ -46,11 +46,13 @@ def request_to_wire(request: chat.ChatRequest) -> gateway_pb2.GenerateRequest:
                     name=tool.name,
                     description=tool.description,
                     parameters_json=json.dumps(dict(tool.parameters), ensure_ascii=False),
+                    strict=tool.strict,
                 )
                 for tool in request.tools
             ],
             tool_choice=enums.TOOL_CHOICES[request.tool_choice],
             tool_name=request.tool_name,
+            parallel_tool_calls=request.parallel_tool_calls,
             response_format=chat_pb2.ResponseFormat(
                 kind=enums.RESPONSE_KINDS[form.kind],
                 name=form.name,
@@ -106,6 +108,7 @@ def request_from_wire(wire: gateway_pb2.GenerateRequest) -> chat.ChatRequest:
                 name=tool.name,
                 description=tool.description,
                 parameters=_object(tool.parameters_json or "{}", f"tools[{i}].parameters_json"),
+                strict=tool.strict if tool.HasField("strict") else None,
             )
             for i, tool in enumerate(wire.tools)
         ),
@@ -113,6 +116,9 @@ def request_from_wire(wire: gateway_pb2.GenerateRequest) -> chat.ChatRequest:
             enums.TOOL_CHOICES, wire.tool_choice, "tool_choice", chat.ToolChoice.AUTO
         ),
         tool_name=wire.tool_name if wire.HasField("tool_name") else None,
+        parallel_tool_calls=(
+            wire.parallel_tool_calls if wire.HasField("parallel_tool_calls") else None
+        ),
         response_format=chat.ResponseFormat(
             kind=enums.name_of(
                 enums.RESPONSE_KINDS, form.kind, "response_format.kind", chat.ResponseKind.TEXT
