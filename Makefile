@@ -50,7 +50,7 @@ soak: setup  ## 10,000 requests on one engine: memory must not grow
 
 bench-peers:  ## llama.cpp in an environment of its own, for isthmus bench --vs
 	$(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check llama-cpp-python
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check llama-cpp-python==0.3.36
 
 test-neon:  ## the NEON kernels, cross-compiled and run under qemu
 	scripts/test_neon.sh
