@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import time
 from dataclasses import replace
 
 import pytest
 import trustme
 
+from agent_client import eventually
 from isthmus.cloud.server import Gateway
 from isthmus.cloud.testing import ScriptedBackend, gateway_config, running_gateway
 from isthmus.core import chat, errors, events
@@ -54,24 +54,21 @@ async def test_nothing_is_opened_before_the_first_call():
     server.close()
 
 
-async def test_a_gateway_that_is_not_there_is_noticed_at_once():
-    tier = RemoteTier(RemoteConfig(f"127.0.0.1:{free_port()}"))
-    began_s = time.monotonic()
+async def test_a_gateway_that_is_not_there_is_noticed_without_waiting_for_it():
+    tier = RemoteTier(RemoteConfig(f"127.0.0.1:{free_port()}", connect_timeout_s=3600))
     with pytest.raises(errors.Unavailable):
         await collected(tier)
-    assert time.monotonic() - began_s < 0.5
     await tier.close()
 
 
-async def test_a_gateway_that_never_answers_is_noticed_within_a_second():
+async def test_a_gateway_that_never_answers_is_given_up_when_the_time_to_connect_is_over():
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen(1)
-        tier = RemoteTier(RemoteConfig(f"127.0.0.1:{silent.getsockname()[1]}"))
-        began_s = time.monotonic()
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        tier = RemoteTier(RemoteConfig(address, connect_timeout_s=0.1))
         with pytest.raises(errors.Unavailable):
             await collected(tier)
-        assert time.monotonic() - began_s < 1.0
         await tier.close()
 
 
@@ -90,16 +87,16 @@ async def test_repeated_failures_open_the_breaker_and_further_calls_fail_without
 
 async def test_a_gateway_that_comes_back_is_found_by_the_trial():
     port = free_port()
-    breaker = CircuitBreaker(failures=1, open_s=0.3)
+    now_s = 0.0
+    breaker = CircuitBreaker(failures=1, open_s=60, clock=lambda: now_s)
     tier = RemoteTier(RemoteConfig(f"127.0.0.1:{port}"), breaker=breaker)
     with pytest.raises(errors.Unavailable):
         await collected(tier)
     assert breaker.state is BreakerState.OPEN
     async with running_gateway(listen=f"127.0.0.1:{port}"):
-        until_s = time.monotonic() + 5
-        while breaker.state is not BreakerState.CLOSED:
-            assert time.monotonic() < until_s
-            await asyncio.sleep(0.1)
+        while breaker.state is not BreakerState.CLOSED:  # gRPC itself waits before it tries again
+            now_s += 61
+            await asyncio.sleep(0.01)
             with contextlib.suppress(errors.Unavailable):
                 await collected(tier)
         assert tier.available
@@ -143,10 +140,7 @@ async def test_a_caller_that_leaves_a_trial_does_not_block_the_next_one():
         tier = RemoteTier(RemoteConfig(address), breaker=breaker)
         breaker.fail()
         task = asyncio.create_task(collected(tier))
-        until_s = time.monotonic() + 5
-        while not backend.requests:
-            assert time.monotonic() < until_s
-            await asyncio.sleep(0.005)
+        assert await eventually(lambda: bool(backend.requests))
         assert not tier.available
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

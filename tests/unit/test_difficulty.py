@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus.core.chat import ChatRequest, Message, Role, TextPart
-from isthmus.router.difficulty import Difficulty, difficulty
+from isthmus.router.difficulty import MAX_CHARS, Difficulty, difficulty
 
 
 def rate(text: str, *history: Message, max_tokens: int | None = None) -> Difficulty:
@@ -64,7 +62,7 @@ def test_a_request_without_a_user_message_has_a_score() -> None:
 
 
 @pytest.mark.parametrize("unit", ["a", "\n ", "SELECT ", "$", "1 + ", "{ ", "- "])
-def test_a_hostile_megabyte_is_rated_quickly(unit: str) -> None:
-    started = time.perf_counter()
-    rate(unit * (1_000_000 // len(unit)))
-    assert time.perf_counter() - started < 2
+def test_of_a_hostile_megabyte_only_the_start_is_read(unit: str) -> None:
+    megabyte = unit * (1_000_000 // len(unit))
+    assert rate(megabyte) == rate(megabyte[:MAX_CHARS])
+    assert rate(megabyte[:MAX_CHARS] + "Prove that 1 + 1 = 2 in Rust.") == rate(megabyte)
