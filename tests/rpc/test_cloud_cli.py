@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
 
 import pytest
 
-COMMAND = [sys.executable, "-m", "isthmus.cli.main", "cloud", "serve"]
+PROGRAM = [sys.executable, "-m", "isthmus.cli.main"]
+COMMAND = [*PROGRAM, "cloud", "serve"]
 UPSTREAM = ["--backend", "openai", "--url", "http://127.0.0.1:9/v1", "--model", "m"]
 PORTS = ["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]
 
@@ -53,6 +55,31 @@ def test_misuse_ends_with_status_2_and_one_line(arguments, said):
     assert done.returncode == 2
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["cloud", "serve", "--metrics-listen", "", "--listen"],
+        ["cloud", "serve", "--listen", "127.0.0.1:0", "--metrics-listen"],
+        ["edge", "serve", "--listen"],
+        ["up", "--listen"],
+    ],
+)
+def test_a_port_in_use_ends_every_server_with_status_1(command, model_path):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = f"127.0.0.1:{other.getsockname()[1]}"
+        done = subprocess.run(
+            [*PROGRAM, *command, taken, "--model", str(model_path)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert "listen" in done.stderr.splitlines()[-1]
 
 
 def test_help_shows_an_example():

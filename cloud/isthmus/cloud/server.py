@@ -18,7 +18,7 @@ from isthmus.cloud.config import CloudConfig
 from isthmus.cloud.metrics import Metrics, MetricsServer
 from isthmus.cloud.service import GatewayService, ServiceOptions
 from isthmus.core.addresses import split
-from isthmus.core.errors import ConfigError, IsthmusError
+from isthmus.core.errors import ConfigError, IsthmusError, Unavailable
 from isthmus.core.money import Price
 from isthmus.v1.gateway_pb2_grpc import add_GatewayServiceServicer_to_server
 
@@ -59,7 +59,7 @@ class Gateway:
             try:
                 self._metrics_server = MetricsServer(self.metrics, host, port)
             except OSError as error:
-                raise ConfigError(
+                raise Unavailable(
                     f"metrics_listen: {config.metrics_listen} cannot be listened on "
                     f"({error.strerror})",
                     field="metrics_listen",
@@ -124,8 +124,12 @@ class Gateway:
                 port = server.add_secure_port(config.listen, credentials)
             else:
                 port = server.add_insecure_port(config.listen)
-        except (OSError, RuntimeError) as error:
+        except OSError as error:
             raise ConfigError(
+                f"a TLS file cannot be read ({error.strerror})", field="tls_cert_file"
+            ) from error
+        except RuntimeError as error:  # gRPC has one error for all that can go wrong here
+            raise Unavailable(
                 f"listen: {config.listen} cannot be listened on; is another gateway there, or a "
                 "TLS file wrong?",
                 field="listen",
