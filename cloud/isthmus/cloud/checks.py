@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Set
 
 from isthmus.core.chat import ChatRequest, ImagePart, PrivacyClass, ResponseKind, ToolChoice
+from isthmus.core.checks import check_sampling
 from isthmus.core.decision import Reason
 from isthmus.core.errors import InvalidRequest, NotSupported, PolicyRefused
 from isthmus.core.tier import ModelInfo
-
-_MAX_STOP_TEXTS = 16
-_MAX_TOP_LOGPROBS = 20
 
 
 def check_request(request: ChatRequest, info: ModelInfo, accepted: Set[PrivacyClass]) -> None:
@@ -27,28 +24,10 @@ def check_request(request: ChatRequest, info: ModelInfo, accepted: Set[PrivacyCl
         raise InvalidRequest(
             f"this gateway serves {info.model!r}; leave model empty or name that", field="model"
         )
-    _check_sampling(request)
-    _check_abilities(request, info)
-
-
-def _check_sampling(request: ChatRequest) -> None:
-    sampling = request.sampling
-    _in_range("temperature", sampling.temperature, 0, 2)
-    _in_range("top_p", sampling.top_p, 0, 1, open_low=True)
-    _in_range("min_p", sampling.min_p, 0, 1)
-    _in_range("repetition_penalty", sampling.repetition_penalty, 0, 10, open_low=True)
-    _in_range("presence_penalty", sampling.presence_penalty, -2, 2)
-    _in_range("frequency_penalty", sampling.frequency_penalty, -2, 2)
+    check_sampling(request.sampling)
     if request.max_tokens == 0:
         raise InvalidRequest("max_tokens must be at least 1", field="max_tokens")
-    if len(sampling.stop) > _MAX_STOP_TEXTS or not all(sampling.stop):
-        raise InvalidRequest(
-            f"stop must be at most {_MAX_STOP_TEXTS} texts, none of them empty", field="stop"
-        )
-    if sampling.top_logprobs is not None and sampling.top_logprobs > _MAX_TOP_LOGPROBS:
-        raise InvalidRequest(
-            f"top_logprobs must be at most {_MAX_TOP_LOGPROBS}", field="top_logprobs"
-        )
+    _check_abilities(request, info)
 
 
 def _check_abilities(request: ChatRequest, info: ModelInfo) -> None:
@@ -63,10 +42,3 @@ def _check_abilities(request: ChatRequest, info: ModelInfo) -> None:
                 raise NotSupported(
                     f"{info.model!r} does not read images", field=f"messages[{i}].content"
                 )
-
-
-def _in_range(field: str, value: float, low: float, high: float, *, open_low: bool = False) -> None:
-    above = value > low if open_low else value >= low
-    if not (math.isfinite(value) and above and value <= high):
-        bracket = "(" if open_low else "["
-        raise InvalidRequest(f"{field} must be in {bracket}{low}, {high}]", field=field)

@@ -25,7 +25,9 @@ BackendName = Annotated[
         help="native, numpy, or one instruction set as in native:avx2; auto takes the best.",
     ),
 ]
-Threads = Annotated[int | None, typer.Option(min=1, help="By default one a physical core.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, max=1024, help="By default one a physical core.")
+]
 Versus = Annotated[str | None, typer.Option("--vs", help="A peer to run beside: llama.cpp.")]
 PeerPython = Annotated[
     Path | None,

@@ -29,7 +29,9 @@ def serve(
     listen: Annotated[str | None, typer.Option(help="host:port to serve HTTP on.")] = None,
     model: Annotated[str | None, typer.Option(help="A catalogue name or a .gguf file.")] = None,
     backend: Annotated[str | None, typer.Option(help="auto, native or numpy.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the engine.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Threads of the engine.")
+    ] = None,
     gateway: Annotated[
         str | None, typer.Option(help="host:port of the cloud gateway; none: offline.")
     ] = None,

@@ -25,7 +25,9 @@ BackendName = Annotated[
         help="native, numpy, or one instruction set as in native:avx2; auto takes the best.",
     ),
 ]
-Threads = Annotated[int | None, typer.Option(min=1, help="By default one a physical core.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, max=1024, help="By default one a physical core.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")]
 
 
@@ -60,6 +62,7 @@ def generate(
     Example: isthmus generate --prompt "The capital of France is" --max-tokens 16 --temperature 0
     """
     from isthmus.core.chat import ChatRequest, Message, Role, Sampling, TextPart
+    from isthmus.core.checks import check_sampling
     from isthmus.engine.engine import Engine
 
     text = sys.stdin.read() if prompt == "-" else prompt
@@ -73,6 +76,7 @@ def generate(
         stop=tuple(stop or ()),
         ignore_eos=ignore_eos,
     )
+    check_sampling(sampling)  # before the model is loaded
     engine = Engine.open(model, backend=backend, threads=threads, speculation=speculation)
     try:
         asked: Prompt | str = text

@@ -48,7 +48,9 @@ def up(
     backend: Annotated[
         str | None, typer.Option(help="The device's backend.", show_default="auto")
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the engine.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Threads of the engine.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="The agent's settings, a TOML file.")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
 ) -> None:

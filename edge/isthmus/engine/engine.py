@@ -13,6 +13,7 @@ from typing import Self
 
 from isthmus.core import paths
 from isthmus.core.chat import ChatRequest, Sampling
+from isthmus.core.checks import check_sampling
 from isthmus.core.deadline import Deadline
 from isthmus.core.errors import (
     ContextTooLong,
@@ -276,6 +277,7 @@ class Engine:
 
         `reads_calls` parts the tool calls, which `constraint` then allows, from the text.
         """
+        check_sampling(sampling)
         segments = (Segment(prompt),) if isinstance(prompt, str) else prompt.segments
         longest = self.context_tokens * self.tokenizer.longest_token_bytes
         if sum(len(segment.text) for segment in segments) > longest:
