@@ -11,7 +11,9 @@ if ! command -v "$compiler" >/dev/null || ! command -v "$emulator" >/dev/null; t
     exit 1
   fi
   apt-get update -qq
-  apt-get install -y -qq g++-aarch64-linux-gnu qemu-user-static >/dev/null
+  # What these recommend would bring an init system and its services to a bare machine.
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+    g++-aarch64-linux-gnu qemu-user-static >/dev/null
 fi
 
 work=$(mktemp -d)
