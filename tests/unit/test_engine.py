@@ -155,8 +155,8 @@ async def test_a_second_conversation_shares_the_prompt_of_one_that_still_runs(
         async for event in running:
             if isinstance(event, Delta):
                 break
+        assert fresh.running == 1  # the second may well outlast it
         second, text, _ = await run(fresh, chat(system + "two"))
-        assert fresh.running >= 1
     assert second.cached_tokens >= len(system) // 32 * 32
     other = engine_on(NativeBackend(threads=1))
     assert (await run(other, chat(system + "two")))[1] == text
