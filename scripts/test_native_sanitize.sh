@@ -27,7 +27,7 @@ run_tests() { # sanitizers, runtime library
     OPENBLAS_NUM_THREADS=1 PYTHONPATH=tests \
     ISTHMUS_NATIVE="build/sanitize-$1/wheel/isthmus/kernels" \
     $python -m pytest -p other_native -q --capture sys --timeout 600 \
-    tests/kernels/test_native_backend.py
+    tests/kernels/test_native_backend.py tests/kernels/test_bpe.py
 }
 
 wanted=${1:-address,undefined thread}

@@ -8,8 +8,11 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "bandwidth.hpp"
+#include "bpe.hpp"
 #include "plan.hpp"
 
 namespace nb = nanobind;
@@ -116,6 +119,34 @@ class BoundPlan {
   Plan plan_;
 };
 
+// Byte pair encoding over tables that it keeps alive.
+class BoundBpe {
+ public:
+  BoundBpe(const Ints& byte_ids, const Table& merges)
+      : byte_ids_(byte_ids),
+        merges_(merges),
+        bpe_(byte_ids.data(), reinterpret_cast<const Merge*>(merges.data()), merges.shape(0)) {
+    if (byte_ids.size() != 256 || merges.shape(1) != 4) {
+      throw std::invalid_argument("the tables must be of [256] and [merges, 4]");
+    }
+  }
+
+  std::vector<int32_t> encode(const std::vector<nb::bytes>& words) const {
+    std::vector<std::string_view> views;
+    views.reserve(words.size());
+    for (const nb::bytes& word : words) views.emplace_back(word.c_str(), word.size());
+    std::vector<int32_t> tokens;
+    nb::gil_scoped_release release;
+    for (const std::string_view& view : views) bpe_.encode(view, tokens);
+    return tokens;
+  }
+
+ private:
+  Ints byte_ids_;
+  Table merges_;
+  Bpe bpe_;
+};
+
 // One product on one thread, for tests of a kernel against the reference.
 void matmul(nb::object packed, const FloatsIn& x, const FloatsOut& out, const std::string& isa,
             int planes) {
@@ -144,6 +175,9 @@ NB_MODULE(_native, m) {
         nb::call_guard<nb::gil_scoped_release>());
   m.def("matmul", &matmul, nb::arg("packed"), nb::arg("x"), nb::arg("out"), nb::arg("isa"),
         nb::arg("planes"));
+  nb::class_<BoundBpe>(m, "Bpe")
+      .def(nb::init<const Ints&, const Table&>(), nb::arg("byte_ids"), nb::arg("merges"))
+      .def("encode", &BoundBpe::encode, nb::arg("words"));
   nb::class_<Builder>(m, "Builder")
       .def(nb::init<>())
       .def("add", &Builder::add, nb::arg("kind"), nb::arg("packed").none() = nb::none(),

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 
 import tiny_qwen2
 from isthmus.core.errors import InvalidRequest
 from isthmus.engine.errors import ModelDamaged, ModelNotSupported
-from isthmus.engine.model import ModelFile, TokenizerSpec
+from isthmus.engine.hub_tokenizer import tokenizer_json
+from isthmus.engine.model import ModelFile
 from isthmus.engine.tokenizer import Segment, StreamDecoder, Tokenizer
 from isthmus.engine.vocabulary import tokenizer_spec
+from isthmus.engine.words import PRE_TOKENIZERS
 
 GOLDEN = Path(__file__).parent.parent / "kernels" / "golden"
 TINY = Tokenizer(tokenizer_spec(tiny_qwen2.header(), vocab=tiny_qwen2.CONFIG.vocab))
@@ -144,6 +148,74 @@ def test_a_vocabulary_that_does_not_fit_together_is_damage(wrong: dict[str, obje
         tokenizer_spec(tiny_qwen2.header() | wrong, vocab=288)
 
 
-def test_a_tokenizer_that_cannot_be_loaded_is_damage() -> None:
-    with pytest.raises(ModelDamaged, match="cannot be loaded"):
-        Tokenizer(TokenizerSpec("{}", None, False, (), (), ""))
+def test_a_vocabulary_without_tokens_is_damage() -> None:
+    empty = {"tokenizer.ggml.tokens": [], "tokenizer.ggml.token_type": []}
+    with pytest.raises(ModelDamaged, match="0 tokens"):
+        tokenizer_spec(tiny_qwen2.header() | empty, vocab=288)
+
+
+def library(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
+    """The same tokenizer as Hugging Face's own library runs it."""
+    theirs = tokenizers.Tokenizer.from_str(tokenizer_json(tokenizer.spec))
+    theirs.encode_special_tokens = True
+    return theirs
+
+
+PIECES = st.sampled_from(
+    [
+        *"1²Ⅷ٣中ñ😀\u200d\x1c\x85\u3000\n \t_",
+        "'s",
+        "'LL",
+        "'ſ",
+        "e\u0301",
+        "\r\n",
+        "  ",
+        "th",
+        "The",
+        "!?",
+        "<|im_end|>",
+        "<tool>",
+    ]
+)
+TEXTS = st.lists(PIECES | st.text(st.characters(codec="utf-8"), max_size=3)).map("".join)
+
+
+@pytest.mark.parametrize("pre_tokenizer", PRE_TOKENIZERS)
+@given(text=TEXTS)
+def test_every_text_has_the_tokens_that_the_models_own_library_gives(
+    pre_tokenizer: str, text: str
+) -> None:
+    ours, theirs = FAMILIES[pre_tokenizer]
+    # Letters of a newer Unicode than this Python's are no letters here.
+    known = "".join(c for c in text if unicodedata.category(c) != "Cn")
+    assert ours.encode(known) == theirs.encode(known, add_special_tokens=False).ids
+
+
+def family(pre_tokenizer: str) -> tuple[Tokenizer, tokenizers.Tokenizer]:
+    """A small tokenizer of a family, with a few merges and a token that is found whole."""
+    merges = ["t h", "th e", "Ġ t", "Ġ th", "Ġ Ġ", "1 1", "ĠĠ ĠĠ", "ä ¸", "ä¸ Ń", "! ?", "Ċ Ċ"]
+    tokens = [*tiny_qwen2.byte_characters(), *tiny_qwen2.SPECIAL, "<tool>"]
+    tokens += [merge.replace(" ", "") for merge in merges]
+    header = tiny_qwen2.header() | {
+        "tokenizer.ggml.pre": pre_tokenizer,
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.merges": merges,
+        "tokenizer.ggml.token_type": [1] * 256 + [3, 3, 3, 4] + [1] * len(merges),
+    }
+    ours = Tokenizer(tokenizer_spec(header, vocab=len(tokens)))
+    return ours, library(ours)
+
+
+FAMILIES = {name: family(name) for name in PRE_TOKENIZERS}
+
+
+def test_a_tokens_text_may_be_found_whole_but_never_inside_a_control_token() -> None:
+    ours, _ = FAMILIES["qwen2"]
+    assert ours.encode("a<tool>b") == [ord("a"), 259, ord("b")]
+
+
+def test_a_real_vocabulary_has_the_tokens_that_the_models_own_library_gives(
+    smollm: Tokenizer,
+) -> None:
+    text = Path(__file__).read_text("utf-8") * 2 + "中文 ñandú 12³ \u3000 \r\n  x"
+    assert smollm.encode(text) == library(smollm).encode(text, add_special_tokens=False).ids

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.core.errors import ConfigError
+from isthmus.engine.hub_tokenizer import tokenizer_json
 from isthmus.engine.model import ModelConfig, ModelFile, TokenizerSpec
 from isthmus.kernels.base import F32, RopeStyle
 
@@ -179,13 +180,12 @@ def _documents(model: ModelFile) -> dict[str, str]:
         name: json.dumps(content, indent=2, ensure_ascii=False) + "\n"
         for name, content in documents.items()
     }
-    return written | {"tokenizer.json": spec.tokenizer_json}
+    return written | {"tokenizer.json": tokenizer_json(spec)}
 
 
 def _words(spec: TokenizerSpec, end: int | None) -> dict[str, Any]:
     """The special tokens by their roles."""
-    added = json.loads(spec.tokenizer_json)["added_tokens"]
-    texts = {token["id"]: token["content"] for token in added if token["special"]}
+    texts = {i: spec.text(i).decode() for i in spec.special_ids}
     roles = {"bos_token": spec.bos_id, "eos_token": end, "pad_token": end}
     named: dict[str, Any] = {role: texts[i] for role, i in roles.items() if i in texts}
     return named | {"additional_special_tokens": list(texts.values())}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from isthmus.kernels.base import F32, KVType, QuantizedWeight, RopeStyle
+from isthmus.kernels.base import F32, I32, U8, KVType, QuantizedWeight, RopeStyle
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +39,36 @@ class ModelConfig:
         return self.layers * 2 * self.kv_heads * self.head_dim * kv_type.bits // 8
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class TokenizerSpec:
-    """A tokenizer in the form of Hugging Face's `tokenizers`, with what a chat needs of it."""
+    """A byte-level BPE tokenizer in flat tables, with what a chat needs of it."""
 
-    tokenizer_json: str
+    pre_tokenizer: str
+    """One of `words.PRE_TOKENIZERS`."""
+    texts: U8
+    """The bytes of all tokens, one token after the other. [bytes]"""
+    ends: I32
+    """Where each token ends in `texts`. [tokens]"""
+    byte_ids: I32
+    """The token of each byte; -1: it has none. [256]"""
+    merges: I32
+    """Left and right token, rank, and the token made of them; in order of left and right.
+    [merges, 4]"""
     bos_id: int | None
     add_bos: bool
     eos_ids: tuple[int, ...]
     """Every token that ends a turn."""
     special_ids: tuple[int, ...]
     """Control tokens: never matched in a user's text, never shown in an answer."""
+    whole_ids: tuple[int, ...]
+    """Tokens that are found in a text before it is split into words."""
     chat_template: str
     """Jinja2 source, from the file."""
+
+    def text(self, token_id: int) -> bytes:
+        """The bytes that a token of the table stands for."""
+        start = self.ends[token_id - 1] if token_id else 0
+        return self.texts[start : self.ends[token_id]].tobytes()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
-"""Packed weights kept on disk, so that a second start reads them instead of making them again.
+"""Packed weights kept on disk, so that a second start maps them instead of making them again.
 
-A prepared model is a folder: `weights.bin` with the packed weights one after the other, and
-`model.json` with everything else (shape, tokenizer, where each weight stands). It is named by
-the model file's identity and the backend's layout, made under another name and renamed when it
-is whole; it can be deleted at any time.
+A prepared model is a folder: `arrays.bin` with the packed weights and the tokenizer's tables one
+after the other, and `model.json` with everything else (shape, where each array stands). It is
+named by the model file, the backend's layout and the versions of both, made under another name
+and renamed when it is whole; it can be deleted at any time.
 """
 
 from __future__ import annotations
@@ -12,20 +12,21 @@ import hashlib
 import json
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
-from pydantic import TypeAdapter
 
 from isthmus.core import paths
 from isthmus.engine.graph import build_graph
 from isthmus.engine.model import ModelConfig, ModelFile, TokenizerSpec
-from isthmus.kernels.base import F32, U8, Backend, Op, Packed, QuantizedWeight
+from isthmus.kernels.base import F32, U8, Backend, Op, Packed, QuantizedWeight, RopeStyle
 
-_FORMAT = 1
+_FORMAT = 2
 _ALIGNMENT = 64
+_TABLES = {"texts": np.uint8, "ends": np.int32, "byte_ids": np.int32, "merges": np.int32}
+"""The arrays of a `TokenizerSpec`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ def load(path: Path, backend: Backend) -> LoadedModel:
     """
     if backend.layout is None:
         return pack_model(_read(path), backend)
-    folder = paths.cache_dir() / "prepared" / _identity(path, backend.layout)
+    folder = paths.cache_dir() / "prepared" / _folder_name(path, backend.layout)
     prepared = _from_folder(folder, backend)
     if prepared is not None:
         return prepared
@@ -63,14 +64,20 @@ def _read(path: Path) -> ModelFile:
     return read_gguf(path)
 
 
-def _identity(path: Path, layout: str) -> str:
+def _folder_name(path: Path, layout: str) -> str:
+    """`MODEL-VERSION`, both as hashes. Of a model in a layout one version is of use."""
     resolved = path.resolve()
     try:
         stat = resolved.stat()
     except OSError:
         return "missing"  # reading the file will say so in its own words
-    known = f"{_FORMAT}|{layout}|{resolved}|{stat.st_size}|{stat.st_mtime_ns}"
-    return hashlib.sha256(known.encode()).hexdigest()[:24]
+    kind, _, layout_version = layout.rpartition(".")
+    version = f"{_FORMAT}|{layout_version}|{stat.st_size}|{stat.st_mtime_ns}"
+    return f"{_hash(f'{resolved}|{kind}')}-{_hash(version)}"
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class _FileWeights:
@@ -79,8 +86,8 @@ class _FileWeights:
     def __init__(self, model: ModelFile, backend: Backend) -> None:
         self._model = model
         self._backend = backend
-        self.matrices: dict[str, Packed] = {}
-        self.vectors: dict[str, F32] = {}
+        self.nbytes = 0
+        """Of the matrices so far."""
 
     def matrix(self, *parts: str, alternate: bool = False) -> Packed:
         whole = QuantizedWeight.stack([self._model.matrix(part) for part in parts])
@@ -88,58 +95,94 @@ class _FileWeights:
             order = np.arange(whole.rows, dtype=np.int32).reshape(len(parts), -1).T.reshape(-1)
             whole = whole.take(np.ascontiguousarray(order))
         packed = self._backend.pack(whole)
-        self.matrices["+".join(parts)] = packed
+        self.nbytes += packed.nbytes
         return packed
 
     def vector(self, *parts: str) -> F32:
-        joined = np.concatenate([self._model.vector(part) for part in parts])
-        self.vectors["+".join(parts)] = joined
-        return joined
+        return np.concatenate([self._model.vector(part) for part in parts])
+
+
+class _DraftWeights:
+    """Writes the weights of a model file as they are asked for, and gives empty ones in return."""
+
+    def __init__(self, model: ModelFile, backend: Backend, out: BinaryIO) -> None:
+        self._weights = _FileWeights(model, backend)
+        self._backend = backend
+        self._out = out
+        self.index: dict[str, Any] = {}
+
+    def matrix(self, *parts: str, alternate: bool = False) -> Packed:
+        state, data = self._weights.matrix(*parts, alternate=alternate).state()
+        self.add("+".join(parts), data, state=state)
+        return self._backend.restore(state, np.empty(0, np.uint8))
+
+    def vector(self, *parts: str) -> F32:
+        self.add("+".join(parts), self._weights.vector(*parts))
+        return np.empty(0, np.float32)
+
+    def add(self, name: str, array: np.ndarray[Any, Any], **more: Any) -> None:
+        self._out.write(bytes(-self._out.tell() % _ALIGNMENT))
+        self.index[name] = {"offset": self._out.tell(), "bytes": array.nbytes, **more}
+        self._out.write(np.ascontiguousarray(array).data)
 
 
 class _FolderWeights:
-    """Weights of a prepared folder: views of one array."""
+    """Weights of a prepared folder: views of one mapped file."""
 
     def __init__(self, index: dict[str, Any], data: U8, backend: Backend) -> None:
         self._index = index
         self._data = data
         self._backend = backend
 
-    def _view(self, name: str) -> U8:
+    def view(self, name: str) -> U8:
         entry = self._index[name]
         return self._data[entry["offset"] : entry["offset"] + entry["bytes"]]
 
     def matrix(self, *parts: str, alternate: bool = False) -> Packed:
         name = "+".join(parts)
-        return self._backend.restore(self._index[name]["state"], self._view(name))
+        return self._backend.restore(self._index[name]["state"], self.view(name))
 
     def vector(self, *parts: str) -> F32:
-        return self._view("+".join(parts)).view(np.float32)
+        return self.view("+".join(parts)).view(np.float32)
 
 
 def pack_model(model: ModelFile, backend: Backend) -> LoadedModel:
     """Pack an open model for `backend`, in memory alone."""
     weights = _FileWeights(model, backend)
     ops = build_graph(model.config, weights)
-    size = sum(packed.nbytes for packed in weights.matrices.values())
-    return LoadedModel(model.name, model.config, model.tokenizer, ops, size)
+    return LoadedModel(model.name, model.config, model.tokenizer, ops, weights.nbytes)
 
 
 def _from_folder(folder: Path, backend: Backend) -> LoadedModel | None:
     """The prepared model, or None when there is none that can be read."""
     try:
         described = json.loads((folder / "model.json").read_text("utf-8"))
-        data = np.memmap(folder / "weights.bin", np.uint8, mode="r")
+        data = np.memmap(folder / "arrays.bin", np.uint8, mode="r")
         if data.size != described["bytes"]:
             return None
-        config = TypeAdapter(ModelConfig).validate_python(described["config"])
-        tokenizer = TypeAdapter(TokenizerSpec).validate_python(described["tokenizer"])
-        weights = _FolderWeights(described["index"], data.view(np.ndarray), backend)
-        size = sum(entry["bytes"] for entry in described["index"].values() if "state" in entry)
+        index = described["index"]
+        weights = _FolderWeights(index, data.view(np.ndarray), backend)
+        config = _config(described["config"])
+        tokenizer = _tokenizer(described["tokenizer"], weights)
+        size = sum(entry["bytes"] for entry in index.values() if "state" in entry)
         ops = build_graph(config, weights)
         return LoadedModel(described["name"], config, tokenizer, ops, size)
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _config(described: dict[str, Any]) -> ModelConfig:
+    return ModelConfig(**described | {"rope_style": RopeStyle(described["rope_style"])})
+
+
+def _tokenizer(described: dict[str, Any], weights: _FolderWeights) -> TokenizerSpec:
+    tables: dict[str, Any] = {
+        name: weights.view(f"tokenizer.{name}").view(kind) for name, kind in _TABLES.items()
+    }
+    tables["merges"] = tables["merges"].reshape(-1, 4)
+    for name, value in described.items():
+        tables[name] = tuple(value) if isinstance(value, list) else value
+    return TokenizerSpec(**tables)
 
 
 def _write(model: ModelFile, backend: Backend, folder: Path) -> None:
@@ -149,21 +192,20 @@ def _write(model: ModelFile, backend: Backend, folder: Path) -> None:
     except OSError:
         return
     try:
-        index: dict[str, Any] = {}
-        weights = _FileWeights(model, backend)
-        build_graph(model.config, weights)
-        with (draft / "weights.bin").open("wb") as out:
-            for name, packed in weights.matrices.items():
-                state, data = packed.state()
-                index[name] = _append(out, data) | {"state": state}
-            for name, vector in weights.vectors.items():
-                index[name] = _append(out, np.ascontiguousarray(vector, np.float32).view(np.uint8))
+        tokenizer = {
+            field.name: getattr(model.tokenizer, field.name) for field in fields(TokenizerSpec)
+        }
+        with (draft / "arrays.bin").open("wb") as out:
+            weights = _DraftWeights(model, backend, out)
+            build_graph(model.config, weights)
+            for name in _TABLES:
+                weights.add(f"tokenizer.{name}", tokenizer.pop(name))
             size = out.tell()
         described = {
             "name": model.name,
             "config": asdict(model.config),
-            "tokenizer": asdict(model.tokenizer),
-            "index": index,
+            "tokenizer": tokenizer,
+            "index": weights.index,
             "bytes": size,
         }
         (draft / "model.json").write_text(json.dumps(described), "utf-8")
@@ -175,10 +217,3 @@ def _write(model: ModelFile, backend: Backend, folder: Path) -> None:
         return
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-
-
-def _append(out: Any, data: U8) -> dict[str, int]:
-    out.write(bytes(-out.tell() % _ALIGNMENT))
-    entry = {"offset": out.tell(), "bytes": data.nbytes}
-    out.write(data)
-    return entry

@@ -8,15 +8,16 @@ tokens into text as they arrive, whole characters only.
 from __future__ import annotations
 
 import codecs
-import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import tokenizers
+import numpy as np
 
 from isthmus.core.errors import InvalidRequest
-from isthmus.engine.errors import ModelDamaged
+from isthmus.engine.bpe import bpe
 from isthmus.engine.model import TokenizerSpec
+from isthmus.engine.words import Words
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,38 +28,26 @@ class Segment:
     is_control: bool = False
 
 
-def _bytes_of_characters() -> dict[str, int]:
-    """GPT-2's printable character of each byte, as `encoder.py` of that release defines it."""
-    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    others = iter(range(0x100, 0x200))
-    return {chr(byte if byte in printable else next(others)): byte for byte in range(256)}
-
-
-_BYTE_OF = _bytes_of_characters()
-
-
 class Tokenizer:
     """A model's tokenizer. Immutable after construction and safe to share between threads."""
 
     def __init__(self, spec: TokenizerSpec) -> None:
-        """Raises `ModelDamaged` when `spec.tokenizer_json` is not a tokenizer."""
-        try:
-            self._tokenizer = tokenizers.Tokenizer.from_str(spec.tokenizer_json)
-        except Exception as error:  # the library raises bare exceptions from Rust
-            raise ModelDamaged(f"the model's tokenizer cannot be loaded: {error}") from error
-        # Special tokens in text are then spelled out like any other characters.
-        self._tokenizer.encode_special_tokens = True
         self.spec = spec
+        self._words = Words(spec.pre_tokenizer)
+        self._bpe = bpe(spec.byte_ids, spec.merges)
         self._special = frozenset(spec.special_ids)
-        self._bytes = _token_bytes(spec.tokenizer_json)
-        self.longest_token_bytes = max(map(len, self._bytes), default=1)
+        self.longest_token_bytes = int(np.diff(spec.ends, prepend=0).max(initial=1))
         """No text has fewer tokens than its bytes divided by this."""
-        self._control_ids = {self._bytes[i].decode(): i for i in spec.special_ids}
+        self._control_ids = {spec.text(i).decode(): i for i in spec.special_ids}
+        self._whole_ids = {spec.text(i).decode(): i for i in spec.whole_ids}
+        # Control tokens are looked for too, so that no token is found inside of one's text.
+        found = sorted(filter(None, self._control_ids | self._whole_ids), key=len, reverse=True)
+        self._whole = re.compile("|".join(map(re.escape, found))) if spec.whole_ids else None
 
     @property
     def vocab(self) -> int:
         """How many tokens have a text; a model's table may have more rows."""
-        return len(self._bytes)
+        return len(self.spec.ends)
 
     @property
     def control_tokens(self) -> tuple[str, ...]:
@@ -84,10 +73,17 @@ class Tokenizer:
         return ids
 
     def _encode_text(self, text: str) -> list[int]:
+        ids: list[int] = []
         try:
-            return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
-        except TypeError:
-            # JSON may spell half of a surrogate pair, and Python keeps it; Rust's strings cannot.
+            done = 0
+            for found in self._whole.finditer(text) if self._whole else ():
+                if found.group() in self._whole_ids:
+                    ids += self._bpe.encode(self._words.split(text[done : found.start()]))
+                    ids.append(self._whole_ids[found.group()])
+                    done = found.end()
+            return ids + self._bpe.encode(self._words.split(text[done:]))
+        except UnicodeEncodeError:
+            # JSON may spell half of a surrogate pair, and Python keeps it.
             raise InvalidRequest(
                 "the text holds half of a surrogate pair (\\ud800 to \\udfff), which is no "
                 "character; send valid Unicode",
@@ -100,7 +96,7 @@ class Tokenizer:
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes that a token stands for; none for an id that the vocabulary does not use."""
-        return self._bytes[token_id] if 0 <= token_id < len(self._bytes) else b""
+        return self.spec.text(token_id) if 0 <= token_id < self.vocab else b""
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of an answer, without control tokens; broken bytes become U+FFFD.
@@ -126,18 +122,3 @@ class StreamDecoder:
         if self._tokenizer.is_control(token_id):
             return ""
         return self._utf8.decode(self._tokenizer.token_bytes(token_id))
-
-
-def _token_bytes(tokenizer_json: str) -> tuple[bytes, ...]:
-    """The bytes of each token, by id."""
-    tokenizer = json.loads(tokenizer_json)
-    added = {token["id"] for token in tokenizer["added_tokens"]}
-    texts: dict[str, int] = tokenizer["model"]["vocab"]
-    table = [b""] * (max(texts.values(), default=-1) + 1)
-    for text, i in texts.items():
-        # An added token stands for its own text; every other one is written in byte characters.
-        if i in added or not all(character in _BYTE_OF for character in text):
-            table[i] = text.encode()
-        else:
-            table[i] = bytes(_BYTE_OF[character] for character in text)
-    return tuple(table)

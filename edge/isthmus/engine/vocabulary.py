@@ -1,18 +1,17 @@
-"""A GGUF vocabulary as a `TokenizerSpec`: byte-level BPE in the form of Hugging Face's tokenizers.
-
-The pre-tokenizers are those that llama.cpp names in `tokenizer.ggml.pre` (llama-vocab.cpp) and
-that the models' own tokenizer.json files spell out.
-"""
+"""A GGUF vocabulary, byte-level BPE, as the flat tables of a `TokenizerSpec`."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any
 
+import numpy as np
+
 from isthmus.engine.errors import ModelDamaged, ModelNotSupported
 from isthmus.engine.model import TokenizerSpec
+from isthmus.engine.words import PRE_TOKENIZERS
+from isthmus.kernels.base import I32
 
 
 class _TokenType(IntEnum):
@@ -25,41 +24,6 @@ class _TokenType(IntEnum):
     UNUSED = 5
     BYTE = 6
 
-
-_BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
-_QWEN2 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-
-PRE_TOKENIZERS: dict[str, dict[str, Any]] = {
-    "gpt-2": {"pre_tokenizer": _BYTE_LEVEL | {"use_regex": True}},
-    "smollm": {
-        "pre_tokenizer": {
-            "type": "Sequence",
-            "pretokenizers": [
-                {"type": "Digits", "individual_digits": True},
-                _BYTE_LEVEL | {"use_regex": True},
-            ],
-        }
-    },
-    "qwen2": {
-        "normalizer": {"type": "NFC"},
-        "pre_tokenizer": {
-            "type": "Sequence",
-            "pretokenizers": [
-                {
-                    "type": "Split",
-                    "pattern": {"Regex": _QWEN2},
-                    "behavior": "Isolated",
-                    "invert": False,
-                },
-                _BYTE_LEVEL | {"use_regex": False},
-            ],
-        },
-    },
-}
-"""By llama.cpp's name: the parts of a tokenizer.json that split text before BPE."""
 
 _ENDS_A_TURN = ("<|im_end|>", "<|endoftext|>")
 
@@ -79,7 +43,7 @@ def tokenizer_spec(header: Mapping[str, Any], *, vocab: int) -> TokenizerSpec:
     tokens = _strings(header, "tokenizer.ggml.tokens")
     merges = _strings(header, "tokenizer.ggml.merges")
     types = header.get("tokenizer.ggml.token_type", [_TokenType.NORMAL] * len(tokens))
-    if not isinstance(types, list) or len(types) != len(tokens) or len(tokens) > vocab:
+    if not isinstance(types, list) or not 0 < len(tokens) == len(types) <= vocab:
         raise ModelDamaged(
             f"the tokenizer has {len(tokens)} tokens for an embedding of {vocab} rows"
         )
@@ -88,13 +52,19 @@ def tokenizer_spec(header: Mapping[str, Any], *, vocab: int) -> TokenizerSpec:
     special = tuple(
         i for i, kind in enumerate(types) if kind in {_TokenType.CONTROL, _TokenType.UNKNOWN}
     )
-    added = sorted({*special, *(i for i, t in enumerate(types) if t == _TokenType.USER_DEFINED)})
+    whole = tuple(i for i, kind in enumerate(types) if kind == _TokenType.USER_DEFINED)
+    texts = _texts(tokens, frozenset((*special, *whole)))
     return TokenizerSpec(
-        tokenizer_json=_tokenizer_json(tokens, merges, pre, added, frozenset(special)),
+        pre_tokenizer=pre,
+        texts=np.frombuffer(b"".join(texts), np.uint8),
+        ends=np.cumsum([len(text) for text in texts], dtype=np.int32),
+        byte_ids=_byte_ids(tokens),
+        merges=_merges(tokens, merges),
         bos_id=_token_id(header, "bos_token_id", len(tokens)),
         add_bos=header.get("tokenizer.ggml.add_bos_token") is True,
         eos_ids=_eos_ids(header, tokens, special),
         special_ids=special,
+        whole_ids=whole,
         chat_template=str(header.get("tokenizer.chat_template", "")),
     )
 
@@ -123,47 +93,45 @@ def _eos_ids(
     return tuple(dict.fromkeys(i for i in (*stated, *usual) if i is not None))
 
 
-def _tokenizer_json(
-    tokens: list[str], merges: list[str], pre: str, added: list[int], special: frozenset[int]
-) -> str:
-    # A pair is split at its one space; byte-level pieces hold no space of their own.
-    pairs = [merge.split(" ") for merge in merges]
-    known = set(tokens)
-    if any(len(pair) != 2 or not known.issuperset((*pair, "".join(pair))) for pair in pairs):
-        raise ModelDamaged("a merge of the tokenizer joins tokens that it does not have")
-    return json.dumps(
-        {
-            "version": "1.0",
-            "truncation": None,
-            "padding": None,
-            "added_tokens": [
-                {
-                    "id": i,
-                    "content": tokens[i],
-                    "single_word": False,
-                    "lstrip": False,
-                    "rstrip": False,
-                    "normalized": False,
-                    "special": i in special,
-                }
-                for i in added
-            ],
-            "normalizer": PRE_TOKENIZERS[pre].get("normalizer"),
-            "pre_tokenizer": PRE_TOKENIZERS[pre]["pre_tokenizer"],
-            "post_processor": None,
-            "decoder": _BYTE_LEVEL | {"use_regex": True},
-            "model": {
-                "type": "BPE",
-                "dropout": None,
-                "unk_token": None,
-                "continuing_subword_prefix": None,
-                "end_of_word_suffix": None,
-                "fuse_unk": False,
-                "byte_fallback": False,
-                "ignore_merges": False,
-                "vocab": {token: i for i, token in enumerate(tokens)},
-                "merges": pairs,
-            },
-        },
-        ensure_ascii=False,
-    )
+def _bytes_of_characters() -> dict[str, int]:
+    """GPT-2's printable character of each byte, as `encoder.py` of that release defines it."""
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = iter(range(0x100, 0x200))
+    return {chr(byte if byte in printable else next(others)): byte for byte in range(256)}
+
+
+BYTE_OF = _bytes_of_characters()
+
+
+def _texts(tokens: list[str], added: frozenset[int]) -> list[bytes]:
+    """The bytes of each token."""
+    return [
+        # An added token stands for its own text; every other one is written in byte characters.
+        token.encode()
+        if i in added or not all(character in BYTE_OF for character in token)
+        else bytes(BYTE_OF[character] for character in token)
+        for i, token in enumerate(tokens)
+    ]
+
+
+def _byte_ids(tokens: list[str]) -> I32:
+    """The token of each byte, or -1. [256]"""
+    ids = np.full(256, -1, np.int32)
+    for i, token in enumerate(tokens):
+        if token in BYTE_OF:
+            ids[BYTE_OF[token]] = i
+    return ids
+
+
+def _merges(tokens: list[str], merges: list[str]) -> I32:
+    """Left, right, rank and result of each merge, in order of left and right. [merges, 4]"""
+    ids = {token: i for i, token in enumerate(tokens)}
+    rows: dict[tuple[int, int], tuple[int, int]] = {}
+    for rank, merge in enumerate(merges):
+        # A pair is split at its one space; byte-level pieces hold no space of their own.
+        pair = merge.split(" ")
+        if len(pair) != 2 or not ids.keys() >= {*pair, "".join(pair)}:
+            raise ModelDamaged("a merge of the tokenizer joins tokens that it does not have")
+        rows[ids[pair[0]], ids[pair[1]]] = rank, ids["".join(pair)]
+    flat = [(*pair, *result) for pair, result in sorted(rows.items())]
+    return np.array(flat, np.int32).reshape(-1, 4)
