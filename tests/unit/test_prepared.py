@@ -74,6 +74,32 @@ def test_a_changed_model_file_is_read_again(model: Path, reads: list[Path]) -> N
     assert len(reads) == 2
 
 
+def test_only_the_newest_version_of_a_model_is_kept(model: Path, tmp_path: Path) -> None:
+    load(write_tiny(tmp_path / "other.gguf"), NativeBackend(threads=1))
+    others = folders()
+    old = load(model, NativeBackend(threads=1))
+    expected = logits(old)
+    (before,) = set(folders()) - set(others)
+    os.utime(model, ns=(1, 1))
+    load(model, NativeBackend(threads=1))
+    assert before not in folders()
+    assert len(folders()) == 2
+    assert set(others) < set(folders())
+    np.testing.assert_array_equal(logits(old), expected)  # who has mapped it keeps it
+
+
+def test_drafts_that_nobody_will_finish_are_removed(model: Path) -> None:
+    load(model, NativeBackend(threads=1))
+    fresh, left = (folder().with_name(f"x-y.{name}") for name in ("fresh", "left"))
+    fresh.mkdir()
+    left.mkdir()
+    os.utime(left, ns=(1, 1))
+    os.utime(model, ns=(1, 1))
+    load(model, NativeBackend(threads=1))
+    assert fresh in folders()
+    assert left not in folders()
+
+
 @pytest.mark.parametrize("damage", ["truncated", "no description", "not json", "other json"])
 def test_a_damaged_cache_is_made_again(model: Path, reads: list[Path], damage: str) -> None:
     expected = logits(load(model, NativeBackend(threads=1)))

@@ -3,7 +3,8 @@
 A prepared model is a folder: `arrays.bin` with the packed weights and the tokenizer's tables one
 after the other, and `model.json` with everything else (shape, where each array stands). It is
 named by the model file, the backend's layout and the versions of both, made under another name
-and renamed when it is whole; it can be deleted at any time.
+and renamed when it is whole; then those of other versions go. It can be deleted at any time: who
+has mapped it keeps it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+import time
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -27,6 +29,8 @@ _FORMAT = 2
 _ALIGNMENT = 64
 _TABLES = {"texts": np.uint8, "ends": np.int32, "byte_ids": np.int32, "merges": np.int32}
 """The arrays of a `TokenizerSpec`."""
+_DRAFT_LIFE_S = 3600
+"""A draft that is older was left behind by a process that was killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,9 +215,23 @@ def _write(model: ModelFile, backend: Backend, folder: Path) -> None:
         (draft / "model.json").write_text(json.dumps(described), "utf-8")
         shutil.rmtree(folder, ignore_errors=True)  # one that could not be read
         draft.rename(folder)
+        _remove_others(folder)
     except OSError:
         # No space left, or another process renamed its own first: either way there is nothing
         # to tell, the caller looks again and can do without.
         return
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _remove_others(folder: Path) -> None:
+    """Remove the same model's folders of other versions, and drafts that nobody will finish."""
+    model = folder.name.partition("-")[0]
+    for other in folder.parent.iterdir():
+        known, dash, _ = other.name.partition("-")
+        if "." in other.name:
+            stale = time.time() - other.stat().st_mtime > _DRAFT_LIFE_S
+        else:
+            stale = other != folder and (known == model or not dash)  # none: of format 1
+        if stale:
+            shutil.rmtree(other, ignore_errors=True)
