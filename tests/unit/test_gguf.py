@@ -17,6 +17,7 @@ from gguf_files import Kind, write_tiny
 from isthmus.engine import blocks
 from isthmus.engine.errors import ModelDamaged, ModelNotSupported, ModelUnavailable
 from isthmus.engine.gguf import read_gguf
+from isthmus.engine.gguf_header import read_header
 from isthmus.engine.model import ModelFile
 from isthmus.kernels.base import RopeStyle
 
@@ -94,6 +95,36 @@ def test_tensors_of_the_small_model_equal_the_librarys(
         np.testing.assert_array_equal(model_file.matrix(name).dequantize(), reference)
     norm = model_file.vector("output_norm.weight")
     np.testing.assert_array_equal(norm, stored["output_norm.weight"].data)
+
+
+def test_the_small_models_header_equals_the_librarys(model_path: Path) -> None:
+    library = gguf.GGUFReader(model_path)
+    header = read_header(memoryview(model_path.read_bytes()))
+    assert header.values == {
+        key: field.contents()
+        for key, field in library.fields.items()
+        if not key.startswith("GGUF.")
+    }
+    for tensor in library.tensors:
+        ours = header.tensors[tensor.name]
+        assert ours.offset == tensor.data_offset
+        assert ours.type_name == tensor.tensor_type.name
+        assert ours.shape == tuple(reversed(tensor.shape.tolist()))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (b"qwen2.block_count", b"qwen2.head_count_"),
+        (b"blk.0.attn_q.weight", b"blk.0.attn_k.weight"),
+    ],
+)
+def test_a_name_that_comes_twice_is_damage(tmp_path: Path, one: bytes, other: bytes) -> None:
+    extra = {"head_count_": (2, gguf.GGUFValueType.UINT32)}
+    path = write_tiny(tmp_path / "tiny.gguf", extra=extra)
+    path.write_bytes(path.read_bytes().replace(other, one))
+    with pytest.raises(ModelDamaged, match="twice"):
+        read_gguf(path)
 
 
 def test_a_qwen2_file_is_read_with_its_biases(tmp_path: Path) -> None:

@@ -1,76 +1,37 @@
 """Read GGUF model files: llama and qwen2, in the tensor types of `isthmus.engine.blocks`.
 
-The `gguf` library parses the header; tensors stay on disk and are read one at a time through a
-memory map. A damaged file costs no more memory than its own size: every length in it is checked
-against the bytes that are there before anything is made of it.
+Tensors stay on disk and are read one at a time.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gguf import GGUFReader, GGUFValueType
-from numpy.typing import NDArray
 
 from isthmus.engine import blocks
 from isthmus.engine.errors import ModelDamaged, ModelNotSupported, ModelUnavailable
+from isthmus.engine.gguf_header import Tensor, read_header
 from isthmus.engine.model import ModelConfig, ModelFile
 from isthmus.engine.vocabulary import tokenizer_spec
-from isthmus.kernels.base import F32, QuantizedWeight, RopeStyle
+from isthmus.kernels.base import F32, U8, QuantizedWeight, RopeStyle
 
 ROPE_STYLES = {"llama": RopeStyle.INTERLEAVED, "qwen2": RopeStyle.HALVES}
 """The architectures that the engine runs, with the order of their rotary pairs in GGUF."""
 
-_MAX_ARRAY = 1 << 22
-"""Longest array in a header; the largest vocabularies have half a million merges."""
 _MAX_DIMENSION = 1 << 31
 
 
-class _BoundedReader(GGUFReader):  # type: ignore[misc]  # the library is untyped
-    """The library's reader, which takes lengths on trust, with every length checked."""
+class _Values:
+    """The key/values of a file, with errors that name the key."""
 
-    def _get(self, offset: int, dtype: Any, count: Any = 1, *args: Any, **kwargs: Any) -> Any:
-        if int(offset) + np.dtype(dtype).itemsize * int(count) > len(self.data):
-            raise ValueError("the file ends too early")
-        return super()._get(int(offset), dtype, count, *args, **kwargs)
-
-    def _get_field_parts(self, orig_offs: int, raw_type: int) -> Any:
-        if raw_type == GGUFValueType.ARRAY:
-            item_type, length = (
-                self._get(orig_offs, np.uint32)[0],
-                self._get(orig_offs + 4, np.uint64)[0],
-            )
-            if item_type == GGUFValueType.ARRAY or length > _MAX_ARRAY:
-                raise ValueError("an array in the header is longer than any model needs")
-        return super()._get_field_parts(orig_offs, raw_type)
-
-
-@dataclass(frozen=True, slots=True)
-class _Tensor:
-    """Where a tensor is. `shape` is in NumPy's order: rows first."""
-
-    name: str
-    type_name: str
-    shape: tuple[int, ...]
-    offset: int
-
-
-class _Header:
-    """The key/value part of a file, with errors that name the key."""
-
-    def __init__(self, path: Path, reader: Any) -> None:
+    def __init__(self, path: Path, values: dict[str, Any]) -> None:
         self.path = path
-        self.values: dict[str, Any] = {
-            key: field.contents()
-            for key, field in reader.fields.items()
-            if not key.startswith("GGUF.")
-        }
+        self.values = values
         self.architecture = self.text("general.architecture")
 
     def text(self, key: str, default: str | None = None) -> str:
@@ -106,38 +67,28 @@ def read_gguf(path: Path) -> ModelFile:
     `ModelNotSupported` (an architecture, tensor type or tokenizer that is not known here).
     """
     try:
-        with np.errstate(over="raise"):  # an offset that wraps would point into the header
-            reader = _BoundedReader(path)
-        header = _Header(path, reader)
-        tensors = {
-            str(t.name): _Tensor(
-                name=str(t.name),
-                type_name=t.tensor_type.name,
-                shape=tuple(int(n) for n in reversed(t.shape.tolist())),
-                offset=int(t.data_offset),
-            )
-            for t in reader.tensors
-        }
+        data: U8 = np.memmap(path, mode="r", dtype=np.uint8)
+        header = read_header(data.data)
     except OSError as error:
         raise ModelUnavailable(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, LookupError, ArithmeticError, TypeError, RecursionError) as error:
+    except ValueError as error:
         raise ModelDamaged(
             f"{path.name} is not a whole GGUF file ({error}); delete it and pull the model again"
         ) from error
-    config = _config(header, tensors)
-    _check_tensors(path, config, tensors)
-    data: NDArray[np.uint8] = np.memmap(path, mode="r", dtype=np.uint8)
+    tensors = header.tensors
+    config = _config(_Values(path, header.values), tensors)
+    _check_tensors(path, config, tensors, size=len(data))
     return ModelFile(
         name=path.stem,
         config=config,
         tokenizer=tokenizer_spec(header.values, vocab=config.vocab),
         tensor_names=tuple(tensors),
-        matrix=partial(_matrix, data, tensors),
-        vector=partial(_vector, data, tensors),
+        matrix=partial(_matrix, path, tensors),
+        vector=partial(_vector, path, tensors),
     )
 
 
-def _config(header: _Header, tensors: Mapping[str, _Tensor]) -> ModelConfig:
+def _config(header: _Values, tensors: Mapping[str, Tensor]) -> ModelConfig:
     architecture = header.architecture
     if architecture not in ROPE_STYLES:
         raise ModelNotSupported(
@@ -179,7 +130,7 @@ def _config(header: _Header, tensors: Mapping[str, _Tensor]) -> ModelConfig:
     )
 
 
-def _refuse_variants(header: _Header, tensors: Mapping[str, _Tensor]) -> None:
+def _refuse_variants(header: _Values, tensors: Mapping[str, Tensor]) -> None:
     """Refuse what would run but give wrong answers."""
     scaling = header.optional("rope.scaling.type") or "none"
     variants = {
@@ -227,7 +178,9 @@ def _expected(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _check_tensors(path: Path, config: ModelConfig, tensors: Mapping[str, _Tensor]) -> None:
+def _check_tensors(
+    path: Path, config: ModelConfig, tensors: Mapping[str, Tensor], *, size: int
+) -> None:
     if config.layers > len(tensors) or max(config.vocab, config.ffn) >= _MAX_DIMENSION:
         raise ModelDamaged(f"{path.name}: {config.layers} layers are said, but not there")
     expected = _expected(config)
@@ -247,6 +200,10 @@ def _check_tensors(path: Path, config: ModelConfig, tensors: Mapping[str, _Tenso
                 f"{path.name}: tensor {name!r} has {shape[1]} columns, which "
                 f"{tensor.type_name} cannot group"
             )
+        if tensor.offset + _nbytes(tensor) > size:
+            raise ModelDamaged(
+                f"{path.name} ends before tensor {name!r} does; delete it and pull the model again"
+            )
     unknown = [name for name in tensors if name not in expected]
     if unknown:
         raise ModelNotSupported(
@@ -255,22 +212,37 @@ def _check_tensors(path: Path, config: ModelConfig, tensors: Mapping[str, _Tenso
         )
 
 
-def _find(tensors: Mapping[str, _Tensor], name: str, dimensions: int) -> _Tensor:
+def _find(tensors: Mapping[str, Tensor], name: str, dimensions: int) -> Tensor:
     tensor = tensors.get(name)
     if tensor is None or len(tensor.shape) != dimensions:
         raise KeyError(f"no tensor {name!r} with {dimensions} dimensions")
     return tensor
 
 
-def _matrix(data: NDArray[np.uint8], tensors: Mapping[str, _Tensor], name: str) -> QuantizedWeight:
+def _nbytes(tensor: Tensor) -> int:
+    if len(tensor.shape) == 1:
+        return tensor.shape[0] * blocks.VECTOR_TYPES[tensor.type_name]
+    rows, cols = tensor.shape
+    return rows * blocks.TENSOR_TYPES[tensor.type_name].row_bytes(cols)
+
+
+def _raw(path: Path, tensor: Tensor) -> U8:
+    # Not mapped: the pages of the file would stay beside what is made of them.
+    try:
+        raw = np.fromfile(path, np.uint8, count=_nbytes(tensor), offset=tensor.offset)
+    except OSError as error:
+        raise ModelUnavailable(f"cannot read {path}: {error.strerror or error}") from error
+    if raw.nbytes < _nbytes(tensor):
+        raise ModelDamaged(f"{path.name} was cut while it was read; pull the model again")
+    return raw
+
+
+def _matrix(path: Path, tensors: Mapping[str, Tensor], name: str) -> QuantizedWeight:
     tensor = _find(tensors, name, 2)
     kind = blocks.TENSOR_TYPES[tensor.type_name]
-    rows, cols = tensor.shape
-    raw = data[tensor.offset : tensor.offset + rows * kind.row_bytes(cols)]
-    return blocks.matrix(name, kind, raw, rows)
+    return blocks.matrix(name, kind, _raw(path, tensor), tensor.shape[0])
 
 
-def _vector(data: NDArray[np.uint8], tensors: Mapping[str, _Tensor], name: str) -> F32:
+def _vector(path: Path, tensors: Mapping[str, Tensor], name: str) -> F32:
     tensor = _find(tensors, name, 1)
-    size = tensor.shape[0] * blocks.VECTOR_TYPES[tensor.type_name]
-    return blocks.vector(name, tensor.type_name, data[tensor.offset : tensor.offset + size])
+    return blocks.vector(name, tensor.type_name, _raw(path, tensor))
