@@ -93,6 +93,13 @@ class QuantizedWeight:
             minimums=np.concatenate([w.minimums for w in weights]),
         )
 
+    def part(self, first: int, last: int) -> QuantizedWeight:
+        """The rows from `first` up to `last`, as far as there are any. Nothing is copied."""
+        rows = slice(first, last)
+        return QuantizedWeight(
+            self.bits, self.group, self.codes[rows], self.scales[rows], self.minimums[rows]
+        )
+
     def take(self, rows: I32) -> QuantizedWeight:
         """The rows named, in that order. rows: [n]"""
         return QuantizedWeight(

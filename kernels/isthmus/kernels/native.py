@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from isthmus.kernels import _native
 from isthmus.kernels.base import (
@@ -36,11 +36,11 @@ from isthmus.kernels.base import (
 )
 from isthmus.kernels.checks import check_batch
 
-I8 = NDArray[np.int8]
-
 _ROWS = 8
 _BLOCK = 32
 _MAX_HEAD = 256
+_PART_VALUES = 1 << 20
+"""Values packed at a time."""
 _KV_TYPES = {KVType.FLOAT32: 0, KVType.FLOAT16: 1, KVType.INT8: 2}
 VERIFIED = frozenset({"avx512vnni", "avx2", "scalar"})
 """Instruction sets that this project's tests ran on processors that have them. NEON's were run
@@ -79,19 +79,45 @@ def pack(weight: QuantizedWeight) -> PackedTiles:
     codes; whatever else the canonical form allows is quantized again to symmetric 8 bits in
     groups of 32, which costs at most 1/254 of a group's largest value.
     """
-    rows, cols, group = weight.rows, weight.cols, weight.group
-    if weight.bits == 4 and group % _BLOCK == 0:
-        data = _pack4(weight.codes, weight.scales, weight.minimums, group)
-        return PackedTiles(data, rows, cols, 4, _BLOCK)
+    rows, cols = weight.rows, weight.cols
+    if weight.bits == 4 and weight.group % _BLOCK == 0:
+        return PackedTiles(_in_parts(weight, _pack4), rows, cols, 4, _BLOCK)
     centre = 1 << (weight.bits - 1)
     symmetric = np.array_equal(weight.minimums, -centre * weight.scales)
-    block = min(weight.group, _BLOCK)
-    codes = weight.codes.astype(np.int16) - centre
     # The AVX2 kernel moves the sign of an activation to the weight: -128 has no negative.
-    if symmetric and codes.min(initial=0) > -128:
+    if symmetric and (weight.bits < 8 or weight.codes.min(initial=1) > 0):
+        block = min(weight.group, _BLOCK)
         pack8 = _pack_halved if block == _BLOCK else _pack8
-        return PackedTiles(pack8(codes.astype(np.int8), weight.scales, group), rows, cols, 8, block)
-    return pack(QuantizedWeight.quantize8(weight.dequantize()))
+        return PackedTiles(_in_parts(weight, pack8), rows, cols, 8, block)
+    rounded = _in_parts(
+        weight, lambda part: _pack_halved(QuantizedWeight.quantize8(part.dequantize()))
+    )
+    return PackedTiles(rounded, rows, cols, 8, _BLOCK)
+
+
+Sections = tuple[U8, ...]
+"""What follows each other in a packed weight, each [row blocks, …]"""
+
+
+def _in_parts(weight: QuantizedWeight, pack_rows: Callable[[QuantizedWeight], Sections]) -> U8:
+    """Pack some rows at a time, so that temporaries stay small beside the result. [bytes]"""
+    count = -(-weight.rows // _ROWS)
+    step = max(1, _PART_VALUES // (_ROWS * weight.cols))
+    whole: U8 = np.empty(0, np.uint8)
+    sections: list[U8] = []
+    for first in range(0, count, step):
+        last = min(first + step, count)
+        parts = [
+            part.reshape(last - first, -1)
+            for part in pack_rows(weight.part(first * _ROWS, last * _ROWS))
+        ]
+        if not sections:
+            ends = np.cumsum([0, *(count * part.shape[1] for part in parts)])
+            whole = np.empty(ends[-1], np.uint8)
+            sections = [whole[a:b].reshape(count, -1) for a, b in pairwise(ends)]
+        for section, part in zip(sections, parts, strict=True):
+            section[first:last] = part
+    return whole
 
 
 def _half_columns(values: F32, group: int, block: int, rows: int, blocks: int) -> U8:
@@ -125,40 +151,42 @@ def _nibbles(codes: U8) -> U8:
     return packed.reshape(packed.shape[0], packed.shape[1], 128)
 
 
-def _pack4(codes: U8, scales: F32, minimums: F32, group: int) -> U8:
-    """Tiles of 4 bits, as bytes."""
-    padded = _padded(codes)
+def _pack4(weight: QuantizedWeight) -> Sections:
+    """Tiles of 4 bits."""
+    padded = _padded(weight.codes)
     rows, blocks = padded.shape[0], padded.shape[1] // _BLOCK
-    halves = [_half_columns(part, group, _BLOCK, rows, blocks) for part in (scales, minimums)]
-    return np.concatenate([*halves, _nibbles(padded)], axis=2).reshape(-1)
+    halves = [
+        _half_columns(values, weight.group, _BLOCK, rows, blocks)
+        for values in (weight.scales, weight.minimums)
+    ]
+    return (np.concatenate([*halves, _nibbles(padded)], axis=2),)
 
 
-def _pack8(codes: I8, scales: F32, group: int) -> U8:
-    """Tiles of 8 bits, 16 columns to a scale, as bytes."""
-    padded = _padded(codes.view(np.uint8))
+def _pack8(weight: QuantizedWeight) -> Sections:
+    """Tiles of 8 bits, 16 columns to a scale."""
+    # As two's complement: unsigned numbers wrap.
+    padded = _padded(weight.codes - np.uint8(1 << (weight.bits - 1)))
     rows, blocks = padded.shape[0], padded.shape[1] // 16
     tiles = _tiles(padded, 16).reshape(-1, blocks, _ROWS * 16)
-    halves = _half_columns(scales, group, 16, rows, blocks)
-    return np.concatenate([halves, tiles], axis=2).reshape(-1)
+    halves = _half_columns(weight.scales, weight.group, 16, rows, blocks)
+    return (np.concatenate([halves, tiles], axis=2),)
 
 
-def _pack_halved(codes: I8, scales: F32, group: int) -> U8:
+def _pack_halved(weight: QuantizedWeight) -> Sections:
     """8 bits as a matrix of 4 bits that is near to it, and the low halves of its codes."""
-    unsigned: U8 = codes.view(np.uint8) ^ np.uint8(128)
+    group, cols = weight.group, weight.cols
+    unsigned: U8 = weight.codes + np.uint8(128 - (1 << (weight.bits - 1)))
     high: U8 = unsigned >> np.uint8(4)
     low: U8 = unsigned & np.uint8(15)
-    exact = scales.astype(np.float16).astype(np.float32)
+    exact = weight.scales.astype(np.float16).astype(np.float32)
     minimums = (-120.5 * exact).astype(np.float16).astype(np.float32)
-    residuals = np.zeros(-len(codes) % _ROWS + len(codes), np.float32)
-    for first in range(0, len(codes), 4096):  # a whole matrix of floats would be large
-        part = slice(first, first + 4096)
-        spread = np.repeat(exact[part], group, axis=1)[:, : codes.shape[1]]
-        left = np.repeat(minimums[part], group, axis=1)[:, : codes.shape[1]]
-        # What the high half leaves out: (16 high + low - 128) - 16 high scales, less its minimum.
-        missing = (low[part] - np.float32(128)) * spread - left
-        residuals[part][: len(missing)] = np.sqrt((missing * missing).sum(axis=1))
-    tiles = _pack4(high, 16 * exact, minimums, group)
-    return np.concatenate([tiles, _nibbles(_padded(low)).reshape(-1), residuals.view(np.uint8)])
+    spread, left = (np.repeat(of, group, axis=1)[:, :cols] for of in (exact, minimums))
+    # What the high half leaves out: (16 high + low - 128) - 16 high scales, less its minimum.
+    missing = (low - np.float32(128)) * spread - left
+    residuals = np.zeros(-weight.rows % _ROWS + weight.rows, np.float32)
+    residuals[: weight.rows] = np.sqrt((missing * missing).sum(axis=1))
+    tiles = _pack4(QuantizedWeight(4, group, high, 16 * exact, minimums))
+    return (*tiles, _nibbles(_padded(low)), residuals.view(np.uint8).reshape(-1, 4 * _ROWS))
 
 
 def default_threads() -> int:
