@@ -9,6 +9,8 @@ has mapped it keeps it.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import hashlib
 import json
 import shutil
@@ -57,6 +59,8 @@ def load(path: Path, backend: Backend) -> LoadedModel:
     if prepared is not None:
         return prepared
     _write(_read(path), backend, folder)
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)  # it would keep tens of MB that preparing has freed
     again = _from_folder(folder, backend)
     # A cache that cannot be written (a full or read-only disk) costs time, not the answer.
     return again if again is not None else pack_model(_read(path), backend)
