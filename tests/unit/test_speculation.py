@@ -35,21 +35,42 @@ def test_what_followed_the_same_tokens_before_is_proposed() -> None:
     assert lookup([1, 2, 3, 4, 5, 9, 1, 2], most=2) == [3, 4]
 
 
-def test_nothing_is_proposed_after_tokens_that_never_stood_together() -> None:
-    assert lookup([1, 2, 3, 4, 2, 1]) == []
+def test_nothing_is_proposed_after_a_token_that_is_new() -> None:
+    assert lookup([1, 2, 3, 4, 2, 5]) == []
     assert lookup([1]) == []
     assert lookup([]) == []
 
 
 def test_the_place_with_the_longest_common_past_is_taken() -> None:
     assert lookup([7, 1, 2, 30, 8, 1, 2, 40, 7, 1, 2], most=1) == [30]
+    assert lookup([1, 2, 30, 8, 1, 40, 9, 1, 50, 1, 2], most=1) == [30]
 
 
-def test_a_longer_common_past_makes_a_guess_of_another_kind() -> None:
+def test_a_single_common_token_is_enough_for_a_guess() -> None:
+    assert lookup([1, 2, 3, 9, 1], most=2) == [2, 3]
+
+
+def test_a_repetition_up_to_the_last_token_goes_on() -> None:
+    assert lookup([5, 1, 2, 3, 1, 2, 3], most=7) == [1, 2, 3, 1, 2, 3, 1]
+    assert lookup([8, 8], most=3) == [8, 8, 8]
+
+
+def test_the_longer_the_common_past_the_better_the_odds() -> None:
     short = PromptLookup().propose([1, 2, 3, 9, 1, 2], 4)
     long = PromptLookup().propose([5, 6, 7, 1, 2, 3, 5, 6, 7, 1, 2], 4)
     assert short.tokens[0] == long.tokens[0] == 3
-    assert short.kind < long.kind
+    for draft in (short, long):
+        odds = [PromptLookup.odds[kind] for kind in draft.kinds]
+        assert odds == sorted(odds)
+    assert PromptLookup.odds[short.kinds[0]] < PromptLookup.odds[long.kinds[0]]
+
+
+def test_a_guess_is_less_likely_where_the_same_past_went_on_differently() -> None:
+    disputed = PromptLookup().propose([1, 2, 30, 5, 1, 2, 40, 6, 1, 2], 2)
+    agreed = PromptLookup().propose([1, 2, 40, 5, 1, 2, 40, 6, 1, 2], 2)
+    assert disputed.tokens == [40, 6]
+    assert PromptLookup.odds[disputed.kinds[0]] < PromptLookup.odds[agreed.kinds[0]]
+    assert disputed.kinds[1] == agreed.kinds[1]
 
 
 def test_the_latest_of_equal_places_is_taken() -> None:
@@ -64,17 +85,20 @@ def test_a_lookup_that_grows_with_the_answer_finds_what_a_new_one_finds(
     for end in range(len(tokens) + 1):
         proposed = growing.propose(tokens[:end], most).tokens
         assert proposed == lookup(tokens[:end], most)
-        assert len(proposed) <= most
+        assert len(proposed) in (0, most)
 
 
 class Oracle:
     """Proposes what a plan that counts upwards will say, or the contrary."""
 
+    odds = (0.3,)
+
     def __init__(self, right: bool) -> None:
         self._right = right
 
     def propose(self, tokens: Sequence[int], most: int) -> Draft:
-        return Draft([(tokens[-1] + i + 1 if self._right else 7) % 256 for i in range(most)])
+        guesses = [(tokens[-1] + i + 1 if self._right else 7) % 256 for i in range(most)]
+        return Draft(guesses, [0] * most)
 
 
 def test_right_guesses_make_an_answer_in_fewer_steps() -> None:
