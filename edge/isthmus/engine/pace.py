@@ -1,7 +1,8 @@
 """What steps cost on this device, measured as they run, and how much prompt one may hold.
 
 While answers are being written, a step takes in so much of the waiting prompts that it lasts at
-most about `STRETCH` times as long as without them; when nobody writes, a whole chunk.
+most about `STRETCH` times as long as without them; when nobody writes, a whole chunk. What a step
+took longer than that the next ones make up for: they take in nothing until it is paid back.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from numpy.typing import NDArray
 
 STRETCH = 2.0
 """How much longer a running answer may wait for its next token because of others' prompts."""
-MIN_CHUNK = 2
-"""Prompt tokens that a step takes in at least, so that prompts get on whatever is measured."""
+MIN_CHUNK = 8
+"""Prompt tokens that a step takes in at least when it takes in any: fewer cost nearly as much."""
 REMEASURE = 64
-"""After this many mixed steps one is run without prompts: its time is what the others aim at."""
+"""After this many mixed steps one is run without prompts: its time is what the others aim at. And
+after so many without them one takes some in, however long it will last."""
 _RECENT = 7
 _FORGET = 200
 """After so many steps a size that did not come up is guessed again: it may have been a bad moment
@@ -42,29 +44,36 @@ class Pace:
         self._steps = 0
         self._prompt_token_s: float | None = None
         self._mixed = 0
+        self._debt_s = 0.0
+        """Time that prompts took from running answers beyond their due."""
 
     def observe(self, rows: int, prompt_tokens: int, seconds: float) -> None:
         """Take in one step: `rows` were written on (drafts included), `prompt_tokens` read."""
         if prompt_tokens == 0:
-            self._mixed = 0
-            self._steps += 1
-            self._seen[rows] = self._steps
-            self._recent.setdefault(rows, deque(maxlen=_RECENT)).append(seconds)
-            for size in [n for n, step in self._seen.items() if self._steps - step > _FORGET]:
-                del self._seen[size], self._recent[size]
-            self._rows = np.array(sorted(self._recent), float)
-            self._seconds = np.array([median(self._recent[int(n)]) for n in self._rows])
-            return
+            self._observe_writing(rows, seconds)
+        own = float(self.writing_s(rows, 0)[0]) if rows and self.measured else 0.0
+        if prompt_tokens > 0:
+            self._observe_reading(rows, own, prompt_tokens, seconds)
+        over = (seconds if prompt_tokens else own) - STRETCH * own
+        most = REMEASURE * (STRETCH - 1) * own
+        self._debt_s = min(max(0.0, self._debt_s + over), most)
+
+    def _observe_writing(self, rows: int, seconds: float) -> None:
+        self._mixed = 0
+        self._steps += 1
+        self._seen[rows] = self._steps
+        self._recent.setdefault(rows, deque(maxlen=_RECENT)).append(seconds)
+        for size in [n for n, step in self._seen.items() if self._steps - step > _FORGET]:
+            del self._seen[size], self._recent[size]
+        self._rows = np.array(sorted(self._recent), float)
+        self._seconds = np.array([median(self._recent[int(n)]) for n in self._rows])
+
+    def _observe_reading(self, rows: int, own: float, prompt_tokens: int, seconds: float) -> None:
         self._mixed += rows > 0
-        if rows == 0 and self._prompt_token_s is not None and prompt_tokens < _TELLING:
-            return  # a small step's fixed costs say little about a token
-        whole = seconds / prompt_tokens
-        if rows and len(self._rows):
-            own = float(self.writing_s(rows, 0)[0])
-            token_s = max((seconds - own) / prompt_tokens, 0.1 * whole)
-        else:
-            token_s = whole
         before = self._prompt_token_s
+        if rows == 0 and before is not None and prompt_tokens < _TELLING:
+            return  # a small step's fixed costs say little about a token
+        token_s = max(seconds - own, 0.1 * seconds) / prompt_tokens
         self._prompt_token_s = (
             token_s if before is None else (1 - _WEIGHT) * before + _WEIGHT * token_s
         )
@@ -90,7 +99,7 @@ class Pace:
         """How many prompt tokens the next step may take in beside `rows` that are written on."""
         if rows == 0:
             return most
-        if not self.measured or self._mixed >= REMEASURE:
+        if not self.measured or self._debt_s > 0 or self._mixed >= REMEASURE:
             return 0
         if self._prompt_token_s is None:
             return min(MIN_CHUNK, most)

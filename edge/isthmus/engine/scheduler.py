@@ -221,7 +221,7 @@ class Scheduler:
         for index, answer in enumerate(sorted(chosen, key=lambda answer: answer.pending)):
             if answer not in self._running:
                 continue  # it made room for one before it
-            count = min(-(-room // (len(chosen) - index)), answer.pending)
+            count = min(room // (len(chosen) - index), answer.pending)
             end = answer.computed + count
             if count and self._make_room(answer, end):
                 last = end == len(answer.tokens)
