@@ -6,16 +6,20 @@ import ast
 import asyncio
 import json
 import sys
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gguf_files import write_tiny
 from isthmus.core.errors import InternalError, Unavailable
+from isthmus.core.events import Delta, Event
 from isthmus.engine.bench import base, compare
 from isthmus.engine.bench.base import Contender, Hello
 from isthmus.engine.bench.compare import Figure, Report, Result
 from isthmus.engine.bench.ours import Contender as Ours
+from isthmus.engine.pace import Pace
 from isthmus.kernels import bandwidth
 from program import run
 
@@ -38,6 +42,7 @@ def test_json_has_the_fields_that_it_promises(tiny: Path) -> None:
         *("model", "backend", "device", "threads", "load_s", "first_token_s", "rss_mb"),
         *("prefill_tok_s", "decode_tok_s", "batch_decode_tok_s"),
         *("bytes_per_token", "read_gb_s", "mbu"),
+        *("speculation_editing", "speculation_other", "stream_slowdown"),
     ]
     assert (shown["backend"], shown["threads"], shown["read_gb_s"]) == ("native", 1, 10.0)
     # The tiny model's context of 512 has no room for a prompt of 512 and an answer.
@@ -70,6 +75,59 @@ def test_the_check_finds_tokens_that_are_not_the_best(tiny: Path) -> None:
     ours.arrivals = wrong  # type: ignore[method-assign]
     assert asyncio.run(ours.shortfall()) > compare.TOLERANCE
     ours.engine.close()
+
+
+def test_speed_is_measured_without_speculation(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pace, "writing_s", lambda self, rows, more: np.ones(more + 1))
+    ours = Ours(str(tiny), "native", 1)
+    assert asyncio.run(ours.speedup("poem")) > 0
+    assert ours.guessing.speculated.proposed > 0
+    for work, of in ((ours.prefill, 128), (ours.decode, 256), (ours.batch, 5)):
+        assert asyncio.run(work(of)) > 0
+    assert ours.engine.speculated.proposed == 0
+    ours.engine.close()
+    ours.guessing.close()
+
+
+def test_speculation_that_changes_an_answer_is_an_error_and_not_a_figure(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = Ours(str(tiny), "native", 1)
+    monkeypatch.setitem(ours.__dict__, "guessing", ScriptedAnswer())
+    with pytest.raises(InternalError, match="changed an answer"):
+        asyncio.run(ours.speedup("poem"))
+    ours.engine.close()
+
+
+class ScriptedAnswer:
+    """An engine that says something else."""
+
+    async def complete(self, *args: object, **options: object) -> AsyncGenerator[Event, None]:
+        yield Delta("?", token_ids=(1,))
+
+
+def test_a_prompt_that_arrives_takes_a_conversation_some_time(tiny: Path) -> None:
+    ours = Ours(str(tiny), "native", 1)
+    assert 0.1 < asyncio.run(ours.slowdown(150)) < 100
+    ours.engine.close()
+
+
+def test_only_a_context_with_room_for_them_is_asked_for_the_long_rows() -> None:
+    asked = base.of_itself(8192)
+    assert asked["slowdown"] == [2000]
+    assert {"rename", "poem"} < set(asked["speedup"])
+    assert not any(base.of_itself(512).values())
+
+
+def test_a_set_of_prompts_is_summed_up_by_its_middle_and_its_ends() -> None:
+    result = Result("isthmus", Hello("native", "cpu", 2, 0.1, 1_000_000, 512))
+    for name, values in (("a", (1.0, 1.2)), ("b", (3.0, 5.0)), ("c", (1.5, 1.7))):
+        for value in values:
+            result.add(f"speculation_editing.{name}", value)
+    across = result.across("speculation_editing")
+    assert across is not None
+    assert (across.median, min(across.values), max(across.values)) == (1.6, 1.1, 4.0)
+    assert result.across("speculation_other") is None
 
 
 def test_a_backend_asked_for_by_name_is_strict(tiny: Path) -> None:

@@ -37,6 +37,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object as the las
 
 _SINGLE = ("load_s", "first_token_s", "rss_mb")
 _TABLES = ("prefill_tok_s", "decode_tok_s", "batch_decode_tok_s")
+_SPECULATION = ("speculation_editing", "speculation_other")
+_OWN = (*_SPECULATION, "stream_slowdown")
+"""What a contender is not compared with others in."""
 
 
 @app.callback()
@@ -129,6 +132,7 @@ def _as_json(report: Report) -> dict[str, Any]:
         "device": ours.hello.device,
         "threads": ours.hello.threads,
         **_figures(report, ours),
+        **{key: ours.table(key) for key in _OWN},
     }
     if peers:
         shown["peers"] = {
@@ -152,12 +156,20 @@ def _show(report: Report) -> None:
         table.add_column(f"to {peer.name}", justify="right", no_wrap=True)
     ratios = [report.ratios(peer) for peer in peers]
     for key, figure in ours.figures.items():
-        of_all = [figure, *(peer.figures[key] for peer in peers)]
+        if key.startswith(_SPECULATION):
+            continue
+        of_all = [figure, *(peer.figures[key] for peer in peers if key in peer.figures)]
         table.add_row(
             key.replace(".", " "),
             *(f"{f.median:.4g} ±{f.spread / 2:.0%}" for f in of_all),
-            *(f"{ratio[key]:.2f}x" for ratio in ratios),
+            *(f"{ratio[key]:.2f}x" for ratio in ratios if key in ratio),
         )
+    for key in _SPECULATION:
+        speedup = ours.across(key)
+        if speedup is not None:
+            lowest, highest = min(speedup.values), max(speedup.values)
+            of_prompts = f"{speedup.median:.2f}x ({lowest:.2f} to {highest:.2f})"
+            table.add_row(key.replace("_", " "), of_prompts)
     mbus = [report.mbu(result) for result in report.results]
     table.add_row("mbu", *("-" if mbu is None else f"{mbu:.0%}" for mbu in mbus))
     console = Console()

@@ -2,8 +2,9 @@
 
 A contender is a program that answers one JSON object a line with another, so that a peer can live
 in an environment of its own. Its first line says what it is (`Hello`); then it is asked for
-`prefill`, `decode` and `batch`, in turns with the others, and ends when its input ends. Memory and
-the time to the first token belong to fresh processes and are asked for with other arguments.
+`prefill`, `decode` and `batch`, in turns with the others, and ends when its input ends. The engine
+alone is asked for `speedup` and `slowdown`, which compare it with itself. Memory and the time to
+the first token belong to fresh processes and are asked for with other arguments.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from isthmus.core.errors import InternalError
+from isthmus.engine.bench.prompts import EDITING, OTHER
 
 PREFILL = (128, 512, 2048)
 """Lengths of the prompts."""
@@ -28,6 +30,12 @@ STREAM_PROMPT = 32
 STREAM_DECODED = 64
 RSS_PREFILL = 512
 """The memory process prefills this many tokens and then decodes at the longest context."""
+ARRIVING = 2000
+"""Tokens of the prompt that arrives while a conversation is being answered."""
+ROOM = 1000
+"""Positions for one of `prompts` and its answer, or for the conversation that is interrupted."""
+ANSWER = 128
+"""Tokens of an answer to one of `prompts` at most."""
 Lengths = Mapping[str, Sequence[int]]
 """What is asked for, by request."""
 FIRST_PROMPT = "The capital of France is"
@@ -74,12 +82,16 @@ class Session:
             self.close()
             raise
 
-    def ask(self, what: str, count: int) -> float:
-        """Tokens a second of `prefill`, `decode` or `batch` for this length, context or number."""
+    def ask(self, what: str, of: int | str) -> float:
+        """Tokens a second of `prefill`, `decode` or `batch` for this length, context or number.
+
+        Or the factor by which speculation speeds up (`speedup`) the answer to this prompt, or an
+        arriving prompt of this length slows down (`slowdown`) another answer.
+        """
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"do": what, "count": count}) + "\n")
+        self._process.stdin.write(json.dumps({"do": what, "of": of}) + "\n")
         self._process.stdin.flush()
-        return float(self._answer()["tok_s"])
+        return float(self._answer()["value"])
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
@@ -120,7 +132,7 @@ def first_token_s(contender: Contender) -> float:
 
 
 def needed_context() -> int:
-    """Positions that the longest row needs, with room for the tokens decoded after it."""
+    """Positions that the longest row of all contenders needs, with room for its answer."""
     return max(*PREFILL, *CONTEXTS) + DECODED
 
 
@@ -130,6 +142,14 @@ def measurable(context: int) -> Lengths:
         "prefill": [n for n in PREFILL if n < context],
         "decode": [n for n in CONTEXTS if n < context],
         "batch": [n for n in STREAMS if n * (STREAM_PROMPT + STREAM_DECODED) <= context],
+    }
+
+
+def of_itself(context: int) -> Mapping[str, Sequence[int | str]]:
+    """What the engine is asked about itself, by request."""
+    return {
+        "speedup": [*EDITING, *OTHER] if context >= ROOM else [],
+        "slowdown": [ARRIVING] if context >= ARRIVING + ROOM else [],
     }
 
 

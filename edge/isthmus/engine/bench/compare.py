@@ -16,6 +16,7 @@ from pathlib import Path
 from isthmus.core.errors import InternalError, Unavailable
 from isthmus.engine.bench import base
 from isthmus.engine.bench.base import Contender, Hello, Session
+from isthmus.engine.bench.prompts import EDITING
 from isthmus.engine.catalogue import locate, resolve
 from isthmus.engine.errors import ModelUnavailable
 from isthmus.kernels import bandwidth
@@ -64,11 +65,17 @@ class Result:
 
     def table(self, prefix: str) -> dict[str, float]:
         """The medians of `prefix.N`, by N."""
-        return {
-            key.removeprefix(f"{prefix}."): round(figure.median, 2)
-            for key, figure in self.figures.items()
-            if key.startswith(f"{prefix}.")
-        }
+        return {n: round(figure.median, 2) for n, figure in self._under(prefix).items()}
+
+    def across(self, prefix: str) -> Figure | None:
+        """The medians of `prefix.N` for every N, as one figure; `None` when there are none."""
+        found = tuple(figure.median for figure in self._under(prefix).values())
+        return Figure(found) if found else None
+
+    def _under(self, prefix: str) -> dict[str, Figure]:
+        start = f"{prefix}."
+        figures = self.figures.items()
+        return {key.removeprefix(start): f for key, f in figures if key.startswith(start)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,3 +238,11 @@ def _run(
             for (_, session), result in zip(sessions, results, strict=True):
                 name = "batch_decode" if what == "batch" else what
                 result.add(f"{name}_tok_s.{n}", session.ask(what, n))
+    (_, session), ours = sessions[0], results[0]
+    for what, asked in base.of_itself(ours.hello.context).items():
+        for of in asked:
+            if what == "speedup":
+                key = f"speculation_{'editing' if of in EDITING else 'other'}"
+            else:
+                key = "stream_slowdown"
+            ours.add(f"{key}.{of}", session.ask(what, of))

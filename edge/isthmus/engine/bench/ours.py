@@ -7,26 +7,34 @@ events are in the figures.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import random
 import sys
 import time
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 
-from isthmus.core.chat import Sampling
+from isthmus.core.chat import ChatRequest, Message, Role, Sampling, TextPart
+from isthmus.core.errors import InternalError
 from isthmus.core.events import Delta
 from isthmus.engine.bench.base import (
+    ANSWER,
     CONTEXTS,
     DECODED,
+    ROOM,
     RSS_PREFILL,
     STREAM_DECODED,
     STREAM_PROMPT,
     Hello,
 )
+from isthmus.engine.bench.prompts import EDITING, OTHER
 from isthmus.engine.engine import Engine, open_model
 from isthmus.engine.perplexity import largest_shortfall
+from isthmus.engine.speculation import MAX_DRAFT
+from isthmus.engine.template import Prompt
 
 _GREEDY = Sampling(temperature=0, ignore_eos=True)
 _WORDS = (
@@ -74,15 +82,15 @@ class Contender:
         assert len(self.engine.tokenizer.encode(text)) == tokens
         return text
 
+    @cached_property
+    def guessing(self) -> Engine:
+        """The same engine with speculation."""
+        model, backend, threads = self._opened
+        return Engine.open(model, backend=backend, threads=threads)
+
     async def arrivals(self, prompt: str, count: int) -> tuple[list[float], list[int]]:
         """When each of `count` tokens after `prompt` arrived, and which they were."""
-        times: list[float] = []
-        ids: list[int] = []
-        async for event in self.engine.complete(prompt, _GREEDY, max_tokens=count):
-            if isinstance(event, Delta):
-                ids += event.token_ids
-                times += [time.perf_counter()] * (len(ids) - len(times))
-        return times, ids
+        return await _arrivals(self.engine, prompt, _GREEDY, count)
 
     async def prefill(self, count: int) -> float:
         """Tokens a second of a prompt that nobody has seen, up to its first token."""
@@ -103,6 +111,49 @@ class Contender:
         all_arrivals = await asyncio.gather(*(self.arrivals(p, STREAM_DECODED) for p in prompts))
         return _rate([times for times, _ in all_arrivals])
 
+    async def speedup(self, name: str) -> float:
+        """How many times as fast the answer to one of `prompts` is written with speculation.
+
+        Raises `InternalError` when it is another answer.
+        """
+        message = Message(Role.USER, (TextPart((EDITING | OTHER)[name]),))
+        prompt = self.engine.prompt(ChatRequest("bench", (message,)))
+        engines = [self.engine, self.guessing]
+        order = engines if next(self._fresh) % 2 else engines[::-1]
+        # To its own end: what a model writes beyond that repeats itself.
+        greedy = Sampling(temperature=0)
+        done = {engine: await _arrivals(engine, prompt, greedy, ANSWER) for engine in order}
+        (plain, ids), (guessed, same_ids) = (done[engine] for engine in engines)
+        if ids != same_ids:
+            raise InternalError("speculation changed an answer: the figures are void")
+        if len(ids) <= MAX_DRAFT + 1:
+            return 1.0  # it may take one step: no time to speak of
+        return (plain[-1] - plain[0]) / (guessed[-1] - guessed[0])
+
+    async def slowdown(self, count: int) -> float:
+        """How many times as long a conversation's tokens take while a prompt of `count` arrives.
+
+        They are compared with the same tokens, at the same context, when nothing arrives.
+        """
+        prompt, arriving = self.text(STREAM_PROMPT), self.text(count)
+        times: list[float] = []
+        arrival: asyncio.Task[tuple[list[float], list[int]]] | None = None
+        events = self.engine.complete(prompt, _GREEDY, max_tokens=ROOM - STREAM_PROMPT)
+        async with contextlib.aclosing(events):
+            async for event in events:
+                if isinstance(event, Delta):
+                    times += [time.perf_counter()] * event.tokens
+                if arrival is None and len(times) >= STREAM_DECODED:
+                    begin = len(times)
+                    arrival = asyncio.create_task(self.arrivals(arriving, 1))
+                elif arrival is not None and arrival.done():
+                    break
+        if arrival is not None:
+            await arrival
+        end = len(times)
+        alone, _ = await self.arrivals(prompt, end)
+        return (times[-1] - times[begin]) / (alone[-1] - alone[begin])
+
     async def fill(self) -> None:
         """The work whose memory is measured: a prompt of 512, and a full context."""
         await self.prefill(min(RSS_PREFILL, self.engine.context_tokens - DECODED))
@@ -115,6 +166,18 @@ class Contender:
         before = self.engine.tokenizer.encode(prompt)
         name, backend, threads = self._opened
         return largest_shortfall(*open_model(name, backend=backend, threads=threads), before, ids)
+
+
+async def _arrivals(
+    engine: Engine, prompt: str | Prompt, sampling: Sampling, count: int
+) -> tuple[list[float], list[int]]:
+    times: list[float] = []
+    ids: list[int] = []
+    async for event in engine.complete(prompt, sampling, max_tokens=count):
+        if isinstance(event, Delta):
+            ids += event.token_ids
+            times += [time.perf_counter()] * (len(ids) - len(times))
+    return times, ids
 
 
 def _rate(streams: list[list[float]]) -> float:
@@ -150,7 +213,7 @@ def main() -> None:
         for line in sys.stdin:
             request = json.loads(line)
             work = getattr(contender, request["do"])
-            _say({"tok_s": asyncio.run(work(request["count"]))})
+            _say({"value": asyncio.run(work(request["of"]))})
     contender.engine.close()
 
 

@@ -127,7 +127,7 @@ def serve(path: str, threads: str, context: str) -> None:
     )
     for line in sys.stdin:
         request = json.loads(line)
-        _say({"tok_s": getattr(peer, request["do"])(request["count"])})
+        _say({"value": getattr(peer, request["do"])(request["of"])})
 
 
 def memory(path: str, threads: str, context: str, longest: str) -> None:
