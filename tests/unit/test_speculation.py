@@ -18,7 +18,7 @@ from isthmus.core.events import Delta, TokenLogprob
 from isthmus.engine.engine import Engine
 from isthmus.engine.pace import Pace
 from isthmus.engine.prepared import load, pack_model
-from isthmus.engine.speculation import Draft, PromptLookup
+from isthmus.engine.speculation import Draft, MakeDrafter, PromptLookup
 from isthmus.kernels.native import NativeBackend
 from isthmus.kernels.numpy_ref import NumpyBackend
 from scheduling import Bench
@@ -118,6 +118,39 @@ def test_wrong_guesses_are_given_up_before_they_cost_a_twentieth() -> None:
         bench.finish()
         assert answer.tokens == [(100 + i) % 256 for i in range(142)]
     assert misled.plan.now_s < plain.plan.now_s / 0.95
+
+
+def native_cost(tokens: int) -> float:
+    """Of a native step, about: each further token of a sequence costs a quarter of the first."""
+    return 0.002 * (1 + 0.25 * (tokens - 1))
+
+
+def seconds(answer: list[int], prompt: list[int], drafter: MakeDrafter | None) -> float:
+    """What it takes to write `answer` after `prompt`, once that is read."""
+    said = [*prompt, *answer]
+    bench = Bench(drafter=drafter, cost=native_cost, follow=lambda _, position: said[position + 1])
+    asked = bench.ask(prompt, max_tokens=len(answer))
+    while not asked.written:
+        bench.step()
+    began_s = bench.plan.now_s
+    bench.finish()
+    assert asked.tokens == said
+    return bench.plan.now_s - began_s
+
+
+@pytest.mark.parametrize("every", [10, 15, 30])
+def test_an_edited_copy_of_the_prompt_takes_two_thirds_of_the_time_at_most(every: int) -> None:
+    draw = np.random.default_rng(every)
+    prompt = draw.integers(0, 200, 150).tolist()
+    edited = [200 + i % 50 if i % every == 4 else token for i, token in enumerate(prompt)]
+    assert seconds(edited, prompt, PromptLookup) < seconds(edited, prompt, None) / 1.5
+
+
+@pytest.mark.parametrize("words", [8, 30, 200])
+def test_an_answer_with_nothing_to_copy_takes_a_twentieth_longer_at_most(words: int) -> None:
+    draw = np.random.default_rng(words)
+    prompt, answer = draw.integers(0, words, (2, 150)).tolist()
+    assert seconds(answer, prompt, PromptLookup) < seconds(answer, prompt, None) / 0.95
 
 
 class Fickle(Oracle):
