@@ -95,6 +95,7 @@ class Answer:
         self._text: list[str] = []
         """What the model wrote, calls and all."""
         self._cut = False
+        self._end: Finished | None = None
         self._sent = 0
         self._unsent_logprobs: list[TokenLogprob] = []
 
@@ -153,6 +154,11 @@ class Answer:
             return False
         return True
 
+    def tell_end(self) -> None:
+        """Send that it has ended; first keep its tokens: the next turn may come at once."""
+        if self._end is not None:
+            self.job.sink(self._end)
+
     def fail(self, error: IsthmusError) -> None:
         """End with an error."""
         self.job.sink(error)
@@ -198,7 +204,7 @@ class Answer:
             self._send(rest)
         if reason is FinishReason.STOP and self._calls is not None and self._calls.complete:
             reason = FinishReason.TOOL_CALLS
-        self.job.sink(Finished(reason, self.usage))
+        self._end = Finished(reason, self.usage)
 
     def _logprob(self, choice: Choice, logprob: float) -> TokenLogprob:
         raw = self._tokenizer.token_bytes(choice.token)

@@ -138,6 +138,7 @@ class Scheduler:
         if ended:
             self._leave(answer)
             self._keep(answer)
+            answer.tell_end()
         else:
             self._pool.publish(answer.lease, answer.tokens, answer.computed)
 
