@@ -11,8 +11,6 @@
 namespace isthmus {
 namespace {
 
-using Half = uint16_t;
-
 // sum[g] += coefficient[g][n] * row n, for the first `rows` rows of a tile
 template <int G, class Element>
 inline void add_rows(const Element* tile, int rows, const float* const coefficient[G],

@@ -19,8 +19,8 @@ inline const int8_t* tile_codes(const uint8_t* tile) {
   return reinterpret_cast<const int8_t*>(tile);
 }
 
-inline const float* tile_scales(const uint8_t* tile) {
-  return reinterpret_cast<const float*>(tile + kBlock * kBlock);
+inline const Half* tile_scales(const uint8_t* tile) {
+  return reinterpret_cast<const Half*>(tile + kBlock * kBlock);
 }
 
 // One query's running softmax (Milakov and Gimelshein, arXiv 1805.02867).
@@ -67,7 +67,7 @@ inline void weigh(Running& query, int visible) {
 }
 
 // The weights times a value tile's scales, in codes; what is not seen has no scale either.
-inline void code_weights(const Running& query, const float* scales, int visible, Codes& codes) {
+inline void code_weights(const Running& query, const Half* scales, int visible, Codes& codes) {
   Vec values[kParts];
   for (int p = 0; p < kParts; ++p) {
     const IntVec unseen = lane_numbers() + p * kLanes >= visible;
@@ -162,7 +162,8 @@ inline void store_codes(const float* x, const KVLayout& layout, int place, bool 
     const float scale = to_codes(values, 127.0f, integers);
     int8_t codes[kBlock];
     for (int p = 0; p < kParts; ++p) store_bytes(integers[p], codes + p * kLanes);
-    std::memcpy(tile + kBlock * kBlock + 4 * place, &scale, sizeof scale);
+    const Half half = float_to_half(scale);
+    std::memcpy(tile + kBlock * kBlock + sizeof half * static_cast<size_t>(place), &half, sizeof half);
     if (is_key) {
       for (int j = 0; j < kBlock / 4; ++j) std::memcpy(tile + j * 128 + place * 4, codes + 4 * j, 4);
     } else {

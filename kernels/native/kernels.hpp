@@ -88,7 +88,7 @@ struct Activations {
 // both halves of attention are sums of rows times coefficients, without a horizontal step.
 //
 //   float32, float16:  element[32][32]
-//   int8:              codes i8[1024] | scale f32[32], one a position: groups of 32 along the head
+//   int8:              codes i8[1024] | scale f16[32], one a position: groups of 32 along the head
 //       codes[j * 128 + column * 4 + i] = row 4 j + i, column: the form of a weight's tile
 enum class KVType : int { kFloat32, kFloat16, kInt8 };
 
@@ -101,7 +101,7 @@ struct KVLayout {
     switch (type) {
       case KVType::kFloat32: return 32 * 32 * 4;
       case KVType::kFloat16: return 32 * 32 * 2;
-      default: return 32 * 32 + 32 * 4;
+      default: return 32 * 32 + 32 * 2;
     }
   }
   size_t bytes() const { return 2 * tiles() * tile_bytes(); }

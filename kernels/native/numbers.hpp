@@ -12,7 +12,9 @@
 namespace isthmus {
 namespace {
 
-inline float half_to_float(uint16_t h) {
+using Half = uint16_t;
+
+inline float half_to_float(Half h) {
 #if defined(__F16C__)
   return _cvtsh_ss(h);
 #else
@@ -39,7 +41,7 @@ inline int round_to_int(float x) {
 }
 
 // Rounds to nearest, ties to even; beyond half precision it becomes infinity.
-inline uint16_t float_to_half(float x) {
+inline Half float_to_half(float x) {
 #if defined(__F16C__)
   return static_cast<uint16_t>(_cvtss_sh(x, _MM_FROUND_TO_NEAREST_INT));
 #else

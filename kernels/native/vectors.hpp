@@ -6,6 +6,8 @@
 
 #if defined(__AVX2__)
 #include <immintrin.h>
+#elif defined(__ARM_FEATURE_DOTPROD)
+#include <arm_neon.h>
 #endif
 
 namespace isthmus {
@@ -132,6 +134,8 @@ inline Vec load(const uint16_t* p) {
   return (Vec)_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 #elif defined(__F16C__)
   return (Vec)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+#elif defined(__ARM_FEATURE_DOTPROD)
+  return (Vec)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
 #else
   Vec v;
   for (int i = 0; i < kLanes; ++i) v[i] = half_to_float(p[i]);

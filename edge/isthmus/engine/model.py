@@ -36,7 +36,7 @@ class ModelConfig:
 
     def kv_bytes_per_token(self, kv_type: KVType) -> int:
         """Bytes of keys and values of one position in the KV pool."""
-        return self.layers * 2 * self.kv_heads * self.head_dim * kv_type.bits // 8
+        return int(self.layers * 2 * self.kv_heads * self.head_dim * kv_type.bits / 8)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

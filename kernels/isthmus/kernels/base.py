@@ -208,12 +208,12 @@ class KVType(StrEnum):
     FLOAT32 = "float32"
     FLOAT16 = "float16"
     INT8 = "int8"
-    """Groups of 32 along the head, symmetric, one scale each."""
+    """Groups of 32 along the head, symmetric, one scale in half precision each."""
 
     @property
-    def bits(self) -> int:
+    def bits(self) -> float:
         """Bits of a value, its share of a scale included."""
-        return {"float32": 32, "float16": 16, "int8": 9}[self]
+        return {"float32": 32, "float16": 16, "int8": 8.5}[self]
 
 
 BLOCK_TOKENS = 32

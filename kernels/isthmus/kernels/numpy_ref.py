@@ -169,7 +169,8 @@ def _stored(values: F32, dtype: KVType) -> F32:
     for first in range(0, values.shape[-1], 32):
         group = values[..., first : first + 32]
         scale = np.abs(group).max(axis=-1, keepdims=True) / np.float32(127)
-        kept[..., first : first + 32] = np.rint(group / np.where(scale == 0, 1, scale)) * scale
+        codes = np.rint(group / np.where(scale == 0, 1, scale))
+        kept[..., first : first + 32] = codes * scale.astype(np.float16)
     return kept
 
 
