@@ -61,12 +61,14 @@ inline void add_dot(Acc& acc, const Dot& dot, const uint8_t* scales, float x_sca
       vfmaq_f32(acc.high, vmulq_n_f32(load_halves4(scales + 8), x_scale), vcvtq_f32_s32(dot.high));
 }
 
-template <int T, int Planes>
+// With minimums of its own, or those of the high half of 8 bits.
+template <int T, int Planes, bool Minimums>
 inline void tile_dots4(const uint8_t* tile, const Activations& x, int block, Acc acc[T]) {
+  const uint8_t* codes = tile + (Minimums ? 32 : 16);
   int8x16_t w[8][2];
   for (int j = 0; j < 4; ++j) {
     for (int half = 0; half < 2; ++half) {
-      const uint8x16_t packed = vld1q_u8(tile + 32 + 32 * j + 16 * half);
+      const uint8x16_t packed = vld1q_u8(codes + 32 * j + 16 * half);
       w[j][half] = vreinterpretq_s8_u8(vandq_u8(packed, vdupq_n_u8(15)));
       w[j + 4][half] = vreinterpretq_s8_u8(vshrq_n_u8(packed, 4));
     }
@@ -75,10 +77,11 @@ inline void tile_dots4(const uint8_t* tile, const Activations& x, int block, Acc
   for (int t = 0; t < T; ++t) {
     const size_t row = static_cast<size_t>(t);
     const Dot dot = dot_planes<8, Planes>(w, x, row * x.cols + block * kBlock);
-    add_dot(acc[t], dot, tile, x.scales[row * blocks + block]);
-    const float x_sum = x.sums[row * blocks + block];
-    acc[t].low = vfmaq_n_f32(acc[t].low, load_halves4(tile + 16), x_sum);
-    acc[t].high = vfmaq_n_f32(acc[t].high, load_halves4(tile + 24), x_sum);
+    add_dot(acc[t], dot, tile, x.scales[row * blocks + block] * (Minimums ? 1 : 16));
+    const float x_sum = x.sums[row * blocks + block] * (Minimums ? 1 : kHighMinimum);
+    const uint8_t* minimums = tile + (Minimums ? 16 : 0);
+    acc[t].low = vfmaq_n_f32(acc[t].low, load_halves4(minimums), x_sum);
+    acc[t].high = vfmaq_n_f32(acc[t].high, load_halves4(minimums + 8), x_sum);
   }
 }
 
@@ -105,7 +108,7 @@ inline void halved_tile_dots(const uint8_t* tile, const uint8_t* low_tile, const
   int8x16_t w[8][2];
   for (int j = 0; j < 4; ++j) {
     for (int half = 0; half < 2; ++half) {
-      const uint8x16_t high = vld1q_u8(tile + 32 + 32 * j + 16 * half);
+      const uint8x16_t high = vld1q_u8(tile + 16 + 32 * j + 16 * half);
       const uint8x16_t low = vld1q_u8(low_tile + 32 * j + 16 * half);
       const uint8x16_t first = vorrq_u8(vshlq_n_u8(high, 4), vandq_u8(low, nibble));
       const uint8x16_t second = vorrq_u8(vbicq_u8(high, nibble), vshrq_n_u8(low, 4));
@@ -117,7 +120,7 @@ inline void halved_tile_dots(const uint8_t* tile, const uint8_t* low_tile, const
   for (int t = 0; t < T; ++t) {
     const size_t row = static_cast<size_t>(t);
     const Dot dot = dot_planes<8, Planes>(w, x, row * x.cols + block * kBlock);
-    add_dot(acc[t], dot, tile, x.scales[row * blocks + block] / 16);
+    add_dot(acc[t], dot, tile, x.scales[row * blocks + block]);
   }
 }
 

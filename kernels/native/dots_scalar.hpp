@@ -19,8 +19,10 @@ inline int code_at(const Activations& x, size_t at) {
   return Planes == 2 ? 256 * x.high[at] + x.low[at] : x.high[at];
 }
 
-template <int T, int Planes>
+// With minimums of its own, or those of the high half of 8 bits.
+template <int T, int Planes, bool Minimums>
 inline void tile_dots4(const uint8_t* tile, const Activations& x, int block, Acc acc[T]) {
+  const uint8_t* codes = tile + (Minimums ? 32 : 16);
   const int blocks = x.cols / kBlock;
   for (int t = 0; t < T; ++t) {
     const size_t row = static_cast<size_t>(t);
@@ -28,13 +30,16 @@ inline void tile_dots4(const uint8_t* tile, const Activations& x, int block, Acc
     for (int r = 0; r < kRows; ++r) {
       int dot = 0;
       for (int c = 0; c < 16; ++c) {
-        const uint8_t packed = tile[32 + c / 4 * 32 + 4 * r + c % 4];
+        const uint8_t packed = codes[c / 4 * 32 + 4 * r + c % 4];
         dot += (packed & 15) * code_at<Planes>(x, at + c) +
                (packed >> 4) * code_at<Planes>(x, at + c + 16);
       }
-      acc[t].v[r] += half_to_float(load_u16(tile + 2 * r)) * x.scales[row * blocks + block] *
+      const float scale = half_to_float(load_u16(tile + 2 * r));
+      const float minimum =
+          Minimums ? half_to_float(load_u16(tile + 16 + 2 * r)) : scale * kHighMinimum;
+      acc[t].v[r] += scale * (Minimums ? 1 : 16) * x.scales[row * blocks + block] *
                          static_cast<float>(dot) +
-                     half_to_float(load_u16(tile + 16 + 2 * r)) * x.sums[row * blocks + block];
+                     minimum * x.sums[row * blocks + block];
     }
   }
 }
@@ -68,12 +73,12 @@ inline void halved_tile_dots(const uint8_t* tile, const uint8_t* low_tile, const
       int dot = 0;
       for (int c = 0; c < 16; ++c) {
         const int place = c / 4 * 32 + 4 * r + c % 4;
-        const uint8_t high = tile[32 + place], low = low_tile[place];
+        const uint8_t high = tile[16 + place], low = low_tile[place];
         dot += (((high & 15) << 4 | (low & 15)) - 128) * code_at<Planes>(x, at + c) +
                (((high & 240) | low >> 4) - 128) * code_at<Planes>(x, at + c + 16);
       }
-      acc[t].v[r] += half_to_float(load_u16(tile + 2 * r)) / 16 *
-                     x.scales[row * blocks + block] * static_cast<float>(dot);
+      acc[t].v[r] += half_to_float(load_u16(tile + 2 * r)) * x.scales[row * blocks + block] *
+                     static_cast<float>(dot);
     }
   }
 }

@@ -69,16 +69,25 @@ inline void add_unsigned_dots(const __m256i w[8], __m256 scale, __m256 minimum,
   }
 }
 
-template <int T, int Planes>
+// With minimums of its own, or those of the high half of 8 bits.
+template <int T, int Planes, bool Minimums>
 inline void tile_dots4(const uint8_t* tile, const Activations& x, int block, Acc acc[T]) {
   const __m256i low = _mm256_set1_epi8(15);
+  const uint8_t* codes = tile + (Minimums ? 32 : 16);
+  __m256 scale = load_halves(tile), minimum;
+  if constexpr (Minimums) {
+    minimum = load_halves(tile + 16);
+  } else {
+    minimum = _mm256_mul_ps(scale, _mm256_set1_ps(kHighMinimum));
+    scale = _mm256_mul_ps(scale, _mm256_set1_ps(16.0f));
+  }
   __m256i w[8];
   for (int j = 0; j < 4; ++j) {
-    const __m256i packed = load_bytes(tile + 32 + 32 * j);
+    const __m256i packed = load_bytes(codes + 32 * j);
     w[j] = _mm256_and_si256(packed, low);
     w[j + 4] = _mm256_and_si256(_mm256_srli_epi16(packed, 4), low);
   }
-  add_unsigned_dots<T, Planes>(w, load_halves(tile), load_halves(tile + 16), x, block, acc);
+  add_unsigned_dots<T, Planes>(w, scale, minimum, x, block, acc);
 }
 
 // The same for signed 8-bit weights, over `Steps` steps of 4 columns.
@@ -124,7 +133,7 @@ inline void tile_dots8(const uint8_t* tile, const Activations& x, int block, Acc
 inline void join_halves(const uint8_t* tile, const uint8_t* low_tile, __m256i w[8]) {
   const __m256i nibble = _mm256_set1_epi8(15);
   for (int j = 0; j < 4; ++j) {
-    const __m256i high = load_bytes(tile + 32 + 32 * j), low = load_bytes(low_tile + 32 * j);
+    const __m256i high = load_bytes(tile + 16 + 32 * j), low = load_bytes(low_tile + 32 * j);
     const __m256i first = _mm256_slli_epi16(_mm256_and_si256(high, nibble), 4);
     const __m256i second = _mm256_andnot_si256(nibble, high);
     w[j] = _mm256_or_si256(first, _mm256_and_si256(low, nibble));
@@ -138,7 +147,7 @@ inline void halved_tile_dots(const uint8_t* tile, const uint8_t* low_tile, const
                              int block, Acc acc[T]) {
   __m256i w[8];
   join_halves(tile, low_tile, w);
-  const __m256 scale = _mm256_mul_ps(load_halves(tile), _mm256_set1_ps(1.0f / 16));
+  const __m256 scale = load_halves(tile);
 #if defined(__AVX512VNNI__)
   // The codes stay unsigned: 128 more, less 128 scales. As the wide tiles do, to the last bit.
   const __m256 minimum = _mm256_mul_ps(scale, _mm256_set1_ps(-128.0f));
@@ -272,13 +281,20 @@ inline __m512i load_codes(const uint8_t* a, const uint8_t* b) {
       _mm256_loadu_si256(reinterpret_cast<const __m256i*>(b)), 1);
 }
 
+template <bool Minimums>
 inline WideTile unpack(const uint8_t* a, const uint8_t* b) {
   WideTile tile;
   tile.scale = load_halves(a, b);
-  tile.minimum = load_halves(a + 16, b + 16);
+  if constexpr (Minimums) {
+    tile.minimum = load_halves(a + 16, b + 16);
+  } else {
+    tile.minimum = _mm512_mul_ps(tile.scale, _mm512_set1_ps(kHighMinimum));
+    tile.scale = _mm512_mul_ps(tile.scale, _mm512_set1_ps(16.0f));
+  }
   const __m512i low = _mm512_set1_epi8(15);
+  const int codes = Minimums ? 32 : 16;
   for (int j = 0; j < 4; ++j) {
-    const __m512i packed = load_codes(a + 32 + 32 * j, b + 32 + 32 * j);
+    const __m512i packed = load_codes(a + codes + 32 * j, b + codes + 32 * j);
     tile.w[j] = _mm512_and_si512(packed, low);
     tile.w[j + 4] = _mm512_and_si512(_mm512_srli_epi16(packed, 4), low);
   }
@@ -289,11 +305,11 @@ inline WideTile unpack(const uint8_t* a, const uint8_t* b) {
 inline WideTile unpack_halved(const uint8_t* a, const uint8_t* b, const uint8_t* low_a,
                               const uint8_t* low_b) {
   WideTile tile;
-  tile.scale = _mm512_mul_ps(load_halves(a, b), _mm512_set1_ps(1.0f / 16));
+  tile.scale = load_halves(a, b);
   tile.minimum = _mm512_mul_ps(tile.scale, _mm512_set1_ps(-128.0f));
   const __m512i nibble = _mm512_set1_epi8(15);
   for (int j = 0; j < 4; ++j) {
-    const __m512i high = load_codes(a + 32 + 32 * j, b + 32 + 32 * j);
+    const __m512i high = load_codes(a + 16 + 32 * j, b + 16 + 32 * j);
     const __m512i low = load_codes(low_a + 32 * j, low_b + 32 * j);
     const __m512i first = _mm512_slli_epi16(_mm512_and_si512(high, nibble), 4);
     const __m512i second = _mm512_andnot_si512(nibble, high);

@@ -47,16 +47,21 @@ void row_block(const Matrix& w, const Activations& x, int index, float* out, int
   const int blocks = w.padded_cols() / w.block;
   Acc acc[T];
   for (int t = 0; t < T; ++t) acc[t] = zero();
-  if (w.bits == 4) {
+  if (w.bits == 4 && w.has_minimums) {
     for (int b = 0; b < blocks; ++b, tile += Matrix::kTile4) {
       if (T == 1) prefetch<Matrix::kTile4>(tile + kAhead);
-      tile_dots4<T, Planes>(tile, x, b, acc);
+      tile_dots4<T, Planes, true>(tile, x, b, acc);
+    }
+  } else if (w.bits == 4) {
+    for (int b = 0; b < blocks; ++b, tile += Matrix::kTile8) {
+      if (T == 1) prefetch<Matrix::kTile8>(tile + kAhead);
+      tile_dots4<T, Planes, false>(tile, x, b, acc);
     }
   } else if (w.halved()) {
     const uint8_t* low = w.low_tiles() + static_cast<size_t>(index) * w.low_row_block_bytes();
-    for (int b = 0; b < blocks; ++b, tile += Matrix::kTile4, low += Matrix::kLowTile) {
+    for (int b = 0; b < blocks; ++b, tile += Matrix::kTile8, low += Matrix::kLowTile) {
       if (T == 1) {
-        prefetch<Matrix::kTile4>(tile + kAhead);
+        prefetch<Matrix::kTile8>(tile + kAhead);
         prefetch<Matrix::kLowTile>(low + kAhead);
       }
       halved_tile_dots<T, Planes>(tile, low, x, b, acc);
@@ -85,11 +90,15 @@ void row_block(const Matrix& w, const Activations& x, int index, float* out, int
 
 #if defined(__AVX512VNNI__)
 
+enum class Form { kFour, kHalved, kHighHalf };
+
 // The products of row blocks [index, index + kRowBlocks) with `tokens` tokens, kWideTokens at
 // most; One says that it is a single one.
-template <bool Halved, int Planes, bool One>
+template <Form form, int Planes, bool One>
 void wide_row_blocks(const Matrix& w, const Activations& x, int tokens, int index, float* out,
                      int stride, const float* bias, bool accumulate) {
+  constexpr size_t kTile = form == Form::kFour ? Matrix::kTile4 : Matrix::kTile8;
+  constexpr bool kHalved = form == Form::kHalved;
   const size_t bytes = w.row_block_bytes(), low_bytes = w.low_row_block_bytes();
   const uint8_t* tile = w.data + static_cast<size_t>(index) * bytes;
   const uint8_t* low = w.low_tiles() + static_cast<size_t>(index) * low_bytes;
@@ -99,10 +108,10 @@ void wide_row_blocks(const Matrix& w, const Activations& x, int tokens, int inde
   const int count = One ? 1 : tokens;
   __m512 sums[One ? 1 : kWideTokens][2];
   for (int t = 0; t < count; ++t) sums[t][0] = sums[t][1] = _mm512_setzero_ps();
-  for (int k = 0; k < blocks; ++k, tile += Matrix::kTile4, low += Matrix::kLowTile) {
+  for (int k = 0; k < blocks; ++k, tile += kTile, low += Matrix::kLowTile) {
     if (One) {
-      prefetch<kRowBlocks * Matrix::kTile4>(next + k * kRowBlocks * Matrix::kTile4);
-      if (Halved) {
+      prefetch<kRowBlocks * kTile>(next + k * kRowBlocks * kTile);
+      if (kHalved) {
         prefetch<kRowBlocks * Matrix::kLowTile>(next_low + k * kRowBlocks * Matrix::kLowTile);
       }
     }
@@ -110,7 +119,11 @@ void wide_row_blocks(const Matrix& w, const Activations& x, int tokens, int inde
     for (int i = 0; i < 2; ++i) {
       const uint8_t *a = tile + 2 * i * bytes, *b = a + bytes;
       const uint8_t *low_a = low + 2 * i * low_bytes, *low_b = low_a + low_bytes;
-      tiles[i] = Halved ? unpack_halved(a, b, low_a, low_b) : unpack(a, b);
+      if constexpr (kHalved) {
+        tiles[i] = unpack_halved(a, b, low_a, low_b);
+      } else {
+        tiles[i] = unpack<form == Form::kFour>(a, b);
+      }
     }
     for (int t = 0; t < count; ++t) add_tiles<Planes>(tiles, x, t, k, sums[t]);
   }
@@ -128,13 +141,13 @@ void wide_row_blocks(const Matrix& w, const Activations& x, int tokens, int inde
   }
 }
 
-template <bool Halved, int Planes>
+template <Form form, int Planes>
 void wide_row_blocks(const Matrix& w, const Activations& x, int tokens, int index, float* out,
                      int stride, const float* bias, bool accumulate) {
   for (int t = 0; t < tokens; t += kWideTokens) {
     const int count = tokens - t < kWideTokens ? tokens - t : kWideTokens;
     const auto run =
-        count == 1 ? wide_row_blocks<Halved, Planes, true> : wide_row_blocks<Halved, Planes, false>;
+        count == 1 ? wide_row_blocks<form, Planes, true> : wide_row_blocks<form, Planes, false>;
     run(w, x.from(t), count, index, out + static_cast<size_t>(t) * stride, stride, bias,
         accumulate);
   }
@@ -148,7 +161,9 @@ void row_blocks(const Matrix& w, const Activations& x, int tokens, int first, in
   int b = first;
 #if defined(__AVX512VNNI__)
   if (w.block == kBlock) {
-    const auto run = w.halved() ? wide_row_blocks<true, Planes> : wide_row_blocks<false, Planes>;
+    const auto run = w.halved()        ? wide_row_blocks<Form::kHalved, Planes>
+                     : w.has_minimums ? wide_row_blocks<Form::kFour, Planes>
+                                      : wide_row_blocks<Form::kHighHalf, Planes>;
     for (; b + kRowBlocks <= last; b += kRowBlocks) {
       run(w, x, tokens, b, out + (b - first) * kRows, stride, bias, accumulate);
     }
@@ -256,8 +271,8 @@ void dequantize_row(const Matrix& w, int r, float* out) {
         return c < 16 ? codes[at] & 15 : codes[at] >> 4;
       };
       if (w.halved()) {
-        const int code = 16 * nibble(tile + 32) + nibble(low) - 128;
-        out[c0 + c] = scale / 16 * static_cast<float>(code);
+        const int code = 16 * nibble(tile + 16) + nibble(low) - 128;
+        out[c0 + c] = scale * static_cast<float>(code);
       } else if (w.bits == 4) {
         const float minimum = half_to_float(load_u16(tile + 16 + 2 * lane));
         out[c0 + c] = scale * static_cast<float>(nibble(tile + 32)) + minimum;

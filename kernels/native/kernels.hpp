@@ -11,11 +11,11 @@
 //   8 bits, block 16:  scale f16[8] | codes i8[128]                                  144 bytes
 //       codes[j * 32 + r * 4 + i] = row r, column 4 j + i
 //       w = scale * code
-//   8 bits, block 32:  all tiles of the matrix in 4 bits, then all their low halves, u8[128] each in
-//       the same order of nibbles, then residual f32[rows]
-//       w = scale / 16 * (16 * code + low - 128), the first half alone being near to it: its scale
-//       is 16 times the matrix's, its minimum -120.5 times, and what it leaves out of a row is
-//       `residual` long
+//   8 bits, block 32:  of all tiles  scale f16[8] | high nibbles u8[128]             144 bytes
+//                      of all tiles  low nibbles u8[128], in the same order          128 bytes
+//                      residual f32[rows]
+//       w = scale * (16 * high + low - 128). The first part alone is a matrix of 4 bits near to it,
+//       scale * (16 * high - 120.5); what that leaves out of a row is `residual` long
 //
 // Rows are padded to a multiple of 8 and columns to a multiple of 32 with zeros.
 //
@@ -45,7 +45,9 @@ struct Matrix {
 
   int padded_cols() const { return round_up(cols, kBlock); }
   int row_blocks() const { return (rows + kRows - 1) / kRows; }
-  size_t tile_bytes() const { return block == 16 ? kTile8 : kTile4; }
+  bool has_minimums = true;  // of 4 bits: not, when it is the high half of a matrix of 8
+
+  size_t tile_bytes() const { return bits == 4 && has_minimums ? kTile4 : kTile8; }
   size_t row_block_bytes() const { return tile_bytes() * (padded_cols() / block); }
 
   // 8 bits in two halves.
@@ -55,7 +57,7 @@ struct Matrix {
   const float* residuals() const {
     return reinterpret_cast<const float*>(low_tiles() + row_blocks() * low_row_block_bytes());
   }
-  Matrix high_half() const { return {data, rows, cols, 4, block}; }
+  Matrix high_half() const { return {data, rows, cols, 4, block, false}; }
 
   size_t bytes() const {
     const size_t all = row_blocks() * row_block_bytes();
@@ -65,6 +67,8 @@ struct Matrix {
 
   static constexpr size_t kTile4 = 160, kTile8 = 144, kLowTile = 128;
 };
+
+constexpr float kHighMinimum = -120.5f;  // of a high half, in scales: as if low nibbles were 7.5
 
 // high, low: [tokens, padded cols] int8; scales, sums: [tokens, padded cols / 32] float
 struct Activations {

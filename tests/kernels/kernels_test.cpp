@@ -58,7 +58,7 @@ Weight random_weight(int bits, int block, int rows, int cols) {
   }
   const size_t tiles = weight.matrix.row_blocks() * weight.matrix.row_block_bytes();
   for (size_t at = 0; at < tiles; at += tile) {
-    for (int r = 0; r < (block == 32 ? 16 : 8); ++r) {
+    for (int r = 0; r < (bits == 4 ? 16 : 8); ++r) {
       const uint16_t scale = half(uniform(0.01f, 0.1f));
       std::memcpy(&weight.bytes[at + 2 * static_cast<size_t>(r)], &scale, sizeof scale);
     }

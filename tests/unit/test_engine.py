@@ -210,13 +210,12 @@ class AfterLooks(Deadline):
 
 
 async def test_a_deadline_ends_a_running_answer(fresh: Engine) -> None:
-    events = []
+    request = chat("go on", max_tokens=480, deadline=AfterLooks(math.inf))
+    answer = fresh.generate(request)
+    assert isinstance(await anext(answer), Started)
+    assert isinstance(await anext(answer), Delta)
     with pytest.raises(DeadlineExceeded):
-        async for event in fresh.generate(
-            chat("go on", max_tokens=480, deadline=AfterLooks(math.inf))
-        ):
-            events.append(event)
-    assert any(isinstance(event, Delta) for event in events)
+        [event async for event in answer]
     assert (await run(fresh, chat("still there?")))[2].usage.completion_tokens == 12
 
 

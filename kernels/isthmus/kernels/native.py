@@ -174,19 +174,20 @@ def _pack8(weight: QuantizedWeight) -> Sections:
 
 def _pack_halved(weight: QuantizedWeight) -> Sections:
     """8 bits as a matrix of 4 bits that is near to it, and the low halves of its codes."""
-    group, cols = weight.group, weight.cols
     unsigned: U8 = weight.codes + np.uint8(128 - (1 << (weight.bits - 1)))
     high: U8 = unsigned >> np.uint8(4)
     low: U8 = unsigned & np.uint8(15)
-    exact = weight.scales.astype(np.float16).astype(np.float32)
-    minimums = (-120.5 * exact).astype(np.float16).astype(np.float32)
-    spread, left = (np.repeat(of, group, axis=1)[:, :cols] for of in (exact, minimums))
-    # What the high half leaves out: (16 high + low - 128) - 16 high scales, less its minimum.
-    missing = (low - np.float32(128)) * spread - left
-    residuals = np.zeros(-weight.rows % _ROWS + weight.rows, np.float32)
+    padded = _padded(high)
+    rows, blocks = padded.shape[0], padded.shape[1] // _BLOCK
+    scales = _half_columns(weight.scales, weight.group, _BLOCK, rows, blocks)
+    tiles = np.concatenate([scales, _nibbles(padded)], axis=2)
+    # The high half alone takes every low nibble for 7.5.
+    missing = (low - np.float32(7.5)) * np.repeat(weight.scales, weight.group, axis=1)[
+        :, : weight.cols
+    ]
+    residuals = np.zeros(rows, np.float32)
     residuals[: weight.rows] = np.sqrt((missing * missing).sum(axis=1))
-    tiles = _pack4(QuantizedWeight(4, group, high, 16 * exact, minimums))
-    return (*tiles, _nibbles(_padded(low)), residuals.view(np.uint8).reshape(-1, 4 * _ROWS))
+    return tiles, _nibbles(_padded(low)), residuals.view(np.uint8).reshape(-1, 4 * _ROWS)
 
 
 def default_threads() -> int:
@@ -217,7 +218,7 @@ class NativeBackend:
     """
 
     name = "native"
-    layout = "tiles8.2"
+    layout = "tiles8.3"
 
     def __init__(
         self, *, threads: int | None = None, isa: str | None = None, activation_bits: int = 16
