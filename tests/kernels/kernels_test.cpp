@@ -89,6 +89,11 @@ void test_matmul(const Kernels& kernels) {
     for (float& value : bias) value = uniform(-1, 1);
     std::vector<float> out(static_cast<size_t>(tokens) * rows, NAN), row(static_cast<size_t>(cols));
     kernels.matmul(w, x, tokens, 0, w.row_blocks(), out.data(), rows, bias.data(), false);
+    std::vector<float> near(out.size(), NAN);
+    if (w.halved()) {
+      kernels.matmul(w.high_half(), x, tokens, 0, w.row_blocks(), near.data(), rows, bias.data(),
+                     false);
+    }
     for (int r = 0; r < rows; ++r) {
       kernels.dequantize_row(w, r, row.data());
       for (int t = 0; t < tokens; ++t) {
@@ -97,6 +102,14 @@ void test_matmul(const Kernels& kernels) {
           expected += static_cast<double>(row[static_cast<size_t>(c)]) *
                       input[static_cast<size_t>(t) * cols + static_cast<size_t>(c)];
           sum += std::fabs(row[static_cast<size_t>(c)]);
+        }
+        if (w.halved()) {  // a low nibble is at most 7.5 scales, 0.75, from what is taken for it
+          double most = 0;
+          for (int c = 0; c < cols; ++c) {
+            most += 0.75 * std::fabs(input[static_cast<size_t>(t) * cols + static_cast<size_t>(c)]);
+          }
+          expect_close("high half", near[static_cast<size_t>(t) * rows + static_cast<size_t>(r)],
+                       expected, 1.1 * most + 1e-3);
         }
         const double step = 3.0 / (planes == 2 ? 65024 : 254);
         expect_close("matmul", out[static_cast<size_t>(t) * rows + static_cast<size_t>(r)],
