@@ -34,6 +34,7 @@ namespace {
 // How far ahead of a single token's product the weights are asked for, in bytes. The hardware
 // stops at every page and the next row block is not a stride away. Past the end it costs nothing.
 constexpr int kAhead = 2048;
+constexpr int kFewTokens = 8;  // with more of them reading the weights is not what takes the time
 
 template <int Bytes>
 inline void prefetch(const uint8_t* p) {
@@ -109,7 +110,7 @@ void wide_row_blocks(const Matrix& w, const Activations& x, int tokens, int inde
   __m512 sums[One ? 1 : kWideTokens][2];
   for (int t = 0; t < count; ++t) sums[t][0] = sums[t][1] = _mm512_setzero_ps();
   for (int k = 0; k < blocks; ++k, tile += kTile, low += Matrix::kLowTile) {
-    if (One) {
+    if (One || count <= kFewTokens) {
       prefetch<kRowBlocks * kTile>(next + k * kRowBlocks * kTile);
       if (kHalved) {
         prefetch<kRowBlocks * Matrix::kLowTile>(next_low + k * kRowBlocks * Matrix::kLowTile);

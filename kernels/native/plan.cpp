@@ -9,7 +9,7 @@ namespace isthmus {
 
 // Up to this many tokens every thread norms and quantizes the input for itself: that costs less
 // than waiting for one of them to do it.
-constexpr int kFewTokens = 4;
+constexpr int kFewTokens = 16;
 
 // Rows of a batch whose best tokens are looked for in two passes: with more of them reading the
 // weights is no longer most of the work.
