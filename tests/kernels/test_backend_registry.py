@@ -22,6 +22,7 @@ def test_the_automatic_choice_is_the_first_that_works_and_says_what_it_passed_ov
     assert create().name == BACKENDS[0] == "native"
     assert not caplog.records
     monkeypatch.setitem(registry._FACTORIES, "native", broken)
+    monkeypatch.setitem(registry._FACTORIES, "opencl", broken)
     assert create().name == "numpy"
     assert "native does not work here: libmissing.so" in caplog.text
 
@@ -53,7 +54,7 @@ def test_probing_lists_every_backend_with_its_device_or_its_reason(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(registry._FACTORIES, "numpy", broken)
-    native, numpy = probe()
+    native, _opencl, numpy = probe()
     assert native.reason is None
     assert native.device is not None
     assert "threads" in native.device

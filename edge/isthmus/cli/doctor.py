@@ -153,22 +153,15 @@ def _opencl() -> Iterator[Check]:
         "for GPUs install the maker's OpenCL driver; to try without one: pip install isthmus[pocl]"
     )
     try:
-        import pyopencl
-    except ImportError as error:
-        yield Check("opencl", False, f"pyopencl cannot be imported: {error}", cure, needed=False)
-        return
-    try:
-        devices = [
-            f"{device.name.strip()} ({platform.name.strip()})"
-            for platform in pyopencl.get_platforms()
-            for device in platform.get_devices()
-        ]
-    except pyopencl.Error as error:
+        from isthmus.kernels.opencl.runtime import devices
+
+        found = devices()
+    except (ImportError, OSError) as error:
         yield Check("opencl", False, str(error), cure, needed=False)
         return
-    for name in devices:
-        yield Check("opencl", True, name, needed=False)
-    if not devices:
+    for capabilities, _ in found:
+        yield Check("opencl", True, capabilities.describe(), needed=False)
+    if not found:
         yield Check("opencl", False, "no device", cure, needed=False)
 
 

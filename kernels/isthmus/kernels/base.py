@@ -209,11 +209,23 @@ class KVType(StrEnum):
     FLOAT16 = "float16"
     INT8 = "int8"
     """Groups of 32 along the head, symmetric, one scale in half precision each."""
+    INT8_GROUP8 = "int8-group8"
+    """The same in groups of 8."""
 
     @property
     def bits(self) -> float:
         """Bits of a value, its share of a scale included."""
-        return {"float32": 32, "float16": 16, "int8": 8.5}[self]
+        return {"float32": 32, "float16": 16, "int8": 8.5, "int8-group8": 10}[self]
+
+    @property
+    def group(self) -> int | None:
+        """Values along the head that share a scale; None where there are no scales."""
+        return {"int8": 32, "int8-group8": 8}.get(self)
+
+    @property
+    def value_bytes(self) -> int:
+        """Bytes of a value without its scale."""
+        return {"float32": 4, "float16": 2, "int8": 1, "int8-group8": 1}[self]
 
 
 BLOCK_TOKENS = 32

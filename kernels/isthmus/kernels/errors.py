@@ -1,7 +1,11 @@
 """Errors of the kernels, below those of `isthmus.core`::
 
 Unavailable
-└── BackendUnavailable    no backend fits, or the one asked for does not work here
+├── BackendUnavailable    no backend fits, or the one asked for does not work here
+└── BackendLost           a backend that worked has stopped working; another may go on
+├── DeviceLost        the device went away, or its driver gave up
+├── OutOfDeviceMemory the device refused an allocation
+└── InvalidResult     a kernel returned what is no number
 """
 
 from __future__ import annotations
@@ -20,3 +24,28 @@ class BackendUnavailable(Unavailable):
         table = "".join(f"\n  {name}: {reason}" for name, reason in reasons.items())
         super().__init__(message + table)
         self.reasons = dict(reasons)
+
+
+class BackendLost(Unavailable):
+    """A step, or the making of a plan, failed on a device that worked before."""
+
+    kind = "backend_lost"
+    retryable = True
+
+
+class DeviceLost(BackendLost):
+    """The device went away, or its driver gave up. Plans and packed weights on it are gone."""
+
+    kind = "device_lost"
+
+
+class OutOfDeviceMemory(BackendLost):
+    """The device refused an allocation. What was made before is still there."""
+
+    kind = "out_of_device_memory"
+
+
+class InvalidResult(BackendLost):
+    """A kernel returned what is no number: it was miscompiled, or the device computes wrong."""
+
+    kind = "invalid_result"

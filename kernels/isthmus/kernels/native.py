@@ -263,6 +263,9 @@ class NativePlan:
             _add(builder, op)
         if any(isinstance(op, Attention) and op.head_dim > _MAX_HEAD for op in ops):
             raise ValueError(f"the native backend's heads have at most {_MAX_HEAD} dimensions")
+        if kv.dtype not in _KV_TYPES:
+            kinds = ", ".join(_KV_TYPES)
+            raise ValueError(f"the native backend keeps keys and values as {kinds}, not {kv.dtype}")
         if kv.block_tokens != _BLOCK:
             raise ValueError(f"the native backend's blocks hold {_BLOCK} tokens")
         self._kv = kv

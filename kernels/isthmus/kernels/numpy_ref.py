@@ -165,12 +165,13 @@ def _stored(values: F32, dtype: KVType) -> F32:
         return values
     if dtype is KVType.FLOAT16:
         return values.astype(np.float16).astype(np.float32)
+    size = dtype.group or values.shape[-1]
     kept = np.empty_like(values)
-    for first in range(0, values.shape[-1], 32):
-        group = values[..., first : first + 32]
+    for first in range(0, values.shape[-1], size):
+        group = values[..., first : first + size]
         scale = np.abs(group).max(axis=-1, keepdims=True) / np.float32(127)
         codes = np.rint(group / np.where(scale == 0, 1, scale))
-        kept[..., first : first + 32] = codes * scale.astype(np.float16)
+        kept[..., first : first + size] = codes * scale.astype(np.float16)
     return kept
 
 

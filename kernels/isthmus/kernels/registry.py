@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Protocol
 
 from isthmus.core.errors import ConfigError
 from isthmus.kernels.base import Backend
-from isthmus.kernels.errors import BackendUnavailable
+from isthmus.kernels.errors import BackendLost, BackendUnavailable
 
 _log = logging.getLogger(__name__)
 
@@ -31,6 +32,18 @@ def _native(*, variant: str | None, threads: int | None, cache: Path | None) -> 
     return NativeBackend(threads=threads, isa=isa)
 
 
+def _opencl(*, variant: str | None, threads: int | None, cache: Path | None) -> Backend:
+    from isthmus.kernels.opencl.backend import OpenCLBackend
+
+    limits = os.environ.get("ISTHMUS_OPENCL_LIMITS", "")
+    if limits not in ("", "small"):
+        raise ConfigError(
+            f"ISTHMUS_OPENCL_LIMITS must be 'small' or not set, not {limits!r}",
+            field="ISTHMUS_OPENCL_LIMITS",
+        )
+    return OpenCLBackend(device=variant, limited=limits == "small", cache_dir=cache)
+
+
 def _numpy(*, variant: str | None, threads: int | None, cache: Path | None) -> Backend:
     from isthmus.kernels.numpy_ref import NumpyBackend
 
@@ -39,7 +52,7 @@ def _numpy(*, variant: str | None, threads: int | None, cache: Path | None) -> B
     return NumpyBackend()
 
 
-_FACTORIES: dict[str, Factory] = {"native": _native, "numpy": _numpy}
+_FACTORIES: dict[str, Factory] = {"native": _native, "opencl": _opencl, "numpy": _numpy}
 
 BACKENDS: tuple[str, ...] = tuple(_FACTORIES)
 """Names that `create` knows, best first."""
@@ -59,8 +72,10 @@ def create(name: str = "auto", *, threads: int | None = None, cache: Path | None
 
     `auto` logs a warning for every better one that it had to pass over. A backend asked for by
     name is strict: it works, or `BackendUnavailable` says why not; `native:avx2` asks for an
-    instruction set too. `threads` of None lets the backend choose; numpy leaves them to its BLAS in
-    any case. `cache` is a folder in which the outcome of a self-test is kept.
+    instruction set too, `opencl:pocl` for the device whose name or platform has that in it, and
+    ISTHMUS_OPENCL_LIMITS=small lets it play a small one. `threads` of None lets the backend choose;
+    numpy leaves them to its BLAS, OpenCL to its driver. `cache` is a folder in which the outcome of
+    a self-test and compiled kernels are kept.
     """
     base, _, variant = name.partition(":")
     if name != "auto" and base not in _FACTORIES:
@@ -73,7 +88,7 @@ def create(name: str = "auto", *, threads: int | None = None, cache: Path | None
     for candidate in BACKENDS if name == "auto" else (base,):
         try:
             return _FACTORIES[candidate](variant=variant or None, threads=threads, cache=cache)
-        except (ImportError, OSError, RuntimeError, ValueError) as error:
+        except (ImportError, OSError, RuntimeError, ValueError, BackendLost) as error:
             reasons[candidate] = str(error)
             if name == "auto":
                 _log.warning("backend %s does not work here: %s", candidate, error)

@@ -1,0 +1,166 @@
+// product.n: n-contiguous. A work-item has LANES neighbouring rows and TOKENS tokens, all in
+// registers; a work-group has WGS such items along the rows, and SPLIT times as many along the
+// columns, whose sums meet in local memory.
+//
+//   codes     [rows / BLOCK][WORDS][BLOCK] uint, the first column in the lowest bits
+//   scales    [rows / BLOCK][GROUPS][BLOCK] half; minimums alike
+//
+// With LANES = 16 and WGS = 1 a CPU streams one block; with LANES 1 or 2 and WGS * LANES = BLOCK a
+// GPU's neighbours read neighbouring words.
+#include "product.h"
+
+#ifndef BLOCK
+#define BLOCK 16          // rows that lie together: 16, 32, 64 or 128, a multiple of LANES
+#endif
+#ifndef LANES
+#define LANES 16          // 1, 2, 4, 8 or 16; at least 2 with EPILOGUE 2
+#endif
+#ifndef TOKENS
+#define TOKENS 1          // 1 is a GEMV, 2 to 8 a thin tile, 16 a large one
+#endif
+#ifndef WGS
+#define WGS 1
+#endif
+#ifndef SPLIT
+#define SPLIT 1
+#endif
+
+#if LANES == 16
+#define HALF_LANES 8
+#elif LANES == 8
+#define HALF_LANES 4
+#else
+#define HALF_LANES 2
+#endif
+#define ITEMS (WGS * SPLIT)
+#define VEC JOIN(float, LANES)
+#define UVEC JOIN(uint, LANES)
+#define CODE(word, j) JOIN(as_float, LANES)(CODE_BITS(word, j))
+
+// Several sums a token hide the latency of an addition where there are few tokens.
+#if TOKENS >= 4
+#define SUMS 1
+#else
+#define SUMS (4 / TOKENS)
+#endif
+
+__kernel __attribute__((reqd_work_group_size(WGS, 1, SPLIT)))
+void product(__global const uint* restrict codes, PRODUCT_ARGUMENTS) {
+  const int row = (int)get_global_id(0) * LANES;
+  const int token = (int)get_global_id(1) * TOKENS;
+  const int part = (int)get_local_id(2);
+  const int at = min(row, rows - LANES);  // the last group may reach beyond the rows
+  const int block = at / BLOCK, lane = at % BLOCK;
+  codes += (size_t)block * WORDS * BLOCK + lane;
+  scales += (size_t)block * GROUPS * BLOCK + lane;
+  minimums += SYMMETRIC ? 0 : (size_t)block * GROUPS * BLOCK + lane;
+
+#if NORM
+  __local float staged[X_STRIDE], sums[GROUPS], squares[ITEMS * LANES];
+  const int item = part * WGS + (int)get_local_id(0);
+  x += counter == kWanted ? (size_t)step[step[kRows]] * X_STRIDE : 0;
+  VEC square = 0.0f;
+  for (int i = item; i < X_STRIDE / LANES; i += ITEMS) {
+    const VEC value = JOIN(vload, LANES)(i, x);
+    square = fma(value, value, square);
+  }
+  JOIN(vstore, LANES)(square, item, squares);
+  barrier(CLK_LOCAL_MEM_FENCE);
+  float total = 0.0f;
+  for (int i = 0; i < ITEMS * LANES; ++i) total += squares[i];
+  const float factor = 1.0f / sqrt(total / NORM_WIDTH + eps);
+  for (int i = item; i < X_STRIDE / LANES; i += ITEMS) {
+    JOIN(vstore, LANES)(JOIN(vload, LANES)(i, x) * factor * JOIN(vload, LANES)(i, norm), i, staged);
+  }
+  barrier(CLK_LOCAL_MEM_FENCE);
+  for (int group = item; group < GROUPS; group += ITEMS) {
+    float4 four = 0.0f;
+    for (int i = 0; i < GROUP / 4; ++i) four += vload4(group * GROUP / 4 + i, staged);
+    sums[group] = (four.x + four.y) + (four.z + four.w);
+  }
+  barrier(CLK_LOCAL_MEM_FENCE);
+#else
+  x += (size_t)token * X_STRIDE;
+#endif
+
+  VEC sum[TOKENS * SUMS];
+  for (int i = 0; i < TOKENS * SUMS; ++i) sum[i] = 0.0f;
+  for (int group = part; group < GROUPS; group += SPLIT) {
+    const VEC scale = JOIN(vload_half, LANES)(0, scales + group * BLOCK);
+#if SYMMETRIC
+    const VEC base = BASE(scale, 0);
+#else
+    const VEC base = BASE(scale, (JOIN(vload_half, LANES)(0, minimums + group * BLOCK)));
+#endif
+    const VEC width = STEP(scale);
+    __global const uint* word_at = codes + group * WORDS_A_GROUP * BLOCK;
+#if NORM
+    // The sum of a group's inputs is known: what all codes have in common is added at its end.
+    __local const float* xs = staged + group * GROUP;
+    VEC of_group[SUMS];
+    for (int i = 0; i < SUMS; ++i) of_group[i] = 0.0f;
+#else
+    __global const float* xs = x + group * GROUP;
+#endif
+#pragma unroll
+    for (int i = 0; i < WORDS_A_GROUP; ++i) {
+      const UVEC word = JOIN(vload, LANES)(0, word_at + i * BLOCK);
+#pragma unroll
+      for (int j = 0; j < CODES_A_WORD; ++j) {
+#if NORM
+        of_group[j % SUMS] =
+            fma(CODE(word, j), (VEC)(xs[i * CODES_A_WORD + j]), of_group[j % SUMS]);
+#else
+        const VEC weight = fma(CODE(word, j), width, base);
+#pragma unroll
+        for (int t = 0; t < TOKENS; ++t) {
+          VEC* to = &sum[t * SUMS + j % SUMS];
+          *to = fma(weight, (VEC)(xs[t * X_STRIDE + i * CODES_A_WORD + j]), *to);
+        }
+#endif
+      }
+    }
+#if NORM
+    for (int i = 1; i < SUMS; ++i) of_group[0] += of_group[i];
+    sum[0] = fma(of_group[0], width, fma((VEC)(sums[group]), base, sum[0]));
+#endif
+  }
+  for (int t = 0; t < TOKENS; ++t) {
+    for (int i = 1; i < SUMS; ++i) sum[t * SUMS] += sum[t * SUMS + i];
+  }
+
+#if SPLIT > 1
+  __local float partial[SPLIT * WGS * TOKENS * LANES];
+  const int slot = (int)get_local_id(0) * TOKENS;
+  for (int t = 0; t < TOKENS; ++t) {
+    JOIN(vstore, LANES)(sum[t * SUMS], part * WGS * TOKENS + slot + t, partial);
+  }
+  barrier(CLK_LOCAL_MEM_FENCE);
+  if (part != 0) return;
+  for (int t = 0; t < TOKENS; ++t) {
+    for (int p = 1; p < SPLIT; ++p) {
+      sum[t * SUMS] += JOIN(vload, LANES)(p * WGS * TOKENS + slot + t, partial);
+    }
+  }
+#endif
+
+  if (row >= rows) return;
+  const int tokens = step[counter];
+  for (int t = 0; t < TOKENS && token + t < tokens; ++t) {
+    VEC value = sum[t * SUMS];
+    __global float* to = out + (size_t)(token + t) * OUT_STRIDE;
+#if BIAS
+    value += JOIN(vload, LANES)(0, bias + row0 + row);
+#endif
+#if EPILOGUE == 0
+    JOIN(vstore, LANES)(value, 0, to + row0 + row);
+#elif EPILOGUE == 1
+    JOIN(vstore, LANES)(value + JOIN(vload, LANES)(0, to + row0 + row), 0, to + row0 + row);
+#elif LANES == 2
+    to[(row0 + row) / 2] = SILU(value.s0) * value.s1;
+#else
+    const JOIN(float, HALF_LANES) gate = value.even, up = value.odd;
+    JOIN(vstore, HALF_LANES)(SILU(gate) * up, 0, to + (row0 + row) / 2);
+#endif
+  }
+}

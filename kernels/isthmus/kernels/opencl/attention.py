@@ -1,0 +1,112 @@
+"""Attention on the device: its pool of keys and values, and its launches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from isthmus.kernels.base import Attention, KVShape, KVType, RopeStyle
+from isthmus.kernels.opencl.capabilities import DeviceKind
+from isthmus.kernels.opencl.layouts import padded
+from isthmus.kernels.opencl.programs import Source
+from isthmus.kernels.opencl.runtime import Device, Launch
+
+if TYPE_CHECKING:
+    from isthmus.kernels.opencl.plan import Shape, Sized
+
+_MOST_PARTS = 16
+_PART_BLOCKS = 8
+"""Blocks of a part: fewer are not worth joining."""
+_FORMS = {KVType.FLOAT32: 0, KVType.FLOAT16: 1, KVType.INT8: 2, KVType.INT8_GROUP8: 2}
+
+
+class AttentionKernels:
+    """The pool of all layers, and the kernels that work on it."""
+
+    def __init__(self, device: Device, op: Attention, kv: KVShape, max_tokens: int) -> None:
+        if kv.block_tokens % 16:
+            raise ValueError(f"blocks hold a multiple of 16 tokens, not {kv.block_tokens}")
+        self._device = device
+        self._op = op
+        self._kv = kv
+        self._pools: dict[int, tuple[Any, Any]] = {}
+        self._cpu = device.capabilities.kind is DeviceKind.CPU
+        group = kv.dtype.group or op.head_dim
+        groups = -(-op.head_dim // group)
+        codes = kv.block_tokens * op.head_dim * kv.dtype.value_bytes
+        self._head_bytes = codes + kv.block_tokens * groups * kv.dtype.scale_bytes
+        self._group = 1 if self._cpu else 32
+        share = -(-op.head_dim // self._group)
+        dim_lanes = _power_of_two_below(min(16, share, group))
+        while op.head_dim % dim_lanes:
+            dim_lanes //= 2
+        self._source = Source(
+            "attention.cl",
+            {
+                "HEADS": op.heads,
+                "KV_HEADS": op.kv_heads,
+                "HEAD_DIM": op.head_dim,
+                "BLOCK_TOKENS": kv.block_tokens,
+                "QKV_STRIDE": padded((op.heads + 2 * op.kv_heads) * op.head_dim),
+                "A_STRIDE": padded(op.heads * op.head_dim),
+                "ROPE_HALVES": int(op.rope_style is RopeStyle.HALVES),
+                "KV": _FORMS[kv.dtype],
+                "KV_GROUP": group,
+                "KV_SCALE_HALF": int(kv.dtype.scale_bytes == 2),
+                "WGS": self._group,
+                "POSITION_LANES": 16 if self._cpu else 1,
+                "DIM_LANES": dim_lanes,
+            },
+        )
+        self._few = max(1, min(max_tokens, 4 * device.capabilities.compute_units // op.kv_heads))
+        partial = self._few * op.heads * _MOST_PARTS * (op.head_dim + 2)
+        self._partial = device.zeros(partial)
+
+    def parts(self, tokens: int, last_position: int) -> int:
+        """In how many parts the context of a step is worth splitting."""
+        if tokens > self._few:
+            return 1
+        blocks = last_position // self._kv.block_tokens + 1
+        return min(_MOST_PARTS, -(-blocks // _PART_BLOCKS))
+
+    def prepare(self, op: Attention, qkv: Any, a: Any, step: Any) -> Callable[[Shape], list[Sized]]:
+        """The launches of one layer."""
+        size = self._kv.blocks * op.kv_heads * self._head_bytes
+        keys, values = self._device.room(size), self._device.room(size)
+        self._pools[op.layer] = (keys, values)
+        local = (self._group, 1, 1)
+        arguments = (qkv, keys, values, a, self._partial, step)
+        store = self._launch("store", (qkv, keys, values, step), fused=False)
+        attend = self._launch("attend", arguments, fused=False)
+        fused = self._launch("attend", arguments, fused=True)
+        combine = self._launch("combine", (self._partial, a, step), fused=False)
+
+        def make(shape: Shape) -> list[Sized]:
+            per_head = (op.kv_heads * local[0], shape.tokens, 1)
+            split = (op.kv_heads * local[0], shape.tokens, shape.parts)
+            first: list[Sized] = [(fused, split)]
+            if not shape.fused:
+                first = [(store, per_head), (attend, split)]
+            joined: list[Sized] = [(combine, (op.heads * local[0], shape.tokens, 1))]
+            return first + (joined if shape.parts > 1 else [])
+
+        return make
+
+    def _launch(self, name: str, arguments: tuple[Any, ...], *, fused: bool) -> Launch:
+        source = Source(self._source.file, {**self._source.defines, "FUSED": int(fused)})
+        return self._device.launch(source, name, arguments, (self._group, 1, 1))
+
+    def copy_block(self, source: int, target: int) -> None:
+        """Copy a block of the pool in all layers."""
+        size = self._op.kv_heads * self._head_bytes
+        for pool in self._pools.values():
+            for buffer in pool:
+                self._device.copy(buffer, source * size, target * size, size)
+
+    def close(self) -> None:
+        """Let the pool go."""
+        self._pools.clear()
+
+
+def _power_of_two_below(most: int) -> int:
+    return 1 << (most.bit_length() - 1)

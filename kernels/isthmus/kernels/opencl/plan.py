@@ -1,0 +1,331 @@
+"""A graph as a flat list of prepared launches, replayed for each step.
+
+Everything that changes from step to step lies in one device buffer; a step is one write, the
+launches, and one read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from isthmus.kernels.base import (
+    F32,
+    QKV,
+    Attention,
+    Batch,
+    Down,
+    Embed,
+    GatedMLP,
+    Head,
+    KVShape,
+    Norm,
+    Op,
+    Output,
+    Packed,
+    Step,
+)
+from isthmus.kernels.checks import check_batch
+from isthmus.kernels.errors import InvalidResult
+from isthmus.kernels.opencl import step as steps
+from isthmus.kernels.opencl.attention import AttentionKernels
+from isthmus.kernels.opencl.capabilities import DeviceKind
+from isthmus.kernels.opencl.layouts import PackedWeight, padded
+from isthmus.kernels.opencl.products import (
+    Epilogue,
+    Norming,
+    Operand,
+    Part,
+    padded_vector,
+    place,
+    prepare,
+)
+from isthmus.kernels.opencl.programs import Source
+from isthmus.kernels.opencl.runtime import Device, Launch
+from isthmus.kernels.opencl.variants import TILES, Choices, Size
+
+_MOST_KEPT = 64
+"""Lists of launches kept: one for each size of a step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the launches of a step depend on."""
+
+    tokens: int
+    wanted: int
+    fused: bool
+    """No token sees another of the step."""
+    parts: int
+    """Parts of the context that are attended to apart."""
+    capture: bool
+
+
+Sized = tuple[Launch, Size]
+Make = Callable[[Shape], list[Sized]]
+
+
+@dataclass(slots=True)
+class _Buffers:
+    """The activations, named as in `kernels.base`, with what is bound to them."""
+
+    x: Any
+    n: Any
+    qkv: Any
+    a: Any
+    h: Any
+    logits: Any
+    step: Any
+    held: list[Any] = field(default_factory=list)
+
+
+class OpenCLPlan:
+    """One graph on an OpenCL device."""
+
+    def __init__(
+        self, ops: Sequence[Op], kv: KVShape, max_tokens: int, device: Device, choices: Choices
+    ) -> None:
+        self._device = device
+        self._choices = choices
+        self._kv = kv
+        self._max_tokens = max_tokens
+        self._hidden = next(op.table.cols for op in ops if isinstance(op, Embed))
+        self._vocab = next(op.weight.rows for op in ops if isinstance(op, Head))
+        attention = [op for op in ops if isinstance(op, Attention)]
+        head_dim = attention[0].head_dim
+        self._frequencies = np.power(
+            attention[0].rope_base, -np.arange(0, head_dim, 2, dtype=np.float64) / head_dim
+        )
+        self._attention = AttentionKernels(device, attention[0], kv, max_tokens)
+        self._placed: dict[int, tuple[Part, ...]] = {}
+        self._buffers: _Buffers | None = self._allocate(ops, attention[0], max_tokens)
+        before = (None, *ops[:-1])
+        self._makes = [self._prepare(op, last) for op, last in zip(ops, before, strict=True)]
+        self._lists: dict[Shape, list[Sized]] = {}
+        device.finish()
+
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens that one batch may hold."""
+        return self._max_tokens
+
+    def _allocate(self, ops: Sequence[Op], attention: Attention, max_tokens: int) -> _Buffers:
+        tokens = padded(max_tokens, max(TILES))
+        qkv = next(op.weight.rows for op in ops if isinstance(op, QKV))
+        ffn = next(op.gate_up.rows // 2 for op in ops if isinstance(op, GatedMLP))
+        widths = (self._hidden, self._hidden, qkv, attention.heads * attention.head_dim, ffn)
+        device = self._device
+        numbers = steps.capacity(max_tokens, self._kv.blocks, attention.head_dim)
+        x, n, qkv_out, a, h = (device.zeros(tokens * padded(width)) for width in widths)
+        logits = device.zeros(tokens * padded(self._vocab))
+        return _Buffers(x, n, qkv_out, a, h, logits, device.zeros(numbers))
+
+    def _prepare(self, op: Op, last: Op | None) -> Make:
+        buffers = self._open
+        match op:
+            case Embed():
+                return self._embed(op.table)
+            case Norm():
+                return _nothing  # the product that follows sees to it
+            case QKV():
+                bias = None if op.bias is None else self._vector(op.bias)
+                return self._normed(op.weight, last, buffers.qkv, op.weight.rows, bias=bias)
+            case Attention():
+                return self._attention.prepare(op, buffers.qkv, buffers.a, buffers.step)
+            case Output():
+                return self._residual(op.weight, buffers.a)
+            case GatedMLP():
+                ffn = op.gate_up.rows // 2
+                return self._normed(op.gate_up, last, buffers.h, ffn, Epilogue.SWIGLU)
+            case Down():
+                return self._residual(op.weight, buffers.h)
+            case Head():
+                return self._normed(op.weight, last, buffers.logits, self._vocab, wanted=True)
+
+    def _embed(self, table: Packed) -> Make:
+        weight = _own(table)
+        buffers = self._open
+        defines = {
+            **weight.form.defines,
+            "BLOCK": weight.layout.block,
+            "WIDTH": weight.cols,
+            "OUT_STRIDE": padded(weight.cols),
+        }
+        source = Source("embed.cl", defines)
+        launches = []
+        for part in self._parts(weight):
+            weights = (part.codes, part.scales, part.minimums)
+            unused = buffers.step
+            rows = (part.row0, part.rows)
+            arguments = (*weights, unused, unused, buffers.x, buffers.step, 0, *rows, unused, 0.0)
+            launches.append(self._device.launch(source, "embed", arguments, (1, 1, 1)))
+        words = weight.form.words
+        return lambda shape: [(launch, (words, shape.tokens, 1)) for launch in launches]
+
+    def _norm(self, norming: Norming, *, gather: bool) -> Launch:
+        buffers = self._open
+        cpu = self._device.capabilities.kind is DeviceKind.CPU
+        group = 1 if cpu else 64
+        defines = {
+            "WIDTH": self._hidden,
+            "STRIDE": padded(self._hidden),
+            "GATHER": int(gather),
+            "WGS": group,
+            "LANES": 16 if cpu else 2,
+        }
+        arguments = (buffers.x, norming.weight, buffers.n, buffers.step, norming.eps)
+        source = Source("norm.cl", defines)
+        return self._device.launch(source, "norm", arguments, (group, 1, 1))
+
+    def _normed(
+        self,
+        packed: Packed,
+        last: Op | None,
+        out: Any,
+        width: int,
+        epilogue: Epilogue = Epilogue.STORE,
+        *,
+        bias: Any = None,
+        wanted: bool = False,
+    ) -> Make:
+        """A norm and the product that reads it: for one token in one launch, where it can."""
+        if not isinstance(last, Norm):
+            raise TypeError("a product of the normed stream has to follow a norm")
+        buffers = self._open
+        counter = int(steps.Entry.WANTED if wanted else steps.Entry.TOKENS)
+        norming = Norming(self._vector(last.weight), last.eps)
+        norm = self._norm(norming, gather=wanted)
+        plain = Operand(buffers.n, out, width, buffers.step, counter, bias, epilogue)
+        weight = _own(packed)
+        fuses = self._choices.variant(weight.form, 1).algorithm.norms
+        one = replace(plain, x=buffers.x, norm=norming) if fuses else plain
+        product = self._product(weight, plain, one)
+
+        def make(shape: Shape) -> list[Sized]:
+            count = shape.wanted if wanted else shape.tokens
+            apart = count > 1 or not fuses or (wanted and shape.capture)
+            size = (norm.local[0], count, 1)
+            return ([(norm, size)] if apart and count else []) + product(shape)
+
+        return make
+
+    def _product(self, weight: PackedWeight, operand: Operand, one: Operand | None = None) -> Make:
+        """The launches of a product for every tile; with one token as `one` says."""
+        parts = self._parts(weight)
+        wanted = operand.counter == steps.Entry.WANTED
+        tiles = []
+        for tile in TILES:
+            variant = self._choices.variant(weight.form, tile)
+            to = operand if tile > 1 or one is None else one
+            tiles.append((tile, prepare(self._device, weight, parts, variant, to)))
+
+        def make(shape: Shape) -> list[Sized]:
+            count = shape.wanted if wanted else shape.tokens
+            if not count:
+                return []
+            tile, launches = next((pair for pair in tiles if pair[0] >= count), tiles[-1])
+            down = -(-count // tile)
+            return [
+                (launch, (across, down * launch.local[1], launch.local[2]))
+                for launch, across in launches
+            ]
+
+        return make
+
+    def _residual(self, packed: Packed, x: Any) -> Make:
+        """A product that is added to the residual stream."""
+        buffers = self._open
+        counter = int(steps.Entry.TOKENS)
+        weight = _own(packed)
+        operand = Operand(x, buffers.x, self._hidden, buffers.step, counter, None, Epilogue.ADD)
+        return self._product(weight, operand)
+
+    def _parts(self, weight: PackedWeight) -> tuple[Part, ...]:
+        """The weight on the device, once however many operators use it."""
+        key = id(weight)
+        if key not in self._placed:
+            self._placed[key] = place(weight, self._device)
+            self._open.held.append(weight)  # the device may read it in place
+        return self._placed[key]
+
+    def _vector(self, values: F32) -> Any:
+        """A vector on the device, padded with zeros."""
+        data = padded_vector(values)
+        self._open.held.append(data)
+        return self._device.constant(data)
+
+    @property
+    def _open(self) -> _Buffers:
+        if self._buffers is None:
+            raise RuntimeError("the plan is closed")
+        return self._buffers
+
+    def run(self, batch: Batch) -> Step:
+        """Run one step. Raises `BackendLost` when the device fails."""
+        buffers = self._open
+        check_batch(batch, kv=self._kv, max_tokens=self._max_tokens, vocab=self._vocab)
+        shape = self._shape(batch)
+        numbers = steps.encode(batch, self._frequencies, self._kv.block_tokens, shape.parts)
+        device = self._device
+        device.write(buffers.step, numbers)
+        device.submit(self._launches(shape))
+        logits = self._rows(buffers.logits, shape.wanted, self._vocab)
+        hidden = self._rows(buffers.n, shape.wanted, self._hidden) if batch.capture else None
+        if logits.size and not np.isfinite(logits.max()):
+            raise InvalidResult("the OpenCL device returned logits that are no numbers")
+        return Step(logits, hidden)
+
+    def _rows(self, buffer: Any, rows: int, width: int) -> F32:
+        out = np.empty((rows, padded(width)), np.float32)
+        if rows:
+            self._device.read(buffer, out)
+        else:
+            self._device.finish()
+        return out[:, :width]
+
+    def _shape(self, batch: Batch) -> Shape:
+        tokens = len(batch.tokens)
+        fused = tokens == 1 or bool((np.diff(batch.sequence) > 0).all())
+        parts = self._attention.parts(tokens, int(batch.positions.max()))
+        return Shape(tokens, len(batch.rows), fused, parts, batch.capture)
+
+    def _launches(self, shape: Shape) -> list[Sized]:
+        known = self._lists.get(shape)
+        if known is None:
+            if len(self._lists) >= _MOST_KEPT:
+                self._lists.clear()
+            known = [sized for make in self._makes for sized in make(shape)]
+            self._lists[shape] = known
+        return known
+
+    def copy_block(self, source: int, target: int) -> None:
+        """Copy a block of the pool in all layers."""
+        if not (0 <= source < self._kv.blocks and 0 <= target < self._kv.blocks):
+            raise ValueError(
+                f"blocks {source} and {target} must be in the pool of {self._kv.blocks}"
+            )
+        self._attention.copy_block(source, target)
+
+    def close(self) -> None:
+        """Free the buffers."""
+        if self._buffers is None:
+            return
+        self._device.finish()
+        self._buffers = None
+        self._makes.clear()
+        self._lists.clear()
+        self._placed.clear()
+        self._attention.close()
+
+
+def _own(packed: Packed) -> PackedWeight:
+    if not isinstance(packed, PackedWeight):
+        raise TypeError("an operator holds a weight packed by another backend")
+    return packed
+
+
+def _nothing(_shape: Shape) -> list[Sized]:
+    return []

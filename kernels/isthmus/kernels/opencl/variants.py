@@ -1,0 +1,219 @@
+"""The algorithms of a product with their tunables: what the tuner chooses from.
+
+A variant is written `gemv.n:block=16,lanes=16,split=1,wgs=1`; `Variant.parse` reads that again.
+To add an algorithm, write its kernel with product.h's arguments and an entry in `ALGORITHMS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+
+from isthmus.kernels.opencl.capabilities import Capabilities, DeviceKind
+from isthmus.kernels.opencl.layouts import Layout, WeightForm
+
+Tunables = Mapping[str, int]
+Size = tuple[int, int, int]
+
+TILES = (1, 4, 8, 16)
+"""Numbers of tokens for which a plan holds a variant each; more tokens are several tiles."""
+
+
+@dataclass(frozen=True, slots=True)
+class Algorithm:
+    """A kernel file and the values that its defines may have."""
+
+    name: str
+    file: str
+    options: Mapping[str, tuple[int, ...]]
+    """For each tunable the values to try. Its define is the name in capitals."""
+    block: Callable[[Tunables], int]
+    """Rows that the layout interleaves."""
+    group_rows: Callable[[Tunables], int]
+    """Rows of a work-group."""
+    local: Callable[[Tunables], Size]
+    """Work-items of a group."""
+    local_floats: Callable[[Tunables, WeightForm], int] = lambda _t, _f: 0
+    """Local memory of a group, in floats."""
+    fixed: Mapping[str, int] | None = None
+    """Defines that make this algorithm of a file that has several."""
+    norms: bool = False
+    """Whether it can norm the residual stream of one token on the way in (NORM)."""
+    image: bool = False
+    """Whether weights are read as an image."""
+    needs: str | None = None
+    """A capability: "subgroups" or "fp16"."""
+    rule: Callable[[Tunables, WeightForm], str | None] = lambda _t, _f: None
+    """Why values do not go together, or with a weight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """An algorithm with a value for each of its tunables."""
+
+    algorithm: Algorithm
+    values: tuple[tuple[str, int], ...]
+
+    def __str__(self) -> str:
+        return f"{self.algorithm.name}:{','.join(f'{k}={v}' for k, v in self.values)}"
+
+    @classmethod
+    def of(cls, name: str, **values: int) -> Variant:
+        """A variant of a named algorithm; tunables not named have their first value."""
+        algorithm = ALGORITHMS[name]
+        unknown = values.keys() - algorithm.options.keys()
+        if unknown:
+            raise ValueError(f"{name} has no tunable {', '.join(sorted(unknown))}")
+        chosen = {key: values.get(key, options[0]) for key, options in algorithm.options.items()}
+        return cls(algorithm, tuple(sorted(chosen.items())))
+
+    @classmethod
+    def parse(cls, text: str) -> Variant:
+        """The variant that `str` wrote. Raises ValueError for what is none."""
+        name, _, rest = text.partition(":")
+        if name not in ALGORITHMS:
+            raise ValueError(f"{name!r} is not one of {', '.join(ALGORITHMS)}")
+        pairs = (item.partition("=") for item in rest.split(",") if item)
+        try:
+            return cls.of(name, **{key: int(value) for key, _, value in pairs})
+        except ValueError as error:
+            raise ValueError(f"{text!r} is not a variant: {error}") from error
+
+    @property
+    def tunables(self) -> dict[str, int]:
+        """The values by name."""
+        return dict(self.values)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of a work-group: 1 for a GEMV."""
+        return self.tunables.get("tokens", 1)
+
+    @property
+    def layout(self) -> Layout:
+        """How it wants its weights."""
+        return Layout(self.algorithm.block(self.tunables), self.algorithm.image)
+
+    @property
+    def defines(self) -> dict[str, int]:
+        """The defines of its tunables."""
+        named = {key.upper(): value for key, value in self.values}
+        return {**named, **(self.algorithm.fixed or {})}
+
+    @property
+    def local(self) -> Size:
+        """Work-items of a group."""
+        return self.algorithm.local(self.tunables)
+
+    def groups(self, rows: int) -> int:
+        """Work-groups along `rows`."""
+        return -(-rows // self.algorithm.group_rows(self.tunables))
+
+    def misfit(self, form: WeightForm, device: Capabilities, *, paired: bool) -> str | None:
+        """Why it cannot be used for this weight on this device, or None when it can.
+
+        `paired` asks for SwiGLU at the end, for which two neighbouring rows must meet.
+        """
+        algorithm, tunables, local = self.algorithm, self.tunables, self.local
+        if local[0] * local[1] * local[2] > device.work_group:
+            return f"groups have at most {device.work_group} work-items"
+        if 4 * algorithm.local_floats(tunables, form) > device.local_bytes:
+            return f"local memory has {device.local_bytes} bytes"
+        if algorithm.image and not device.image_size[0]:
+            return "the device has no images"
+        if algorithm.needs == "subgroups" and tunables["wgs"] not in device.subgroups:
+            return f"the device has no sub-groups of {tunables['wgs']}"
+        if algorithm.needs == "fp16" and not device.fp16:
+            return "the device does not compute in half precision"
+        if paired and tunables.get("lanes") == 1:
+            return "a gate and its value would lie in two work-items"
+        return algorithm.rule(tunables, form)
+
+
+def _n_rule(tunables: Tunables, _form: WeightForm) -> str | None:
+    if tunables["block"] % tunables["lanes"]:
+        return "lanes must divide block"
+    return None
+
+
+def _n_contiguous(name: str, tokens: tuple[int, ...]) -> Algorithm:
+    return Algorithm(
+        name=name,
+        file="product_n.cl",
+        options={
+            "block": (16, 32, 64, 128),
+            "lanes": (16, 8, 4, 2, 1),
+            "wgs": (1, 2, 4, 8, 16, 32, 64),
+            "split": (1, 2, 4, 8),
+            "tokens": tokens,
+        },
+        block=lambda t: t["block"],
+        group_rows=lambda t: t["lanes"] * t["wgs"],
+        local=lambda t: (t["wgs"], 1, t["split"]),
+        local_floats=lambda t, f: (
+            t["split"] * t["wgs"] * t["tokens"] * t["lanes"]
+            + (2 * f.padded_cols if t["tokens"] == 1 else 0)
+        ),
+        norms=tokens == (1,),
+        rule=_n_rule,
+    )
+
+
+ALGORITHMS: dict[str, Algorithm] = {
+    algorithm.name: algorithm
+    for algorithm in (
+        _n_contiguous("gemv.n", (1,)),
+        _n_contiguous("gemm.n", (4, 8, 16, 2)),
+    )
+}
+"""By name. GEMV is for one token, GEMM for several."""
+
+
+def variants(tokens: int) -> Iterator[Variant]:
+    """Every variant for a tile of `tokens` tokens."""
+    for algorithm in ALGORITHMS.values():
+        if tokens not in algorithm.options.get("tokens", (1,)):
+            continue
+        options = {**algorithm.options}
+        if "tokens" in options:
+            options["tokens"] = (tokens,)
+        for values in product(*options.values()):
+            yield Variant.of(algorithm.name, **dict(zip(options, values, strict=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """Which variant a weight gets, for each tile. All of a weight's share its layout."""
+
+    table: Mapping[tuple[str, int], Variant]
+    """By the key of a form and tile; what is not there gets `default`."""
+    default: Mapping[int, Variant]
+    """By tile."""
+
+    @property
+    def identity(self) -> str:
+        """Names the layouts, for weights kept on disk."""
+        chosen = {f"{key}@{tile}={v.layout}" for (key, tile), v in self.table.items()}
+        chosen |= {f"{tile}={variant.layout}" for tile, variant in self.default.items()}
+        return ";".join(sorted(chosen))
+
+    def variant(self, form: WeightForm, tile: int) -> Variant:
+        """The variant of a weight for a tile."""
+        return self.table.get((shape_key(form), tile), self.default[tile])
+
+
+def shape_key(form: WeightForm) -> str:
+    """A weight's form as it stands in a file of choices: `3072x576.4g32`."""
+    return f"{form.rows}x{form.cols}.{form.bits}g{form.group}{'s' if form.symmetric else ''}"
+
+
+def default_choices(device: Capabilities) -> Choices:
+    """What to use before anything was measured."""
+    if device.kind is DeviceKind.CPU:
+        gemm = {t: Variant.of("gemm.n", tokens=t) for t in TILES[1:]}
+        return Choices({}, {1: Variant.of("gemv.n", wgs=4), **gemm})
+    wide = {"block": 64, "lanes": 2, "wgs": 32}
+    gemm = {t: Variant.of("gemm.n", **wide, tokens=t) for t in TILES[1:]}
+    small = device.work_group < 128
+    return Choices({}, {1: Variant.of("gemv.n", **wide, split=2 if small else 4), **gemm})
