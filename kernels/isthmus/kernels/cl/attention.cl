@@ -72,18 +72,18 @@ typedef char kv_t;
 #if KV_SCALE_HALF
 typedef half scale_t;
 #define LOAD_SCALE(p) vload_half(0, p)
-#define LOAD_SCALES(p) JOIN(vload_half, POSITION_LANES)(0, p)
+#define LOAD_SCALES(p) JOIN(load_half, POSITION_LANES)(0, p)
 #else
 typedef float scale_t;
 #define LOAD_SCALE(p) (*(p))
-#define LOAD_SCALES(p) JOIN(vload, POSITION_LANES)(0, p)
+#define LOAD_SCALES(p) JOIN(load, POSITION_LANES)(0, p)
 #endif
 #if KV == 0
-#define LOAD_KV(lanes, p) JOIN(vload, lanes)(0, p)
+#define LOAD_KV(lanes, p) JOIN(load, lanes)(0, p)
 #elif KV == 1
-#define LOAD_KV(lanes, p) JOIN(vload_half, lanes)(0, p)
+#define LOAD_KV(lanes, p) JOIN(load_half, lanes)(0, p)
 #else
-#define LOAD_KV(lanes, p) JOIN(convert_float, lanes)(JOIN(vload, lanes)(0, p))
+#define LOAD_KV(lanes, p) JOIN(to_float, lanes)(JOIN(load, lanes)(0, p))
 #endif
 
 #define PVEC JOIN(float, POSITION_LANES)
@@ -226,22 +226,22 @@ void attend(__global const float* restrict qkv, __global uchar* keys, __global u
         for (int d = group * KV_GROUP; d < min((group + 1) * KV_GROUP, HEAD_DIM); ++d) {
           const PVEC value = LOAD_KV(POSITION_LANES, key_at + d * BLOCK_TOKENS + i);
           for (int g = 0; g < SHARED; ++g) {
-            share_of[g] = fma(value, (PVEC)(q[g * HEAD_DIM + d]), share_of[g]);
+            share_of[g] = MAD(value, (PVEC)(q[g * HEAD_DIM + d]), share_of[g]);
           }
         }
         const PVEC scale = LOAD_SCALES(key_scales + group * BLOCK_TOKENS + i);
-        for (int g = 0; g < SHARED; ++g) score[g] = fma(share_of[g], scale, score[g]);
+        for (int g = 0; g < SHARED; ++g) score[g] = MAD(share_of[g], scale, score[g]);
       }
 #else
       for (int d = 0; d < HEAD_DIM; ++d) {
         const PVEC value = LOAD_KV(POSITION_LANES, key_at + d * BLOCK_TOKENS + i);
         for (int g = 0; g < SHARED; ++g) {
-          score[g] = fma(value, (PVEC)(q[g * HEAD_DIM + d]), score[g]);
+          score[g] = MAD(value, (PVEC)(q[g * HEAD_DIM + d]), score[g]);
         }
       }
 #endif
       for (int g = 0; g < SHARED; ++g) {
-        JOIN(vstore, POSITION_LANES)(score[g], 0, weights + g * BLOCK_TOKENS + i);
+        JOIN(store, POSITION_LANES)(score[g], 0, weights + g * BLOCK_TOKENS + i);
       }
     }
     barrier(CLK_LOCAL_MEM_FENCE);
@@ -265,7 +265,7 @@ void attend(__global const float* restrict qkv, __global uchar* keys, __global u
     for (int g = 0; g < SHARED; ++g) {
       for (int i = item * POSITION_LANES; i < BLOCK_TOKENS; i += WGS * POSITION_LANES) {
         __local float* weight = weights + g * BLOCK_TOKENS + i;
-        JOIN(vstore, POSITION_LANES)(exp(JOIN(vload, POSITION_LANES)(0, weight) - now[g]), 0, weight);
+        JOIN(store, POSITION_LANES)(exp(JOIN(load, POSITION_LANES)(0, weight) - now[g]), 0, weight);
       }
     }
     barrier(CLK_LOCAL_MEM_FENCE);
@@ -291,7 +291,7 @@ void attend(__global const float* restrict qkv, __global uchar* keys, __global u
 #pragma unroll
         for (int g = 0; g < SHARED; ++g) {
           sum[g * DIM_STEPS + i] =
-              fma(value, (DVEC)(weights[g * BLOCK_TOKENS + p]), sum[g * DIM_STEPS + i]);
+              MAD(value, (DVEC)(weights[g * BLOCK_TOKENS + p]), sum[g * DIM_STEPS + i]);
         }
       }
     }
@@ -313,7 +313,7 @@ void attend(__global const float* restrict qkv, __global uchar* keys, __global u
     for (int i = 0; i < DIM_STEPS; ++i) {
       const int d = (i * WGS + item) * DIM_LANES;
       if (d >= HEAD_DIM) break;
-      JOIN(vstore, DIM_LANES)(sum[g * DIM_STEPS + i] * factor, 0, to + d);
+      JOIN(store, DIM_LANES)(sum[g * DIM_STEPS + i] * factor, 0, to + d);
     }
   }
 }

@@ -6,17 +6,38 @@
 #define JOIN_(a, b) a##b
 #define JOIN(a, b) JOIN_(a, b)
 
-// A vector of one is a scalar.
+// Loads and stores of a width that is a define; a vector of one is a scalar. The names are our own,
+// since a driver's `vload` may be a macro, which would not join.
 #define float1 float
 #define uint1 uint
-#define int1 int
-#define vload1(i, p) ((p)[i])
-#define vstore1(v, i, p) ((p)[i] = (v))
-#define as_float1 as_float
-#define vload_half1 vload_half
-#define vstore_half1 vstore_half
-#define convert_float1 convert_float
-#define convert_char1_rte convert_char_rte
+#define load1(i, p) ((p)[i])
+#define load2 vload2
+#define load4 vload4
+#define load8 vload8
+#define load16 vload16
+#define store1(v, i, p) ((p)[i] = (v))
+#define store2 vstore2
+#define store4 vstore4
+#define store8 vstore8
+#define store16 vstore16
+#define load_half1(i, p) vload_half(i, p)
+#define load_half2 vload_half2
+#define load_half4 vload_half4
+#define load_half8 vload_half8
+#define load_half16 vload_half16
+#define bits1(v) as_float(v)
+#define bits2 as_float2
+#define bits4 as_float4
+#define bits8 as_float8
+#define bits16 as_float16
+#define to_float1(v) convert_float(v)
+#define to_float2 convert_float2
+#define to_float4 convert_float4
+#define to_float8 convert_float8
+#define to_float16 convert_float16
+
+// The compiler fuses it where the device can; `fma` would be emulated where it cannot.
+#define MAD(a, b, c) ((a) * (b) + (c))
 
 // A step's numbers, all in one buffer so that a step is one write: tokens, wanted rows, and where
 // each of the arrays below begins. See opencl/step.py.

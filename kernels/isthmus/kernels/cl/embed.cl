@@ -21,6 +21,6 @@ __kernel void embed(__global const uint* restrict codes, PRODUCT_ARGUMENTS) {
   __global float* to = out + (size_t)token * OUT_STRIDE + at * CODES_A_WORD;
   for (int j = 0; j < CODES_A_WORD; ++j) {
     const float value = as_float(((word >> j * BITS & ((1u << BITS) - 1u)) << MANTISSA) | 0x3f800000u);
-    to[j] = at * CODES_A_WORD + j < WIDTH ? fma(value, STEP(scale), base) : 0.0f;
+    to[j] = at * CODES_A_WORD + j < WIDTH ? MAD(value, STEP(scale), base) : 0.0f;
   }
 }

@@ -28,16 +28,16 @@ void norm(__global const float* restrict x, __global const float* restrict weigh
   // Beyond WIDTH there are zeros, in x and in the weight.
   VEC squares = 0.0f;
   for (int i = item; i < STRIDE / LANES; i += WGS) {
-    const VEC value = JOIN(vload, LANES)(i, x);
-    squares = fma(value, value, squares);
+    const VEC value = JOIN(load, LANES)(i, x);
+    squares = MAD(value, value, squares);
   }
   __local float partial[WGS * LANES];
-  JOIN(vstore, LANES)(squares, item, partial);
+  JOIN(store, LANES)(squares, item, partial);
   barrier(CLK_LOCAL_MEM_FENCE);
   float sum = 0.0f;
   for (int i = 0; i < WGS * LANES; ++i) sum += partial[i];
   const float factor = 1.0f / sqrt(sum / WIDTH + eps);
   for (int i = item; i < STRIDE / LANES; i += WGS) {
-    JOIN(vstore, LANES)(JOIN(vload, LANES)(i, x) * factor * JOIN(vload, LANES)(i, weight), i, n);
+    JOIN(store, LANES)(JOIN(load, LANES)(i, x) * factor * JOIN(load, LANES)(i, weight), i, n);
   }
 }

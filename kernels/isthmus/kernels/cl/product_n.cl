@@ -35,7 +35,7 @@
 #define ITEMS (WGS * SPLIT)
 #define VEC JOIN(float, LANES)
 #define UVEC JOIN(uint, LANES)
-#define CODE(word, j) JOIN(as_float, LANES)(CODE_BITS(word, j))
+#define CODE(word, j) JOIN(bits, LANES)(CODE_BITS(word, j))
 
 // Several sums a token hide the latency of an addition where there are few tokens.
 #if TOKENS >= 4
@@ -61,16 +61,16 @@ void product(__global const uint* restrict codes, PRODUCT_ARGUMENTS) {
   x += counter == kWanted ? (size_t)step[step[kRows]] * X_STRIDE : 0;
   VEC square = 0.0f;
   for (int i = item; i < X_STRIDE / LANES; i += ITEMS) {
-    const VEC value = JOIN(vload, LANES)(i, x);
-    square = fma(value, value, square);
+    const VEC value = JOIN(load, LANES)(i, x);
+    square = MAD(value, value, square);
   }
-  JOIN(vstore, LANES)(square, item, squares);
+  JOIN(store, LANES)(square, item, squares);
   barrier(CLK_LOCAL_MEM_FENCE);
   float total = 0.0f;
   for (int i = 0; i < ITEMS * LANES; ++i) total += squares[i];
   const float factor = 1.0f / sqrt(total / NORM_WIDTH + eps);
   for (int i = item; i < X_STRIDE / LANES; i += ITEMS) {
-    JOIN(vstore, LANES)(JOIN(vload, LANES)(i, x) * factor * JOIN(vload, LANES)(i, norm), i, staged);
+    JOIN(store, LANES)(JOIN(load, LANES)(i, x) * factor * JOIN(load, LANES)(i, norm), i, staged);
   }
   barrier(CLK_LOCAL_MEM_FENCE);
   for (int group = item; group < GROUPS; group += ITEMS) {
@@ -86,11 +86,11 @@ void product(__global const uint* restrict codes, PRODUCT_ARGUMENTS) {
   VEC sum[TOKENS * SUMS];
   for (int i = 0; i < TOKENS * SUMS; ++i) sum[i] = 0.0f;
   for (int group = part; group < GROUPS; group += SPLIT) {
-    const VEC scale = JOIN(vload_half, LANES)(0, scales + group * BLOCK);
+    const VEC scale = JOIN(load_half, LANES)(0, scales + group * BLOCK);
 #if SYMMETRIC
     const VEC base = BASE(scale, 0);
 #else
-    const VEC base = BASE(scale, (JOIN(vload_half, LANES)(0, minimums + group * BLOCK)));
+    const VEC base = BASE(scale, (JOIN(load_half, LANES)(0, minimums + group * BLOCK)));
 #endif
     const VEC width = STEP(scale);
     __global const uint* word_at = codes + group * WORDS_A_GROUP * BLOCK;
@@ -102,27 +102,29 @@ void product(__global const uint* restrict codes, PRODUCT_ARGUMENTS) {
 #else
     __global const float* xs = x + group * GROUP;
 #endif
+#if TOKENS < 4
 #pragma unroll
+#endif
     for (int i = 0; i < WORDS_A_GROUP; ++i) {
-      const UVEC word = JOIN(vload, LANES)(0, word_at + i * BLOCK);
+      const UVEC word = JOIN(load, LANES)(0, word_at + i * BLOCK);
 #pragma unroll
       for (int j = 0; j < CODES_A_WORD; ++j) {
 #if NORM
         of_group[j % SUMS] =
-            fma(CODE(word, j), (VEC)(xs[i * CODES_A_WORD + j]), of_group[j % SUMS]);
+            MAD(CODE(word, j), (VEC)(xs[i * CODES_A_WORD + j]), of_group[j % SUMS]);
 #else
-        const VEC weight = fma(CODE(word, j), width, base);
+        const VEC weight = MAD(CODE(word, j), width, base);
 #pragma unroll
         for (int t = 0; t < TOKENS; ++t) {
           VEC* to = &sum[t * SUMS + j % SUMS];
-          *to = fma(weight, (VEC)(xs[t * X_STRIDE + i * CODES_A_WORD + j]), *to);
+          *to = MAD(weight, (VEC)(xs[t * X_STRIDE + i * CODES_A_WORD + j]), *to);
         }
 #endif
       }
     }
 #if NORM
     for (int i = 1; i < SUMS; ++i) of_group[0] += of_group[i];
-    sum[0] = fma(of_group[0], width, fma((VEC)(sums[group]), base, sum[0]));
+    sum[0] = MAD(of_group[0], width, MAD((VEC)(sums[group]), base, sum[0]));
 #endif
   }
   for (int t = 0; t < TOKENS; ++t) {
@@ -133,13 +135,13 @@ void product(__global const uint* restrict codes, PRODUCT_ARGUMENTS) {
   __local float partial[SPLIT * WGS * TOKENS * LANES];
   const int slot = (int)get_local_id(0) * TOKENS;
   for (int t = 0; t < TOKENS; ++t) {
-    JOIN(vstore, LANES)(sum[t * SUMS], part * WGS * TOKENS + slot + t, partial);
+    JOIN(store, LANES)(sum[t * SUMS], part * WGS * TOKENS + slot + t, partial);
   }
   barrier(CLK_LOCAL_MEM_FENCE);
   if (part != 0) return;
   for (int t = 0; t < TOKENS; ++t) {
     for (int p = 1; p < SPLIT; ++p) {
-      sum[t * SUMS] += JOIN(vload, LANES)(p * WGS * TOKENS + slot + t, partial);
+      sum[t * SUMS] += JOIN(load, LANES)(p * WGS * TOKENS + slot + t, partial);
     }
   }
 #endif
@@ -150,17 +152,17 @@ void product(__global const uint* restrict codes, PRODUCT_ARGUMENTS) {
     VEC value = sum[t * SUMS];
     __global float* to = out + (size_t)(token + t) * OUT_STRIDE;
 #if BIAS
-    value += JOIN(vload, LANES)(0, bias + row0 + row);
+    value += JOIN(load, LANES)(0, bias + row0 + row);
 #endif
 #if EPILOGUE == 0
-    JOIN(vstore, LANES)(value, 0, to + row0 + row);
+    JOIN(store, LANES)(value, 0, to + row0 + row);
 #elif EPILOGUE == 1
-    JOIN(vstore, LANES)(value + JOIN(vload, LANES)(0, to + row0 + row), 0, to + row0 + row);
+    JOIN(store, LANES)(value + JOIN(load, LANES)(0, to + row0 + row), 0, to + row0 + row);
 #elif LANES == 2
     to[(row0 + row) / 2] = SILU(value.s0) * value.s1;
 #else
     const JOIN(float, HALF_LANES) gate = value.even, up = value.odd;
-    JOIN(vstore, HALF_LANES)(SILU(gate) * up, 0, to + (row0 + row) / 2);
+    JOIN(store, HALF_LANES)(SILU(gate) * up, 0, to + (row0 + row) / 2);
 #endif
   }
 }

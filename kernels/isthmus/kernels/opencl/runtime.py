@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -180,6 +180,10 @@ class Device:
             kernel.set_args(*ready)
         return Launch(kernel, local, tuple(arguments))
 
+    def check_compiler(self) -> None:
+        """Raise `BackendLost` where a driver does not compile (PoCL on a CPU newer than itself)."""
+        self._program(Source("common.h"))
+
     def _program(self, source: Source) -> Any:
         key = self._programs.key(source, self.capabilities.identity)
         if key not in self._built:
@@ -202,8 +206,10 @@ class Device:
             try:
                 program = program.build(source.options, cache_dir=False)
             except cl.RuntimeError as error:
+                lines = [line for line in str(error).splitlines() if "error" in line]
                 what = f"{source.file} {source.options}"
-                raise BackendLost(f"{what} does not compile: {error}") from error
+                said = "; ".join(lines[:3]) or "the driver does not say why"
+                raise BackendLost(f"{what} does not compile: {said}") from error
         self._programs.write(key, program.get_info(cl.program_info.BINARIES)[0])
         return program
 
@@ -242,15 +248,24 @@ class Device:
 
 
 def open_device(wanted: str | None, *, limited: bool, programs: ProgramCache) -> Device:
-    """The best device, or the first whose platform or name has `wanted` in it.
+    """The best device that compiles, or that whose platform or name has `wanted` in it.
 
-    Raises OSError when there is none, with the names of those that are there.
+    Raises OSError when there is none, with the names of those that are there and their reasons.
     """
     found = devices()
+    reasons = []
     for capabilities, handle in found:
         names = f"{capabilities.platform} {capabilities.name} {capabilities.vendor}".lower()
-        if wanted is None or wanted.lower() in names:
-            limits = capabilities.limited() if limited else capabilities
-            return Device(replace(limits), handle, programs)
-    names = "; ".join(f"{c.name} ({c.platform})" for c, _ in found) or "none"
-    raise OSError(f"no OpenCL device has {wanted!r} in its name; there are: {names}")
+        if wanted is not None and wanted.lower() not in names:
+            continue
+        limits = capabilities.limited() if limited else capabilities
+        try:
+            device = Device(limits, handle, programs)
+            device.check_compiler()
+            return device
+        except BackendLost as error:
+            reasons.append(f"{capabilities.name} ({capabilities.platform}): {error}")
+    if reasons:
+        raise OSError("; ".join(reasons))
+    known = "; ".join(f"{c.name} ({c.platform})" for c, _ in found) or "none"
+    raise OSError(f"no OpenCL device has {wanted or ''!r} in its name; there are: {known}")

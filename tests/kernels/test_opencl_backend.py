@@ -1,0 +1,202 @@
+"""The OpenCL backend against the NumPy reference, on every device that is here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tiny_qwen2
+from isthmus.core import paths
+from isthmus.engine.model import ModelFile
+from isthmus.engine.perplexity import all_logits
+from isthmus.engine.prepared import load, pack_model
+from isthmus.engine.tokenizer import Tokenizer
+from isthmus.kernels.base import Batch, KVShape, KVType, Plan, RopeStyle
+from isthmus.kernels.errors import InvalidResult, OutOfDeviceMemory
+from isthmus.kernels.numpy_ref import NumpyBackend
+from isthmus.kernels.opencl.backend import OpenCLBackend
+from opencl_devices import PLATFORMS, requires_opencl
+from random_steps import batch, shaped_model
+
+pytestmark = requires_opencl
+WHERE_INT8_MAY_ROUND_OTHERWISE = 4e-2
+CONTINUED = 16
+
+
+def backend(platform: str, *, limited: bool = False) -> OpenCLBackend:
+    """The device of a platform. Its programs are kept between runs of the tests."""
+    return OpenCLBackend(device=platform, limited=limited, cache_dir=paths.cache_dir())
+
+
+def one(token: int, position: int, table: list[int]) -> Batch:
+    """A batch of one token."""
+    single = np.zeros(1, np.int32)
+    return Batch(single + token, single + position, single, np.array([table], np.int32), single)
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+@pytest.mark.parametrize(
+    ("head_dim", "heads", "rope_style", "kv"),
+    [
+        (16, 4, RopeStyle.HALVES, KVType.FLOAT32),
+        (10, 3, RopeStyle.INTERLEAVED, KVType.FLOAT16),
+        (80, 5, RopeStyle.HALVES, KVType.INT8),
+        (64, 3, RopeStyle.INTERLEAVED, KVType.INT8_GROUP8),
+    ],
+)
+@pytest.mark.parametrize("limited", [False, True])
+def test_a_whole_step_agrees_with_the_reference(
+    platform: str, head_dim: int, heads: int, rope_style: RopeStyle, kv: KVType, limited: bool
+) -> None:
+    rng = np.random.default_rng(3)
+    model = shaped_model(head_dim, heads, rope_style)
+    shape = KVShape(blocks=9, dtype=kv)
+    asked = batch(rng, [70, 1, 33], 288, shape=shape)
+    reference = NumpyBackend()
+    expected = reference.plan(pack_model(model, reference).ops, kv=shape, max_tokens=104).run(asked)
+    device = backend(platform, limited=limited)
+    plan = device.plan(pack_model(model, device).ops, kv=shape, max_tokens=104)
+    bound = WHERE_INT8_MAY_ROUND_OTHERWISE if kv.group else 1e-3
+    for _ in range(2):  # a second run finds every buffer used
+        step = plan.run(asked)
+        assert step.hidden is not None
+        np.testing.assert_allclose(step.logits, expected.logits, rtol=bound, atol=bound)
+        np.testing.assert_allclose(step.hidden, expected.hidden, rtol=bound, atol=bound)
+    plan.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        plan.run(asked)
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_a_long_context_in_parts_and_few_tokens_at_once_agree_with_one_prefill(
+    platform: str,
+) -> None:
+    rng = np.random.default_rng(5)
+    device = backend(platform)
+    model = pack_model(tiny_qwen2.model(), device)
+    shape = KVShape(blocks=20)  # more than one part holds
+    whole = batch(rng, [600], 288, shape=shape)
+    plan = device.plan(model.ops, kv=shape, max_tokens=600)
+    expected = plan.run(whole).logits
+    for first, last in ((0, 590), (590, 591), (591, 594), (594, 600)):
+        chosen = slice(first, last)
+        some = replace(
+            whole,
+            tokens=whole.tokens[chosen],
+            positions=whole.positions[chosen],
+            sequence=whole.sequence[chosen],
+            rows=np.arange(last - first, dtype=np.int32),
+        )
+        found = plan.run(some).logits
+        np.testing.assert_allclose(found, expected[chosen], rtol=1e-4, atol=1e-4)
+    plan.close()
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_sequences_decoded_together_agree_with_each_alone(platform: str) -> None:
+    rng = np.random.default_rng(6)
+    device = backend(platform)
+    model = pack_model(tiny_qwen2.model(), device)
+    shape = KVShape(blocks=9)
+    whole = batch(rng, [40, 40, 40], 288, shape=shape)
+    plan = device.plan(model.ops, kv=shape, max_tokens=120)
+    expected = plan.run(whole).logits.reshape(3, 40, -1)
+    for at in (36, 39):
+        step = Batch(
+            whole.tokens.reshape(3, 40)[:, at],
+            np.full(3, at, np.int32),
+            np.arange(3, dtype=np.int32),
+            whole.block_tables,
+            np.arange(3, dtype=np.int32),
+        )
+        np.testing.assert_allclose(plan.run(step).logits, expected[:, at], rtol=1e-4, atol=1e-4)
+    plan.close()
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+@pytest.mark.parametrize("kv", list(KVType))
+def test_a_copied_block_serves_as_its_source(platform: str, kv: KVType) -> None:
+    rng = np.random.default_rng(7)
+    device = backend(platform)
+    shape = KVShape(blocks=3, dtype=kv)
+    plan = device.plan(pack_model(tiny_qwen2.model(), device).ops, kv=shape, max_tokens=20)
+    first = replace(batch(rng, [20], 288, shape=shape), block_tables=np.array([[0]], np.int32))
+    expected = plan.run(first).logits[-1]
+    plan.copy_block(0, 2)
+    last = one(int(first.tokens[-1]), 19, [2])
+    np.testing.assert_allclose(plan.run(last).logits[0], expected, rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="must be in the pool"):
+        plan.copy_block(0, 3)
+    plan.close()
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_logits_that_are_no_numbers_are_an_error(platform: str) -> None:
+    device = backend(platform)
+    tiny = tiny_qwen2.model()
+    broken = replace(tiny, vector=lambda name: tiny.vector(name) * np.float32(np.nan))
+    plan = device.plan(pack_model(broken, device).ops, kv=KVShape(blocks=1), max_tokens=1)
+    with pytest.raises(InvalidResult, match="no numbers"):
+        plan.run(one(1, 0, [0]))
+    plan.close()
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_a_pool_larger_than_an_allocation_is_refused(platform: str) -> None:
+    device = backend(platform, limited=True)
+    ops = pack_model(tiny_qwen2.model(), device).ops
+    with pytest.raises(OutOfDeviceMemory, match="the device gives 268435456"):
+        device.plan(ops, kv=KVShape(blocks=1 << 17), max_tokens=1)
+
+
+def test_a_device_that_is_not_here_is_refused_with_those_that_are() -> None:
+    with pytest.raises(OSError, match=f"'nonesuch'.*{PLATFORMS[0].split()[0]}"):
+        backend("nonesuch")
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_a_second_plan_compiles_nothing(platform: str, tmp_path: Path) -> None:
+    def kept() -> set[tuple[Path, int]]:
+        device = OpenCLBackend(device=platform, cache_dir=tmp_path)
+        ops = pack_model(tiny_qwen2.model(), device).ops
+        plan = device.plan(ops, kv=KVShape(blocks=1), max_tokens=1)
+        plan.run(one(1, 0, [0]))
+        plan.close()
+        return {(path, path.stat().st_mtime_ns) for path in (tmp_path / "opencl").iterdir()}
+
+    first = kept()
+    assert first
+    assert kept() == first
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_greedy_answers_of_the_small_model_are_the_references(
+    platform: str, model_path: Path, model_file: ModelFile
+) -> None:
+    device, reference = backend(platform), NumpyBackend()
+    model = load(model_path, device)
+    tokens = Tokenizer(model.tokenizer).encode("Water boils at a temperature of")
+    shape = KVShape(blocks=2)
+    plan = device.plan(model.ops, kv=shape, max_tokens=64)
+    start = len(tokens)
+    logits = prefill(plan, tokens)
+    for at in range(start, start + CONTINUED):
+        tokens.append(int(logits.argmax()))
+        logits = plan.run(one(tokens[-1], at, [0, 1])).logits[0]
+    plan.close()
+    expected = all_logits(pack_model(model_file, reference), reference, tokens)
+    np.testing.assert_array_equal(tokens[start:], expected[start - 1 : -1].argmax(axis=1))
+    np.testing.assert_allclose(logits, expected[-1], rtol=1e-3, atol=1e-3)
+
+
+def prefill(plan: Plan, tokens: list[int]) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    """The logits after the last of them. [vocab]"""
+    count = len(tokens)
+    ids = np.array(tokens, np.int32)
+    single = np.zeros(count, np.int32)
+    table = np.array([[0, 1]], np.int32)
+    last = np.array([count - 1], np.int32)
+    return plan.run(Batch(ids, np.arange(count, dtype=np.int32), single, table, last)).logits[0]
