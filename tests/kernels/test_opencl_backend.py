@@ -18,6 +18,7 @@ from isthmus.kernels.base import Batch, KVShape, KVType, Plan, RopeStyle
 from isthmus.kernels.errors import InvalidResult, OutOfDeviceMemory
 from isthmus.kernels.numpy_ref import NumpyBackend
 from isthmus.kernels.opencl.backend import OpenCLBackend
+from isthmus.kernels.opencl.variants import uniform_choices
 from opencl_devices import PLATFORMS, requires_opencl
 from random_steps import batch, shaped_model
 
@@ -68,6 +69,34 @@ def test_a_whole_step_agrees_with_the_reference(
     plan.close()
     with pytest.raises(RuntimeError, match="closed"):
         plan.run(asked)
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+@pytest.mark.parametrize(
+    ("gemv", "gemm"),
+    [
+        ("gemv.k:rows=2,wgs=4", "gemm.k:rows=2,wgs=4"),
+        ("gemv.k8n4.img:wgs=4", "gemm.k8n4.img:wgs=4"),
+        ("gemv.n:block=64,lanes=2,wgs=32,split=2", "gemm.n:block=64,lanes=2,wgs=32"),
+    ],
+)
+def test_a_whole_step_agrees_with_every_kind_of_algorithm(
+    platform: str, gemv: str, gemm: str
+) -> None:
+    rng = np.random.default_rng(4)
+    model = shaped_model(16, 4, RopeStyle.HALVES)
+    shape = KVShape(blocks=2)
+    asked = batch(rng, [20], 288, shape=shape)
+    reference = NumpyBackend()
+    planned = reference.plan(pack_model(model, reference).ops, kv=shape, max_tokens=20)
+    expected = planned.run(asked).logits
+    choices = uniform_choices(gemv, gemm)
+    device = OpenCLBackend(device=platform, cache_dir=paths.cache_dir(), choices=choices)
+    plan = device.plan(pack_model(model, device).ops, kv=shape, max_tokens=20)
+    np.testing.assert_allclose(plan.run(asked).logits, expected, rtol=1e-3, atol=1e-3)
+    last = one(int(asked.tokens[-1]), 19, asked.block_tables[0].tolist())
+    np.testing.assert_allclose(plan.run(last).logits[0], expected[-1], rtol=1e-3, atol=1e-3)
+    plan.close()
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)

@@ -28,6 +28,13 @@ TELLING = (
     "gemm.n:tokens=2",
     "gemm.n:tokens=4,block=64,lanes=4,wgs=16,split=2",
     "gemm.n:tokens=16",
+    "gemv.k",
+    "gemv.k:rows=1,wgs=1",
+    "gemv.k8n4:wgs=16",
+    "gemv.k8n4.img:wgs=64",
+    "gemm.k:rows=2,tokens=4,wgs=32",
+    "gemm.k8n4:tokens=8,wgs=4",
+    "gemm.k8n4.img:tokens=2,wgs=1",
 )
 """Variants that differ in every part of a kernel."""
 
@@ -117,7 +124,7 @@ def test_a_weight_larger_than_an_allocation_is_split(device: Device) -> None:
 
 
 @pytest.mark.parametrize(("bits", "group"), FORMS)
-@pytest.mark.parametrize("text", ["gemv.n:block=16", "gemv.n:block=128"])
+@pytest.mark.parametrize("text", ["gemv.n:block=16", "gemv.n:block=128", "gemv.k", "gemv.k8n4"])
 def test_a_packed_weight_comes_back_from_its_state(bits: int, group: int, text: str) -> None:
     weight = random_weight(np.random.default_rng(5), bits, group, 50, 90)
     packed = pack(weight, Variant.parse(text).layout)

@@ -5,16 +5,31 @@
 #ifndef BLOCK
 #define BLOCK 16
 #endif
+#ifndef IMAGE
+#define IMAGE 0           // 1: the table is read as product_k.cl's image
+#endif
 #ifndef WIDTH
 #define WIDTH 576         // columns of the table, without their padding
 #endif
 
-__kernel void embed(__global const uint* restrict codes, PRODUCT_ARGUMENTS) {
+#if IMAGE
+#define CODES __read_only image2d_t codes
+#else
+#define CODES __global const uint* restrict codes
+#endif
+
+__kernel void embed(CODES, PRODUCT_ARGUMENTS) {
   const int at = (int)get_global_id(0), token = (int)get_global_id(1);
   const int row = step[step[kIds] + token] - row0;
   if (at >= WORDS || row < 0 || row >= rows) return;
   const size_t block = row / BLOCK, lane = row % BLOCK;
+#if IMAGE
+  uint texel[4];
+  vstore4(read_imageui(codes, (int2)(at, row / 4)), 0, texel);
+  const uint word = texel[lane];
+#else
   const uint word = codes[(block * WORDS + at) * BLOCK + lane];
+#endif
   const size_t group = (block * GROUPS + at / WORDS_A_GROUP) * BLOCK + lane;
   const float scale = vload_half(group, scales);
   const float base = BASE(scale, vload_half(group, minimums));

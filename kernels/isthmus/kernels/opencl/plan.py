@@ -151,6 +151,7 @@ class OpenCLPlan:
         defines = {
             **weight.form.defines,
             "BLOCK": weight.layout.block,
+            "IMAGE": int(weight.layout.image),
             "WIDTH": weight.cols,
             "OUT_STRIDE": padded(weight.cols),
         }

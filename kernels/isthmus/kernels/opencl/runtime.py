@@ -157,7 +157,7 @@ class Device:
             raise OutOfDeviceMemory(f"an image of {width} by {height} is beyond the limit {limit}")
         form = cl.ImageFormat(cl.channel_order.RGBA, cl.channel_type.UNSIGNED_INT32)
         with _mapped(f"an image of {width} by {height}"):
-            return cl.Image(
+            return cl.create_image(
                 self._context,
                 cl.mem_flags.READ_ONLY | cl.mem_flags.COPY_HOST_PTR,
                 form,

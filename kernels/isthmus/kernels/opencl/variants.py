@@ -122,11 +122,11 @@ class Variant:
             return f"local memory has {device.local_bytes} bytes"
         if algorithm.image and not device.image_size[0]:
             return "the device has no images"
-        if algorithm.needs == "subgroups" and tunables["wgs"] not in device.subgroups:
-            return f"the device has no sub-groups of {tunables['wgs']}"
+        if algorithm.needs == "subgroups" and not device.subgroups:
+            return "the device has no sub-groups"
         if algorithm.needs == "fp16" and not device.fp16:
             return "the device does not compute in half precision"
-        if paired and tunables.get("lanes") == 1:
+        if paired and 1 in (tunables.get("lanes"), tunables.get("rows")):
             return "a gate and its value would lie in two work-items"
         return algorithm.rule(tunables, form)
 
@@ -160,11 +160,40 @@ def _n_contiguous(name: str, tokens: tuple[int, ...]) -> Algorithm:
     )
 
 
+def _k_contiguous(
+    name: str,
+    tokens: tuple[int, ...],
+    *,
+    rows: tuple[int, ...] = (4,),
+    texel: int = 0,
+    subgroup: bool = False,
+) -> Algorithm:
+    return Algorithm(
+        name=name,
+        file="product_k.cl",
+        options={"rows": rows, "wgs": (64, 32, 16, 8, 4, 2, 1, 128), "tokens": tokens},
+        fixed={"TEXEL": texel, "SUBGROUP": int(subgroup)},
+        block=lambda _: 4 if texel else 1,
+        group_rows=lambda t: t["rows"],
+        local=lambda t: (t["wgs"], 1, 1),
+        local_floats=lambda t, _: t["wgs"] * t["rows"] * t["tokens"],
+        image=texel == 2,
+        needs="subgroups" if subgroup else None,
+    )
+
+
 ALGORITHMS: dict[str, Algorithm] = {
     algorithm.name: algorithm
     for algorithm in (
         _n_contiguous("gemv.n", (1,)),
         _n_contiguous("gemm.n", (4, 8, 16, 2)),
+        _k_contiguous("gemv.k", (1,), rows=(4, 2, 1)),
+        _k_contiguous("gemv.k.sub", (1,), rows=(4, 2, 1), subgroup=True),
+        _k_contiguous("gemv.k8n4", (1,), texel=1),
+        _k_contiguous("gemv.k8n4.img", (1,), texel=2),
+        _k_contiguous("gemm.k", (4, 2, 8, 16), rows=(4, 2, 1)),
+        _k_contiguous("gemm.k8n4", (4, 2, 8, 16), texel=1),
+        _k_contiguous("gemm.k8n4.img", (4, 2, 8, 16), texel=2),
     )
 }
 """By name. GEMV is for one token, GEMM for several."""
@@ -201,6 +230,12 @@ class Choices:
     def variant(self, form: WeightForm, tile: int) -> Variant:
         """The variant of a weight for a tile."""
         return self.table.get((shape_key(form), tile), self.default[tile])
+
+
+def uniform_choices(gemv: str, gemm: str) -> Choices:
+    """The same algorithms for every weight; `gemm` is written without its tokens."""
+    several = {tile: Variant.parse(f"{gemm},tokens={tile}") for tile in TILES[1:]}
+    return Choices({}, {1: Variant.parse(gemv), **several})
 
 
 def shape_key(form: WeightForm) -> str:

@@ -1,0 +1,143 @@
+// product.k: k-contiguous. A work-group of WGS items has ROWS rows and TOKENS tokens; its items
+// stride over the words of a row, and their sums meet in local memory or in a sub-group.
+//
+//   TEXEL 0   codes [rows][WORDS] uint, scales [rows][GROUPS] half: rows one after the other
+//   TEXEL 1   K8N4: codes [rows / 4][WORDS][4] uint, scales [rows / 4][GROUPS][4] half; one read
+//             of four words is 8 columns (4 of 8 bits) by 4 rows
+//   TEXEL 2   K8N4 in an image, WORDS wide and rows / 4 high, RGBA of uint
+#include "product.h"
+
+#ifndef TEXEL
+#define TEXEL 0
+#endif
+#ifndef ROWS
+#define ROWS 1            // 1, 2 or 4; 4 with TEXEL; at least 2 with EPILOGUE 2
+#endif
+#ifndef TOKENS
+#define TOKENS 1
+#endif
+#ifndef WGS
+#define WGS 64            // a power of two
+#endif
+#ifndef SUBGROUP
+#define SUBGROUP 0        // 1: reduce with sub_group_reduce_add
+#endif
+
+#if SUBGROUP
+#ifdef cl_intel_subgroups
+#pragma OPENCL EXTENSION cl_intel_subgroups : enable
+#endif
+#ifdef cl_khr_subgroups
+#pragma OPENCL EXTENSION cl_khr_subgroups : enable
+#endif
+#endif
+#if TEXEL == 2
+#define CODES __read_only image2d_t codes
+#define READ(at, quad) read_imageui(codes, (int2)(at, quad))
+#else
+#define CODES __global const uint* restrict codes
+#define READ(at, quad) vload4((size_t)(quad)*WORDS + (at), codes)
+#endif
+#define RESULTS (ROWS * TOKENS)
+
+__kernel __attribute__((reqd_work_group_size(WGS, 1, 1)))
+void product(CODES, PRODUCT_ARGUMENTS) {
+  const int item = (int)get_local_id(0);
+  const int row = (int)get_group_id(0) * ROWS, token = (int)get_group_id(1) * TOKENS;
+  float sum[RESULTS];
+  for (int i = 0; i < RESULTS; ++i) sum[i] = 0.0f;
+  x += (size_t)token * X_STRIDE;
+
+  for (int at = item; at < WORDS; at += WGS) {
+    const int group = at / WORDS_A_GROUP;
+    uint word[ROWS];
+    float width[ROWS], base[ROWS];
+#if TEXEL
+    const size_t quad = (size_t)(row / 4);
+    vstore4(READ(at, row / 4), 0, word);
+    const float4 scale = vload_half4(quad * GROUPS + group, scales);
+    vstore4(STEP(scale), 0, width);
+#if SYMMETRIC
+    vstore4(BASE(scale, 0), 0, base);
+#else
+    vstore4(BASE(scale, vload_half4(quad * GROUPS + group, minimums)), 0, base);
+#endif
+#else
+#pragma unroll
+    for (int r = 0; r < ROWS; ++r) {
+      const size_t of_row = (size_t)(row + r);
+      word[r] = codes[of_row * WORDS + at];
+      const float scale = vload_half(of_row * GROUPS + group, scales);
+      width[r] = STEP(scale);
+      base[r] = BASE(scale, vload_half(of_row * GROUPS + group, minimums));
+    }
+#endif
+#pragma unroll
+    for (int t = 0; t < TOKENS; ++t) {
+      __global const float* xs = x + t * X_STRIDE + at * CODES_A_WORD;
+      float dot_of[ROWS], total = 0.0f;
+#pragma unroll
+      for (int r = 0; r < ROWS; ++r) dot_of[r] = 0.0f;
+#pragma unroll
+      for (int j = 0; j < CODES_A_WORD; ++j) {
+        const float value = xs[j];
+        total += value;
+#pragma unroll
+        for (int r = 0; r < ROWS; ++r) {
+          dot_of[r] = MAD(as_float(CODE_BITS(word[r], j)), value, dot_of[r]);
+        }
+      }
+#pragma unroll
+      for (int r = 0; r < ROWS; ++r) {
+        const int i = t * ROWS + r;
+        sum[i] = MAD(dot_of[r], width[r], MAD(total, base[r], sum[i]));
+      }
+    }
+  }
+
+#if WGS > 1
+  __local float partial[RESULTS * WGS];
+#if SUBGROUP
+  const int parts = (int)get_num_sub_groups(), part = (int)get_sub_group_id();
+  for (int i = 0; i < RESULTS; ++i) {
+    const float reduced = sub_group_reduce_add(sum[i]);
+    if (get_sub_group_local_id() == 0) partial[i * WGS + part] = reduced;
+  }
+  barrier(CLK_LOCAL_MEM_FENCE);
+  if (item != 0) return;
+  for (int i = 0; i < RESULTS; ++i) {
+    sum[i] = 0.0f;
+    for (int p = 0; p < parts; ++p) sum[i] += partial[i * WGS + p];
+  }
+#else
+  for (int i = 0; i < RESULTS; ++i) partial[i * WGS + item] = sum[i];
+  for (int half_of = WGS / 2; half_of > 0; half_of /= 2) {
+    barrier(CLK_LOCAL_MEM_FENCE);
+    if (item < half_of) {
+      for (int i = 0; i < RESULTS; ++i) {
+        partial[i * WGS + item] += partial[i * WGS + item + half_of];
+      }
+    }
+  }
+  if (item != 0) return;
+  for (int i = 0; i < RESULTS; ++i) sum[i] = partial[i * WGS];
+#endif
+#endif
+
+  const int tokens = step[counter];
+  for (int t = 0; t < TOKENS && token + t < tokens; ++t) {
+    __global float* to = out + (size_t)(token + t) * OUT_STRIDE;
+    float value[ROWS];
+    for (int r = 0; r < ROWS; ++r) {
+      value[r] = sum[t * ROWS + r] + (BIAS ? bias[row0 + row + r] : 0.0f);
+    }
+#if EPILOGUE == 2
+    for (int r = 0; r < ROWS; r += 2) to[(row0 + row + r) / 2] = SILU(value[r]) * value[r + 1];
+#else
+    for (int r = 0; r < ROWS; ++r) {
+      __global float* one = to + row0 + row + r;
+      *one = EPILOGUE == 1 ? *one + value[r] : value[r];
+    }
+#endif
+  }
+}
