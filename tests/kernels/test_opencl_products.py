@@ -35,6 +35,9 @@ TELLING = (
     "gemm.k:rows=2,tokens=4,wgs=32",
     "gemm.k8n4:tokens=8,wgs=4",
     "gemm.k8n4.img:tokens=2,wgs=1",
+    "gemm.n.local",
+    "gemm.n.local:block=32,staged=1,rows=2,each=8,tokens=8",
+    "gemm.k.local:staged=1,wgs=8",
 )
 """Variants that differ in every part of a kernel."""
 

@@ -182,6 +182,34 @@ def _k_contiguous(
     )
 
 
+def _tiled(name: str, blocks: tuple[int, ...]) -> Algorithm:
+    def rule(tunables: Tunables, _form: WeightForm) -> str | None:
+        return "each must divide tokens" if tunables["tokens"] % tunables["each"] else None
+
+    def local_floats(tunables: Tunables, form: WeightForm) -> int:
+        rows = tunables["rows"] * tunables["wgs"]
+        staged = 2 * form.groups * rows * tunables["staged"]
+        return form.group * (rows + tunables["tokens"]) + staged
+
+    return Algorithm(
+        name=name,
+        file="product_tile.cl",
+        options={
+            "block": blocks,
+            "rows": (4, 2),
+            "each": (4, 2, 8),
+            "wgs": (16, 8, 32),
+            "staged": (0, 1),
+            "tokens": (16, 8, 4),
+        },
+        block=lambda t: t["block"],
+        group_rows=lambda t: t["rows"] * t["wgs"],
+        local=lambda t: (t["wgs"], max(1, t["tokens"] // t["each"]), 1),
+        local_floats=local_floats,
+        rule=rule,
+    )
+
+
 ALGORITHMS: dict[str, Algorithm] = {
     algorithm.name: algorithm
     for algorithm in (
@@ -191,6 +219,8 @@ ALGORITHMS: dict[str, Algorithm] = {
         _k_contiguous("gemv.k.sub", (1,), rows=(4, 2, 1), subgroup=True),
         _k_contiguous("gemv.k8n4", (1,), texel=1),
         _k_contiguous("gemv.k8n4.img", (1,), texel=2),
+        _tiled("gemm.n.local", (64, 32, 128)),
+        _tiled("gemm.k.local", (1,)),
         _k_contiguous("gemm.k", (4, 2, 8, 16), rows=(4, 2, 1)),
         _k_contiguous("gemm.k8n4", (4, 2, 8, 16), texel=1),
         _k_contiguous("gemm.k8n4.img", (4, 2, 8, 16), texel=2),
