@@ -30,7 +30,7 @@ TELLING = (
     "gemm.n:tokens=16",
     "gemv.k",
     "gemv.k:rows=1,wgs=1",
-    "gemv.k8n4:wgs=16",
+    "gemv.k8n4:wgs=16,x_image=1",
     "gemv.k8n4.img:wgs=64",
     "gemm.k:rows=2,tokens=4,wgs=32",
     "gemm.k8n4:tokens=8,wgs=4",

@@ -35,6 +35,22 @@
 #define to_float4 convert_float4
 #define to_float8 convert_float8
 #define to_float16 convert_float16
+#define to_half1(v) convert_half(v)
+#define to_half2 convert_half2
+#define to_half4 convert_half4
+#define to_half8 convert_half8
+#define to_half16 convert_half16
+#define to_ushort1(v) convert_ushort(v)
+#define to_ushort2 convert_ushort2
+#define to_ushort4 convert_ushort4
+#define to_ushort8 convert_ushort8
+#define to_ushort16 convert_ushort16
+#define half_bits1(v) as_half(v)
+#define half_bits2 as_half2
+#define half_bits4 as_half4
+#define half_bits8 as_half8
+#define half_bits16 as_half16
+#define half1 half
 
 // The compiler fuses it where the device can; `fma` would be emulated where it cannot.
 #define MAD(a, b, c) ((a) * (b) + (c))

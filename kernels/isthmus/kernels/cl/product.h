@@ -37,6 +37,9 @@
 #ifndef BIAS
 #define BIAS 0
 #endif
+#ifndef X_IMAGE
+#define X_IMAGE 0         // 1: x is read as texels of four floats; for kernels that say so
+#endif
 #ifndef NORM
 #define NORM 0            // 1: one token, normed on the way in; of NORM_WIDTH columns
 #endif
@@ -65,9 +68,14 @@
 
 #define SILU(v) ((v) / (1.0f + exp(-(v))))
 
+#if X_IMAGE
+#define X_ARGUMENT __read_only image1d_buffer_t x
+#else
+#define X_ARGUMENT __global const float* restrict x
+#endif
 #define PRODUCT_ARGUMENTS                                                                     \
   __global const half* restrict scales, __global const half* restrict minimums,               \
-      __global const float* restrict x, __global const float* restrict bias,                  \
+      X_ARGUMENT, __global const float* restrict bias,                                        \
       __global float* restrict out, __global const int* restrict step, const int counter,     \
       const int row0, const int rows, __global const float* restrict norm, const float eps
 

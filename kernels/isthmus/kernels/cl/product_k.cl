@@ -1,4 +1,4 @@
-// product.k: k-contiguous. A work-group of WGS items has ROWS rows and TOKENS tokens; its items
+// product.k: k-contiguous; knows X_IMAGE. A work-group of WGS items has ROWS rows and TOKENS tokens; its items
 // stride over the words of a row, and their sums meet in local memory or in a sub-group.
 //
 //   TEXEL 0   codes [rows][WORDS] uint, scales [rows][GROUPS] half: rows one after the other
@@ -46,7 +46,6 @@ void product(CODES, PRODUCT_ARGUMENTS) {
   const int row = (int)get_group_id(0) * ROWS, token = (int)get_group_id(1) * TOKENS;
   float sum[RESULTS];
   for (int i = 0; i < RESULTS; ++i) sum[i] = 0.0f;
-  x += (size_t)token * X_STRIDE;
 
   for (int at = item; at < WORDS; at += WGS) {
     const int group = at / WORDS_A_GROUP;
@@ -74,7 +73,16 @@ void product(CODES, PRODUCT_ARGUMENTS) {
 #endif
 #pragma unroll
     for (int t = 0; t < TOKENS; ++t) {
-      __global const float* xs = x + t * X_STRIDE + at * CODES_A_WORD;
+      float xs[CODES_A_WORD];
+      const int from = (token + t) * X_STRIDE + at * CODES_A_WORD;
+#pragma unroll
+      for (int j = 0; j < CODES_A_WORD; j += 4) {
+#if X_IMAGE
+        vstore4(read_imagef(x, (from + j) / 4), 0, xs + j);
+#else
+        vstore4(vload4(0, x + from + j), 0, xs + j);
+#endif
+      }
       float dot_of[ROWS], total = 0.0f;
 #pragma unroll
       for (int r = 0; r < ROWS; ++r) dot_of[r] = 0.0f;

@@ -18,6 +18,9 @@
 #ifndef TOKENS
 #define TOKENS 1          // 1 is a GEMV, 2 to 8 a thin tile, 16 a large one
 #endif
+#ifndef FP16
+#define FP16 0            // 1: a group is multiplied and added up in half precision (cl_khr_fp16)
+#endif
 #ifndef WGS
 #define WGS 1
 #endif
@@ -31,6 +34,14 @@
 #define HALF_LANES 4
 #else
 #define HALF_LANES 2
+#endif
+#if FP16
+#pragma OPENCL EXTENSION cl_khr_fp16 : enable
+#define HVEC JOIN(half, LANES)
+// As CODE, at the top of a half's mantissa.
+#define HALF_CODE(word, j)                                                                  \
+  JOIN(half_bits, LANES)(JOIN(to_ushort, LANES)((word) >> ((j) * BITS) & ((1u << BITS) - 1u))  \
+                             << (ushort)(10 - BITS) | (ushort)0x3c00)
 #endif
 #define ITEMS (WGS * SPLIT)
 #define VEC JOIN(float, LANES)
@@ -101,6 +112,11 @@ void product(__global const uint* restrict codes, PRODUCT_ARGUMENTS) {
     for (int i = 0; i < SUMS; ++i) of_group[i] = 0.0f;
 #else
     __global const float* xs = x + group * GROUP;
+#if FP16
+    const HVEC half_width = JOIN(to_half, LANES)(width), half_base = JOIN(to_half, LANES)(base);
+    HVEC of_tokens[TOKENS];
+    for (int t = 0; t < TOKENS; ++t) of_tokens[t] = 0.0h;
+#endif
 #endif
 #if TOKENS < 4
 #pragma unroll
@@ -112,6 +128,13 @@ void product(__global const uint* restrict codes, PRODUCT_ARGUMENTS) {
 #if NORM
         of_group[j % SUMS] =
             MAD(CODE(word, j), (VEC)(xs[i * CODES_A_WORD + j]), of_group[j % SUMS]);
+#elif FP16
+        const HVEC weight = MAD(HALF_CODE(word, j), half_width, half_base);
+#pragma unroll
+        for (int t = 0; t < TOKENS; ++t) {
+          const half value = (half)xs[t * X_STRIDE + i * CODES_A_WORD + j];
+          of_tokens[t] = MAD(weight, (HVEC)(value), of_tokens[t]);
+        }
 #else
         const VEC weight = MAD(CODE(word, j), width, base);
 #pragma unroll
@@ -122,7 +145,9 @@ void product(__global const uint* restrict codes, PRODUCT_ARGUMENTS) {
 #endif
       }
     }
-#if NORM
+#if FP16 && !NORM
+    for (int t = 0; t < TOKENS; ++t) sum[t * SUMS] += JOIN(to_float, LANES)(of_tokens[t]);
+#elif NORM
     for (int i = 1; i < SUMS; ++i) of_group[0] += of_group[i];
     sum[0] = MAD(of_group[0], width, MAD((VEC)(sums[group]), base, sum[0]));
 #endif

@@ -33,6 +33,8 @@ class Capabilities:
     """The extension that a kernel has to enable for them."""
     image_size: tuple[int, int]
     """Largest width and height of an image; (0, 0) where there are none."""
+    image_texels: int
+    """Most texels of an image over a buffer."""
     work_group: int
     """Most work-items of a group."""
     local_bytes: int
@@ -50,6 +52,7 @@ class Capabilities:
             subgroups=(),
             subgroup_extension=None,
             image_size=(min(self.image_size[0], 16_384), min(self.image_size[1], 16_384)),
+            image_texels=min(self.image_texels, 65_536),
             work_group=min(self.work_group, 64),
             local_bytes=min(self.local_bytes, 16 << 10),
             allocation_bytes=min(self.allocation_bytes, 256 << 20),

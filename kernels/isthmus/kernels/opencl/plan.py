@@ -221,13 +221,14 @@ class OpenCLPlan:
         for tile in TILES:
             variant = self._choices.variant(weight.form, tile)
             to = operand if tile > 1 or one is None else one
-            tiles.append((tile, prepare(self._device, weight, parts, variant, to)))
+            prepared = prepare(self._device, weight, parts, variant, to)
+            tiles.append((tile, variant.tokens, prepared))
 
         def make(shape: Shape) -> list[Sized]:
             count = shape.wanted if wanted else shape.tokens
             if not count:
                 return []
-            tile, launches = next((pair for pair in tiles if pair[0] >= count), tiles[-1])
+            _, tile, launches = next((one for one in tiles if one[0] >= count), tiles[-1])
             down = -(-count // tile)
             return [
                 (launch, (across, down * launch.local[1], launch.local[2]))

@@ -120,13 +120,14 @@ def prepare(
     source = Source(variant.algorithm.file, defines)
     bias = operand.step if operand.bias is None else operand.bias
     norm = Norming(operand.step, 0.0) if operand.norm is None else operand.norm
+    x = device.texels(operand.x) if variant.tunables.get("x_image") else operand.x
     launches = []
     for part in parts:
         arguments = (
             part.codes,
             part.scales,
             part.minimums,
-            operand.x,
+            x,
             bias,
             operand.out,
             operand.step,

@@ -78,6 +78,7 @@ def _capabilities(platform: Any, device: Any) -> Capabilities:
         subgroups=_subgroups(device) if extension else (),
         subgroup_extension=extension,
         image_size=(device.image2d_max_width, device.image2d_max_height) if images else (0, 0),
+        image_texels=device.image_max_buffer_size if images else 0,
         work_group=device.max_work_group_size,
         local_bytes=device.local_mem_size,
         allocation_bytes=device.max_mem_alloc_size,
@@ -164,6 +165,17 @@ class Device:
                 shape=(width, height),
                 hostbuf=np.ascontiguousarray(texels),
             )
+
+    def texels(self, buffer: Any) -> Any:
+        """A buffer of floats to be read as texels of four. Raises `OutOfDeviceMemory`."""
+        width = buffer.size // 16
+        if width > self.capabilities.image_texels:
+            limit = self.capabilities.image_texels
+            raise OutOfDeviceMemory(f"an image of {width} texels is beyond the limit {limit}")
+        form = cl.ImageFormat(cl.channel_order.RGBA, cl.channel_type.FLOAT)
+        flags = cl.mem_flags.READ_ONLY
+        with _mapped(f"an image of {width} texels"):
+            return cl.create_image(self._context, flags, form, shape=(width,), buffer=buffer)
 
     def _check(self, size: int) -> None:
         limit = self.capabilities.allocation_bytes

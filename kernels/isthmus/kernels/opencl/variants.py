@@ -16,8 +16,8 @@ from isthmus.kernels.opencl.layouts import Layout, WeightForm
 Tunables = Mapping[str, int]
 Size = tuple[int, int, int]
 
-TILES = (1, 4, 8, 16)
-"""Numbers of tokens for which a plan holds a variant each; more tokens are several tiles."""
+TILES = (1, 4, 8, 16, 64)
+"""Sizes of a step for which a variant is chosen: the smallest that is not below it, or the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Variant:
     @property
     def tokens(self) -> int:
         """Tokens of a work-group: 1 for a GEMV."""
-        return self.tunables.get("tokens", 1)
+        return self.tunables["tokens"]
 
     @property
     def layout(self) -> Layout:
@@ -120,7 +120,7 @@ class Variant:
             return f"groups have at most {device.work_group} work-items"
         if 4 * algorithm.local_floats(tunables, form) > device.local_bytes:
             return f"local memory has {device.local_bytes} bytes"
-        if algorithm.image and not device.image_size[0]:
+        if (algorithm.image or tunables.get("x_image")) and not device.image_size[0]:
             return "the device has no images"
         if algorithm.needs == "subgroups" and not device.subgroups:
             return "the device has no sub-groups"
@@ -137,10 +137,12 @@ def _n_rule(tunables: Tunables, _form: WeightForm) -> str | None:
     return None
 
 
-def _n_contiguous(name: str, tokens: tuple[int, ...]) -> Algorithm:
+def _n_contiguous(name: str, tokens: tuple[int, ...], *, fp16: bool = False) -> Algorithm:
     return Algorithm(
         name=name,
         file="product_n.cl",
+        fixed={"FP16": int(fp16)},
+        needs="fp16" if fp16 else None,
         options={
             "block": (16, 32, 64, 128),
             "lanes": (16, 8, 4, 2, 1),
@@ -155,7 +157,7 @@ def _n_contiguous(name: str, tokens: tuple[int, ...]) -> Algorithm:
             t["split"] * t["wgs"] * t["tokens"] * t["lanes"]
             + (2 * f.padded_cols if t["tokens"] == 1 else 0)
         ),
-        norms=tokens == (1,),
+        norms=tokens == (1,) and not fp16,
         rule=_n_rule,
     )
 
@@ -171,7 +173,12 @@ def _k_contiguous(
     return Algorithm(
         name=name,
         file="product_k.cl",
-        options={"rows": rows, "wgs": (64, 32, 16, 8, 4, 2, 1, 128), "tokens": tokens},
+        options={
+            "rows": rows,
+            "wgs": (64, 32, 16, 8, 4, 2, 1, 128),
+            "x_image": (0, 1),
+            "tokens": tokens,
+        },
         fixed={"TEXEL": texel, "SUBGROUP": int(subgroup)},
         block=lambda _: 4 if texel else 1,
         group_rows=lambda t: t["rows"],
@@ -200,7 +207,7 @@ def _tiled(name: str, blocks: tuple[int, ...]) -> Algorithm:
             "each": (4, 2, 8),
             "wgs": (16, 8, 32),
             "staged": (0, 1),
-            "tokens": (16, 8, 4),
+            "tokens": (16, 8, 4, 32, 64),
         },
         block=lambda t: t["block"],
         group_rows=lambda t: t["rows"] * t["wgs"],
@@ -219,6 +226,8 @@ ALGORITHMS: dict[str, Algorithm] = {
         _k_contiguous("gemv.k.sub", (1,), rows=(4, 2, 1), subgroup=True),
         _k_contiguous("gemv.k8n4", (1,), texel=1),
         _k_contiguous("gemv.k8n4.img", (1,), texel=2),
+        _n_contiguous("gemv.n.fp16", (1,), fp16=True),
+        _n_contiguous("gemm.n.fp16", (4, 8, 16, 2), fp16=True),
         _tiled("gemm.n.local", (64, 32, 128)),
         _tiled("gemm.k.local", (1,)),
         _k_contiguous("gemm.k", (4, 2, 8, 16), rows=(4, 2, 1)),
@@ -229,14 +238,11 @@ ALGORITHMS: dict[str, Algorithm] = {
 """By name. GEMV is for one token, GEMM for several."""
 
 
-def variants(tokens: int) -> Iterator[Variant]:
-    """Every variant for a tile of `tokens` tokens."""
+def variants(tile: int) -> Iterator[Variant]:
+    """Every variant that may serve steps of `tile` tokens: as many tokens a group, or fewer."""
     for algorithm in ALGORITHMS.values():
-        if tokens not in algorithm.options.get("tokens", (1,)):
-            continue
         options = {**algorithm.options}
-        if "tokens" in options:
-            options["tokens"] = (tokens,)
+        options["tokens"] = tuple(tokens for tokens in options["tokens"] if tokens <= tile)
         for values in product(*options.values()):
             yield Variant.of(algorithm.name, **dict(zip(options, values, strict=True)))
 
@@ -264,7 +270,7 @@ class Choices:
 
 def uniform_choices(gemv: str, gemm: str) -> Choices:
     """The same algorithms for every weight; `gemm` is written without its tokens."""
-    several = {tile: Variant.parse(f"{gemm},tokens={tile}") for tile in TILES[1:]}
+    several = {tile: Variant.parse(f"{gemm},tokens={min(tile, 16)}") for tile in TILES[1:]}
     return Choices({}, {1: Variant.parse(gemv), **several})
 
 
@@ -276,9 +282,9 @@ def shape_key(form: WeightForm) -> str:
 def default_choices(device: Capabilities) -> Choices:
     """What to use before anything was measured."""
     if device.kind is DeviceKind.CPU:
-        gemm = {t: Variant.of("gemm.n", tokens=t) for t in TILES[1:]}
+        gemm = {t: Variant.of("gemm.n", tokens=min(t, 16)) for t in TILES[1:]}
         return Choices({}, {1: Variant.of("gemv.n", wgs=4), **gemm})
     wide = {"block": 64, "lanes": 2, "wgs": 32}
-    gemm = {t: Variant.of("gemm.n", **wide, tokens=t) for t in TILES[1:]}
+    gemm = {t: Variant.of("gemm.n", **wide, tokens=min(t, 16)) for t in TILES[1:]}
     small = device.work_group < 128
     return Choices({}, {1: Variant.of("gemv.n", **wide, split=2 if small else 4), **gemm})
