@@ -25,6 +25,7 @@ TELLING = (
     "gemv.n:block=64,lanes=2,wgs=32,split=2",
     "gemv.n:block=32,lanes=1,wgs=8,split=4",
     "gemv.n:block=16,lanes=8,wgs=3",
+    "gemv.n:blocks=4,wgs=2",
     "gemm.n:tokens=2",
     "gemm.n:tokens=4,block=64,lanes=4,wgs=16,split=2",
     "gemm.n:tokens=16",

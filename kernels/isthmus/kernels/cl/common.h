@@ -52,6 +52,12 @@
 #define half_bits16 as_half16
 #define half1 half
 
+#define total1(v) (v)
+inline float total2(float2 v) { return v.x + v.y; }
+inline float total4(float4 v) { return total2(v.lo + v.hi); }
+inline float total8(float8 v) { return total4(v.lo + v.hi); }
+inline float total16(float16 v) { return total8(v.lo + v.hi); }
+
 // The compiler fuses it where the device can; `fma` would be emulated where it cannot.
 #define MAD(a, b, c) ((a) * (b) + (c))
 

@@ -1,5 +1,6 @@
-// product.k: k-contiguous; knows X_IMAGE. A work-group of WGS items has ROWS rows and TOKENS tokens; its items
-// stride over the words of a row, and their sums meet in local memory or in a sub-group.
+// product.k: k-contiguous; knows X_IMAGE. A work-group of WGS items has ROWS rows and TOKENS
+// tokens; its items stride over the words of a row, and their sums meet in local memory or in a
+// sub-group.
 //
 //   TEXEL 0   codes [rows][WORDS] uint, scales [rows][GROUPS] half: rows one after the other
 //   TEXEL 1   K8N4: codes [rows / 4][WORDS][4] uint, scales [rows / 4][GROUPS][4] half; one read

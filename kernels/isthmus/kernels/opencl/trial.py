@@ -17,7 +17,7 @@ from isthmus.kernels.opencl.products import (
 )
 from isthmus.kernels.opencl.runtime import Device
 from isthmus.kernels.opencl.step import HEADER, Entry
-from isthmus.kernels.opencl.variants import TILES, Variant
+from isthmus.kernels.opencl.variants import Variant
 
 
 class Trial:
@@ -41,7 +41,7 @@ class Trial:
         self._variant = variant
         self._packed = layouts.pack(weight, variant.layout)
         self._width = weight.rows // 2 if epilogue is Epilogue.SWIGLU else weight.rows
-        tokens = padded(max_tokens, max(TILES))
+        tokens = padded(max_tokens, variant.tokens)
         self._x = device.zeros(tokens * padded(weight.cols))
         self._out = device.zeros(tokens * padded(self._width))
         self._step = device.zeros(HEADER)

@@ -134,6 +134,8 @@ class Variant:
 def _n_rule(tunables: Tunables, _form: WeightForm) -> str | None:
     if tunables["block"] % tunables["lanes"]:
         return "lanes must divide block"
+    if tunables["blocks"] > 1 and tunables["split"] > 1:
+        return "an item with several blocks does not split the columns"
     return None
 
 
@@ -148,10 +150,11 @@ def _n_contiguous(name: str, tokens: tuple[int, ...], *, fp16: bool = False) -> 
             "lanes": (16, 8, 4, 2, 1),
             "wgs": (1, 2, 4, 8, 16, 32, 64),
             "split": (1, 2, 4, 8),
+            "blocks": (1, 4, 8),
             "tokens": tokens,
         },
         block=lambda t: t["block"],
-        group_rows=lambda t: t["lanes"] * t["wgs"],
+        group_rows=lambda t: t["lanes"] * t["wgs"] * t["blocks"],
         local=lambda t: (t["wgs"], 1, t["split"]),
         local_floats=lambda t, f: (
             t["split"] * t["wgs"] * t["tokens"] * t["lanes"]
@@ -283,7 +286,7 @@ def default_choices(device: Capabilities) -> Choices:
     """What to use before anything was measured."""
     if device.kind is DeviceKind.CPU:
         gemm = {t: Variant.of("gemm.n", tokens=min(t, 16)) for t in TILES[1:]}
-        return Choices({}, {1: Variant.of("gemv.n", wgs=4), **gemm})
+        return Choices({}, {1: Variant.of("gemv.n", blocks=4), **gemm})
     wide = {"block": 64, "lanes": 2, "wgs": 32}
     gemm = {t: Variant.of("gemm.n", **wide, tokens=min(t, 16)) for t in TILES[1:]}
     small = device.work_group < 128
