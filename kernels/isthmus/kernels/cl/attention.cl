@@ -39,9 +39,6 @@
 #ifndef KV_GROUP
 #define KV_GROUP 8
 #endif
-#ifndef KV_SCALE_HALF
-#define KV_SCALE_HALF 1   // 1: scales are half, 0: float
-#endif
 #ifndef FUSED
 #define FUSED 0           // 1: `attend` keeps k and v too; only where no token of a step sees another
 #endif
@@ -66,17 +63,8 @@ typedef float kv_t;
 #define KV_BYTES (2 * CODES)
 typedef half kv_t;
 #else
-#define KV_BYTES (CODES + (KV_SCALE_HALF ? 2 : 4) * BLOCK_TOKENS * KV_GROUPS)
+#define KV_BYTES (CODES + 2 * BLOCK_TOKENS * KV_GROUPS)
 typedef char kv_t;
-#endif
-#if KV_SCALE_HALF
-typedef half scale_t;
-#define LOAD_SCALE(p) vload_half(0, p)
-#define LOAD_SCALES(p) JOIN(load_half, POSITION_LANES)(0, p)
-#else
-typedef float scale_t;
-#define LOAD_SCALE(p) (*(p))
-#define LOAD_SCALES(p) JOIN(load, POSITION_LANES)(0, p)
 #endif
 #if KV == 0
 #define LOAD_KV(lanes, p) JOIN(load, lanes)(0, p)
@@ -106,8 +94,8 @@ inline void keep(__global uchar* keys, __global uchar* values, __local const flo
   __global kv_t* key = (__global kv_t*)keys;
   __global kv_t* value = (__global kv_t*)values;
 #if KV == 2
-  __global scale_t* key_scales = (__global scale_t*)(keys + CODES);
-  __global scale_t* value_scales = (__global scale_t*)(values + CODES);
+  __global half* key_scales = (__global half*)(keys + CODES);
+  __global half* value_scales = (__global half*)(values + CODES);
   for (int group = item; group < KV_GROUPS; group += WGS) {
     const int first = group * KV_GROUP, last = min(first + KV_GROUP, HEAD_DIM);
     float key_top = 0.0f, value_top = 0.0f;
@@ -115,16 +103,9 @@ inline void keep(__global uchar* keys, __global uchar* values, __local const flo
       key_top = fmax(key_top, fabs(k[d]));
       value_top = fmax(value_top, fabs(v[d]));
     }
-    float key_scale = key_top / 127.0f, value_scale = value_top / 127.0f;
-#if KV_SCALE_HALF
+    const float key_scale = key_top / 127.0f, value_scale = value_top / 127.0f;
     vstore_half(key_scale, group * BLOCK_TOKENS + slot, key_scales);
     vstore_half(value_scale, slot * KV_GROUPS + group, value_scales);
-    key_scale = vload_half(group * BLOCK_TOKENS + slot, key_scales);
-    value_scale = vload_half(slot * KV_GROUPS + group, value_scales);
-#else
-    key_scales[group * BLOCK_TOKENS + slot] = key_scale;
-    value_scales[slot * KV_GROUPS + group] = value_scale;
-#endif
     for (int d = first; d < last; ++d) {
       key[d * BLOCK_TOKENS + slot] = convert_char_sat_rte(key_scale == 0.0f ? 0.0f : k[d] / key_scale);
       value[slot * HEAD_DIM + d] =
@@ -211,8 +192,8 @@ void attend(__global const float* restrict qkv, __global uchar* keys, __global u
     __global const kv_t* key_at = (__global const kv_t*)(keys + at);
     __global const kv_t* value_at = (__global const kv_t*)(values + at);
 #if KV == 2
-    __global const scale_t* key_scales = (__global const scale_t*)(keys + at + CODES);
-    __global const scale_t* value_scales = (__global const scale_t*)(values + at + CODES);
+    __global const half* key_scales = (__global const half*)(keys + at + CODES);
+    __global const half* value_scales = (__global const half*)(values + at + CODES);
 #endif
     const int count = min(BLOCK_TOKENS, seen - block * BLOCK_TOKENS);
 
@@ -229,7 +210,7 @@ void attend(__global const float* restrict qkv, __global uchar* keys, __global u
             share_of[g] = MAD(value, (PVEC)(q[g * HEAD_DIM + d]), share_of[g]);
           }
         }
-        const PVEC scale = LOAD_SCALES(key_scales + group * BLOCK_TOKENS + i);
+        const PVEC scale = JOIN(load_half, POSITION_LANES)(0, key_scales + group * BLOCK_TOKENS + i);
         for (int g = 0; g < SHARED; ++g) score[g] = MAD(share_of[g], scale, score[g]);
       }
 #else
@@ -286,7 +267,7 @@ void attend(__global const float* restrict qkv, __global uchar* keys, __global u
         if (HEAD_DIM % (WGS * DIM_LANES) && d >= HEAD_DIM) break;
         DVEC value = LOAD_KV(DIM_LANES, value_at + p * HEAD_DIM + d);
 #if KV == 2
-        value *= LOAD_SCALE(value_scales + p * KV_GROUPS + d / KV_GROUP);
+        value *= vload_half(p * KV_GROUPS + d / KV_GROUP, value_scales);
 #endif
 #pragma unroll
         for (int g = 0; g < SHARED; ++g) {

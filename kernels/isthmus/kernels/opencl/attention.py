@@ -34,7 +34,7 @@ class AttentionKernels:
         group = kv.dtype.group or op.head_dim
         groups = -(-op.head_dim // group)
         codes = kv.block_tokens * op.head_dim * kv.dtype.value_bytes
-        self._head_bytes = codes + kv.block_tokens * groups * kv.dtype.scale_bytes
+        self._head_bytes = codes + 2 * kv.block_tokens * groups * (kv.dtype.group is not None)
         self._group = 1 if self._cpu else 32
         share = -(-op.head_dim // self._group)
         dim_lanes = _power_of_two_below(min(16, share, group))
@@ -52,7 +52,6 @@ class AttentionKernels:
                 "ROPE_HALVES": int(op.rope_style is RopeStyle.HALVES),
                 "KV": _FORMS[kv.dtype],
                 "KV_GROUP": group,
-                "KV_SCALE_HALF": int(kv.dtype.scale_bytes == 2),
                 "WGS": self._group,
                 "POSITION_LANES": 16 if self._cpu else 1,
                 "DIM_LANES": dim_lanes,
