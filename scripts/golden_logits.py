@@ -2,7 +2,7 @@
 
 Run it in an environment with torch, transformers and gguf, with Isthmus on the path::
 
-    python scripts/golden_logits.py MODEL.gguf
+    python scripts/golden_logits.py [MODEL.gguf]
 
 `smollm2_logits.npz` comes from transformers' own GGUF loader and LlamaForCausalLM, on the
 dequantized weights; its token ids come from transformers' own conversion of the tokenizer:
@@ -22,11 +22,21 @@ dequantized weights; its token ids come from transformers' own conversion of the
 
     ids                [tokens] int32
     logits             [tokens, vocab] float32
+
+`tiny_models.npz` comes from AutoModelForCausalLM.from_pretrained on the model folders that
+tests/tiny_models.py writes, one for each architecture:
+
+    {name}_ids         [tokens] int32
+    {name}_positions   [wanted] int32 positions whose logits follow
+    {name}_logits      [wanted, vocab] float32
+
+Without MODEL.gguf only this last file is written.
 """
 
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +47,7 @@ ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "kernels" / "golden"
 sys.path.insert(0, str(ROOT / "tests"))
 
+import tiny_models  # noqa: E402
 import tiny_qwen2  # noqa: E402
 
 PROMPTS = (
@@ -121,6 +132,22 @@ def qwen2() -> dict[str, np.ndarray]:
     return {"ids": ids, "logits": logits.numpy()}
 
 
+@torch.inference_mode()
+def tiny() -> dict[str, np.ndarray]:
+    """The fields of tiny_models.npz."""
+    fields: dict[str, np.ndarray] = {}
+    for name, config in tiny_models.CONFIGS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            tiny_models.write_folder(Path(folder), name)
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        ids = np.random.default_rng(4).integers(0, config["vocab_size"], 60).astype(np.int32)
+        positions = np.array([0, 7, 31, 32, 45, 59], dtype=np.int32)
+        logits = model(torch.from_numpy(ids).long()[None]).logits[0].numpy()[positions]
+        print(f"{name}: {type(model).__name__}, largest logit {np.abs(logits).max():.3f}")
+        fields |= {f"{name}_ids": ids, f"{name}_positions": positions, f"{name}_logits": logits}
+    return fields
+
+
 def hf_name(name: str) -> str:
     """A tensor's name in transformers."""
     top = {
@@ -136,10 +163,13 @@ def hf_name(name: str) -> str:
 
 
 def main() -> None:
-    """Write both files beside text.txt."""
-    if len(sys.argv) != 2:
-        sys.exit("usage: python scripts/golden_logits.py MODEL.gguf")
+    """Write the files beside text.txt."""
+    if len(sys.argv) > 2:
+        sys.exit("usage: python scripts/golden_logits.py [MODEL.gguf]")
     torch.manual_seed(0)
+    np.savez_compressed(GOLDEN / "tiny_models.npz", **tiny())
+    if len(sys.argv) == 1:
+        return
     np.savez_compressed(GOLDEN / "smollm2_logits.npz", **smollm2(Path(sys.argv[1])))
     np.savez_compressed(GOLDEN / "qwen2_tiny.npz", **qwen2())
 

@@ -34,6 +34,7 @@ CONFIG = ModelConfig(
     rope_style=RopeStyle.HALVES,
     norm_eps=2.0**-20,  # exact in the float32 of a GGUF header
     tied_embedding=False,
+    attention_bias=True,
 )
 
 
@@ -103,5 +104,6 @@ def model() -> ModelFile:
         tokenizer=tokenizer_spec(header(), vocab=CONFIG.vocab),
         tensor_names=(*matrices, *vectors),
         matrix=matrices.__getitem__,
+        dense=lambda name, first=0, last=None: matrices[name].dequantize()[first:last],
         vector=vectors.__getitem__,
     )

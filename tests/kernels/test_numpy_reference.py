@@ -7,7 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import tiny_models
 import tiny_qwen2
+from gguf_files import write_published
+from isthmus.engine.gguf import read_gguf
+from isthmus.engine.huggingface import read_folder
 from isthmus.engine.model import ModelFile
 from isthmus.engine.perplexity import logits_of
 from isthmus.engine.prepared import LoadedModel, pack_model
@@ -51,6 +55,24 @@ def test_qwen2_logits_agree_with_transformers() -> None:
     assert (
         relative_error(run(model, golden["ids"].tolist(), chunk=64), golden["logits"]) < TOLERANCE
     )
+
+
+@pytest.mark.parametrize("name", tiny_models.CONFIGS)
+def test_each_architecture_agrees_with_transformers(name: str, tmp_path: Path) -> None:
+    golden = np.load(GOLDEN / "tiny_models.npz")
+    opened = read_folder(tiny_models.write_folder(tmp_path / name, name))
+    logits = run(pack_model(opened, NumpyBackend()), golden[f"{name}_ids"].tolist(), chunk=64)
+    found = logits[golden[f"{name}_positions"]]
+    assert relative_error(found, golden[f"{name}_logits"]) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", [n for n in tiny_models.CONFIGS if n != "granitemoehybrid"])
+def test_a_gguf_file_agrees_with_transformers_too(name: str, tmp_path: Path) -> None:
+    golden = np.load(GOLDEN / "tiny_models.npz")
+    opened = read_gguf(write_published(tmp_path / f"{name}.gguf", name))
+    logits = run(pack_model(opened, NumpyBackend()), golden[f"{name}_ids"].tolist(), chunk=64)
+    found = logits[golden[f"{name}_positions"]]
+    assert relative_error(found, golden[f"{name}_logits"]) < TOLERANCE
 
 
 def test_a_prompt_in_chunks_has_the_logits_of_the_whole() -> None:

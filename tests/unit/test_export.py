@@ -12,8 +12,9 @@ from safetensors import safe_open
 
 import tiny_qwen2
 from isthmus.core.errors import ConfigError
-from isthmus.engine.export import bfloat16, export
+from isthmus.engine.export import export
 from isthmus.engine.model import ModelFile
+from isthmus.engine.safetensors import bfloat16
 
 
 def stored(path: Path, name: str) -> np.ndarray:

@@ -212,7 +212,7 @@ def test_an_unknown_tensor_type_is_named_with_the_known_ones(tmp_path: Path) -> 
 
 def test_an_unknown_tokenizer_is_named_with_the_known_ones(tmp_path: Path) -> None:
     path = write_tiny(tmp_path / "tiny.gguf", tokenizer={"tokenizer.ggml.pre": "tekken"})
-    with pytest.raises(ModelNotSupported, match=r"'tekken'.*smollm, qwen2"):
+    with pytest.raises(ModelNotSupported, match=r"'tekken'.*smollm, .*qwen2"):
         read_gguf(path)
 
 
@@ -225,7 +225,10 @@ def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("extra", "told"),
     [
-        ({"rope.scaling.type": ("yarn", gguf.GGUFValueType.STRING)}, "rope scaling"),
+        (
+            {"rope.scaling.type": ("dynamic", gguf.GGUFValueType.STRING)},
+            "rope scaling 'dynamic'.*yarn",
+        ),
         ({"expert_count": (8, gguf.GGUFValueType.UINT32)}, "mixture of experts"),
         ({"rope.dimension_count": (8, gguf.GGUFValueType.UINT32)}, "width of a head"),
     ],

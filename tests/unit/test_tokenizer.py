@@ -219,3 +219,28 @@ def test_a_real_vocabulary_has_the_tokens_that_the_models_own_library_gives(
 ) -> None:
     text = Path(__file__).read_text("utf-8") * 2 + "中文 ñandú 12³ \u3000 \r\n  x"
     assert smollm.encode(text) == library(smollm).encode(text, add_special_tokens=False).ids
+
+
+@pytest.mark.parametrize("pre", ["llama-bpe", "llama3"])
+def test_a_llama3_prompt_begins_with_its_token_unless_the_file_says_otherwise(pre: str) -> None:
+    header = tiny_qwen2.header() | {
+        "tokenizer.ggml.pre": pre,
+        "tokenizer.ggml.bos_token_id": START,
+    }
+    assert Tokenizer(tokenizer_spec(header, vocab=288)).encode("a") == [START, ord("a")]
+    header["tokenizer.ggml.add_bos_token"] = False
+    assert Tokenizer(tokenizer_spec(header, vocab=288)).encode("a") == [ord("a")]
+
+
+def test_a_llama3_word_that_is_a_token_needs_no_merges() -> None:
+    header = tiny_qwen2.header()
+    header |= {"tokenizer.ggml.tokens": [*tiny_qwen2.byte_characters(), "Ġxyz"]}
+    header |= {"tokenizer.ggml.token_type": [1] * 257, "tokenizer.ggml.merges": []}
+    header |= {"tokenizer.ggml.eos_token_id": 0}
+    ids = {}
+    for pre in ("llama-bpe", "dbrx"):
+        ours = Tokenizer(tokenizer_spec(header | {"tokenizer.ggml.pre": pre}, vocab=257))
+        ids[pre] = ours.encode("a xyz")
+        assert ids[pre] == library(ours).encode("a xyz", add_special_tokens=False).ids
+    assert ids["llama-bpe"] == [ord("a"), 256]
+    assert len(ids["dbrx"]) == 5

@@ -1,8 +1,7 @@
 """Write a model in Hugging Face's layout, so that transformers and vLLM can load it.
 
-The weights become bfloat16 in one safetensors file, whose format is that of
-https://huggingface.co/docs/safetensors: an 8-byte length, a JSON header, then the tensors. It is
-written here and not by the library, so that only one tensor is in memory at a time.
+The weights become bfloat16 in one safetensors file. What a quantized model writes beside its
+weights (`isthmus.engine.quantize`) is written here too.
 """
 
 from __future__ import annotations
@@ -10,37 +9,22 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from isthmus.core.errors import ConfigError
+from isthmus.engine import safetensors
+from isthmus.engine.architectures import expected_tensors, hf_class, hf_name, stem
 from isthmus.engine.hub_tokenizer import tokenizer_json
 from isthmus.engine.model import ModelConfig, ModelFile, TokenizerSpec
+from isthmus.engine.safetensors import Described, bfloat16
 from isthmus.kernels.base import F32, RopeStyle
 
-_TOP = {
-    "token_embd.weight": "model.embed_tokens.weight",
-    "output_norm.weight": "model.norm.weight",
-    "output.weight": "lm_head.weight",
-}
-_IN_LAYER = {
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
-_CLASSES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}
-_BF16_BYTES = 2
+_CHUNK_VALUES = 1 << 22
 
 Report = Callable[[int, int], None]
 """Called with the tensors written and the number of all of them."""
@@ -51,65 +35,68 @@ def export(model: ModelFile, to: Path, *, progress: Report | None = None) -> Pat
 
     Raises `ConfigError` when `to` has something in it or cannot be written.
     """
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise ConfigError(f"{to} is not an empty folder; name a new one", field="to")
-    made = to.with_name(f".{to.name}.{os.getpid()}.partial")
-    try:
-        made.mkdir(parents=True)
-        try:
-            _write_weights(made / "model.safetensors", model, progress)
-            for name, content in _documents(model).items():
-                (made / name).write_text(content, "utf-8")
-            if to.exists():
-                to.rmdir()
-            made.rename(to)
-        finally:
-            shutil.rmtree(made, ignore_errors=True)
-    except OSError as error:
-        raise ConfigError(f"cannot write {to}: {error.strerror or error}", field="to") from error
+    shapes = expected_tensors(model.config)
+    described = [Described(hf_name(name), "BF16", shape) for name, shape in shapes.items()]
+
+    def arrays() -> Iterator[Iterator[Any]]:
+        for done, (name, shape) in enumerate(shapes.items(), start=1):
+            whole = chunks(model, name) if len(shape) == 2 else [vector(model, name)]
+            yield map(bfloat16, whole)
+            if progress is not None:
+                progress(done, len(shapes))
+
+    with new_folder(to) as draft:
+        safetensors.write(draft / safetensors.WEIGHTS, described, arrays())
+        write_documents(draft, model, dtype="bfloat16")
     return to
 
 
-@dataclass(frozen=True, slots=True)
-class _Tensor:
-    name: str
-    shape: tuple[int, ...]
-    read: Callable[[], F32]
+@contextmanager
+def new_folder(to: Path) -> Iterator[Path]:
+    """A folder to write into, which becomes `to` when the block ends without an error.
 
-    @property
-    def nbytes(self) -> int:
-        return int(np.prod(self.shape)) * _BF16_BYTES
-
-
-def _tensors(model: ModelFile) -> Iterator[_Tensor]:
-    """Every tensor under its Hugging Face name, in Hugging Face's order of rows."""
-    c = model.config
-    heads = {"attn_q": c.heads, "attn_k": c.kv_heads}
-    q_width, kv_width = c.heads * c.head_dim, c.kv_heads * c.head_dim
-    rows = {
-        "token_embd": c.vocab, "output": c.vocab, "attn_q": q_width, "attn_k": kv_width,
-        "attn_v": kv_width, "attn_output": c.hidden, "ffn_gate": c.ffn, "ffn_up": c.ffn,
-        "ffn_down": c.hidden,
-    }  # fmt: skip
-    cols = {"attn_output": q_width, "ffn_down": c.ffn}
-    for name in model.tensor_names:
-        stem, kind = name.split(".")[-2:]
-        turned = heads.get(stem, 0) if c.rope_style is RopeStyle.INTERLEAVED else 0
-        if kind == "weight" and stem in rows:
-            shape: tuple[int, ...] = (rows[stem], cols.get(stem, c.hidden))
-            read = _matrix(model, name, turned)
-        else:
-            shape = (rows[stem] if kind == "bias" else c.hidden,)
-            read = _vector(model, name, turned)
-        yield _Tensor(_hf_name(name), shape, read)
+    Raises `ConfigError` when `to` has something in it or cannot be written.
+    """
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise ConfigError(f"{to} is not an empty folder; name a new one", field="to")
+    draft = to.with_name(f".{to.name}.{os.getpid()}.partial")
+    try:
+        draft.mkdir(parents=True)
+        try:
+            yield draft
+            if to.exists():
+                to.rmdir()
+            draft.rename(to)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    except OSError as error:
+        raise ConfigError(f"cannot write {to}: {error.strerror or error}", field="to") from error
 
 
-def _matrix(model: ModelFile, name: str, heads: int) -> Callable[[], F32]:
-    return lambda: _in_halves(model.matrix(name).dequantize(), heads)
+def chunks(model: ModelFile, name: str) -> Iterator[F32]:
+    """A matrix in runs of rows, each [rows, cols]; one whose heads are turned comes at once."""
+    rows, cols = expected_tensors(model.config)[name]
+    if _turned_heads(model.config, name):
+        yield dense_rows(model, name)
+        return
+    step = max(1, _CHUNK_VALUES // cols)
+    yield from (model.dense(name, first, first + step) for first in range(0, rows, step))
 
 
-def _vector(model: ModelFile, name: str, heads: int) -> Callable[[], F32]:
-    return lambda: _in_halves(model.vector(name), heads)
+def dense_rows(model: ModelFile, name: str) -> F32:
+    """A matrix with the rows of its heads in Hugging Face's order. [rows, cols]"""
+    return _in_halves(model.dense(name), _turned_heads(model.config, name))
+
+
+def vector(model: ModelFile, name: str) -> F32:
+    """A norm's weight, or a bias in Hugging Face's order. [width]"""
+    return _in_halves(model.vector(name), _turned_heads(model.config, name))
+
+
+def _turned_heads(c: ModelConfig, name: str) -> int:
+    if c.rope_style is not RopeStyle.INTERLEAVED:
+        return 0
+    return {"attn_q": c.heads, "attn_k": c.kv_heads}.get(stem(name), 0)
 
 
 def _in_halves(rows: F32, heads: int) -> F32:
@@ -120,44 +107,15 @@ def _in_halves(rows: F32, heads: int) -> F32:
     return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(rows.shape)
 
 
-def _hf_name(name: str) -> str:
-    if name in _TOP:
-        return _TOP[name]
-    _, layer, stem, kind = name.split(".")
-    return f"model.layers.{layer}.{_IN_LAYER[stem]}.{kind}"
+def write_documents(
+    folder: Path, model: ModelFile, *, dtype: str, config: Mapping[str, Any] | None = None
+) -> None:
+    """Everything beside the weights; `config` is added to config.json."""
+    for name, content in _documents(model, dtype, config or {}).items():
+        (folder / name).write_text(content, "utf-8")
 
 
-def _write_weights(path: Path, model: ModelFile, progress: Report | None) -> None:
-    tensors = list(_tensors(model))
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    offset = 0
-    for tensor in tensors:
-        end = offset + tensor.nbytes
-        header[tensor.name] = {
-            "dtype": "BF16",
-            "shape": tensor.shape,
-            "data_offsets": [offset, end],
-        }
-        offset = end
-    encoded = json.dumps(header).encode()
-    encoded += b" " * (-len(encoded) % 8)
-    with path.open("wb") as file:
-        file.write(len(encoded).to_bytes(8, "little"))
-        file.write(encoded)
-        for done, tensor in enumerate(tensors, start=1):
-            file.write(bfloat16(tensor.read()).tobytes())
-            if progress is not None:
-                progress(done, len(tensors))
-
-
-def bfloat16(values: F32) -> NDArray[np.uint16]:
-    """The bits of `values` as bfloat16, rounded to nearest, ties to even. Values are finite."""
-    bits = np.ascontiguousarray(values).view(np.uint32)
-    rounding = np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
-    return ((bits + rounding) >> np.uint32(16)).astype("<u2")
-
-
-def _documents(model: ModelFile) -> dict[str, str]:
+def _documents(model: ModelFile, dtype: str, config: Mapping[str, Any]) -> dict[str, str]:
     spec = model.tokenizer
     end = spec.eos_ids[0] if spec.eos_ids else None
     ids = {"bos_token_id": spec.bos_id, "eos_token_id": list(spec.eos_ids), "pad_token_id": end}
@@ -171,7 +129,7 @@ def _documents(model: ModelFile) -> dict[str, str]:
     if spec.chat_template:
         tokenizer_config["chat_template"] = spec.chat_template
     documents = {
-        "config.json": _config(model.config) | ids,
+        "config.json": _config(model.config) | {"torch_dtype": dtype} | ids | dict(config),
         "generation_config.json": ids,
         "tokenizer_config.json": tokenizer_config,
         "special_tokens_map.json": words,
@@ -192,9 +150,10 @@ def _words(spec: TokenizerSpec, end: int | None) -> dict[str, Any]:
 
 
 def _config(c: ModelConfig) -> dict[str, Any]:
-    return {
-        "architectures": [_CLASSES[c.architecture]],
-        "model_type": c.architecture,
+    model_type, class_name = hf_class(c)
+    described = {
+        "architectures": [class_name],
+        "model_type": model_type,
         "hidden_act": "silu",
         "hidden_size": c.hidden,
         "intermediate_size": c.ffn,
@@ -206,6 +165,16 @@ def _config(c: ModelConfig) -> dict[str, Any]:
         "rms_norm_eps": c.norm_eps,
         "rope_theta": c.rope_base,
         "tie_word_embeddings": c.tied_embedding,
-        "torch_dtype": "bfloat16",
         "vocab_size": c.vocab,
     }
+    if c.rope_factors:
+        # The one kind of scaling whose factors are spelled out. What it does to the scores of
+        # attention is in the weights.
+        described["rope_scaling"] = {
+            "rope_type": "longrope",
+            "short_factor": list(c.rope_factors),
+            "long_factor": list(c.rope_factors),
+            "attention_factor": 1.0,
+            "original_max_position_embeddings": c.context,
+        }
+    return described

@@ -1,4 +1,4 @@
-"""Read GGUF model files: llama and qwen2, in the tensor types of `isthmus.engine.blocks`.
+"""Read GGUF model files, in the tensor types of `isthmus.engine.blocks`.
 
 Tensors stay on disk and are read one at a time.
 """
@@ -13,17 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from isthmus.engine import blocks
+from isthmus.engine import architectures, blocks
 from isthmus.engine.errors import ModelDamaged, ModelNotSupported, ModelUnavailable
 from isthmus.engine.gguf_header import Tensor, read_header
 from isthmus.engine.model import ModelConfig, ModelFile
+from isthmus.engine.multipliers import Multipliers, fold
+from isthmus.engine.rope import RopeScaling, rope_scaling
 from isthmus.engine.vocabulary import tokenizer_spec
-from isthmus.kernels.base import F32, U8, QuantizedWeight, RopeStyle
-
-ROPE_STYLES = {"llama": RopeStyle.INTERLEAVED, "qwen2": RopeStyle.HALVES}
-"""The architectures that the engine runs, with the order of their rotary pairs in GGUF."""
+from isthmus.kernels.base import F32, U8, QuantizedWeight
 
 _MAX_DIMENSION = 1 << 31
+_ROPE_FACTORS = "rope_freqs.weight"
 
 
 class _Values:
@@ -76,26 +76,28 @@ def read_gguf(path: Path) -> ModelFile:
             f"{path.name} is not a whole GGUF file ({error}); delete it and pull the model again"
         ) from error
     tensors = header.tensors
-    config = _config(_Values(path, header.values), tensors)
+    config, multipliers = _config(_Values(path, header.values), tensors)
     _check_tensors(path, config, tensors, size=len(data))
-    return ModelFile(
+    model = ModelFile(
         name=path.stem,
         config=config,
         tokenizer=tokenizer_spec(header.values, vocab=config.vocab),
-        tensor_names=tuple(tensors),
+        tensor_names=tuple(name for name in tensors if name != _ROPE_FACTORS),
         matrix=partial(_matrix, path, tensors),
+        dense=partial(_dense, path, tensors),
         vector=partial(_vector, path, tensors),
     )
+    return fold(model, multipliers)
 
 
-def _config(header: _Values, tensors: Mapping[str, Tensor]) -> ModelConfig:
+def _config(header: _Values, tensors: Mapping[str, Tensor]) -> tuple[ModelConfig, Multipliers]:
     architecture = header.architecture
-    if architecture not in ROPE_STYLES:
+    if architecture not in architectures.ROPE_STYLES:
         raise ModelNotSupported(
             f"{header.path.name}: architecture {architecture!r} is not supported; "
-            f"supported are {', '.join(ROPE_STYLES)}"
+            f"supported are {architectures.supported()}"
         )
-    _refuse_variants(header, tensors)
+    _refuse_variants(header)
     hidden, heads = header.count("embedding_length"), header.count("attention.head_count")
     kv_heads = header.count("attention.head_count_kv", heads)
     head_dim = header.count("attention.key_length", max(1, hidden // heads))
@@ -113,7 +115,9 @@ def _config(header: _Values, tensors: Mapping[str, Tensor]) -> ModelConfig:
     embedding = tensors.get("token_embd.weight")
     if embedding is None:
         raise ModelDamaged(f"{header.path.name}: tensor 'token_embd.weight' is missing")
-    return ModelConfig(
+    base = float(header.number("rope.freq_base", 10_000.0))
+    scaling = _rope_scaling(header, tensors, base=base, head_dim=head_dim)
+    config = ModelConfig(
         architecture=architecture,
         layers=header.count("block_count"),
         hidden=hidden,
@@ -123,59 +127,71 @@ def _config(header: _Values, tensors: Mapping[str, Tensor]) -> ModelConfig:
         head_dim=head_dim,
         vocab=embedding.shape[0],
         context=header.count("context_length"),
-        rope_base=float(header.number("rope.freq_base", 10_000.0)),
-        rope_style=ROPE_STYLES[architecture],
+        rope_base=base,
+        rope_style=architectures.ROPE_STYLES[architecture],
         norm_eps=float(header.number("attention.layer_norm_rms_epsilon")),
         tied_embedding="output.weight" not in tensors,
+        attention_bias="blk.0.attn_q.bias" in tensors,
+        qk_norm=architecture == "qwen3",
+        rope_factors=scaling.factors,
+    )
+    return config, _multipliers(header, config, scaling)
+
+
+def _multipliers(header: _Values, config: ModelConfig, scaling: RopeScaling) -> Multipliers:
+    if header.architecture != "granite":
+        return Multipliers(attention=scaling.attention)
+    usual = config.head_dim**-0.5
+    return Multipliers.of_granite(
+        embedding=header.number("embedding_scale", 1.0),
+        residual=header.number("residual_scale", 1.0),
+        attention=header.number("attention.scale", usual) * scaling.attention,
+        logits=header.number("logit_scale", 1.0),
+        head_dim=config.head_dim,
     )
 
 
-def _refuse_variants(header: _Values, tensors: Mapping[str, Tensor]) -> None:
+def _rope_scaling(
+    header: _Values,
+    tensors: Mapping[str, Tensor],
+    *,
+    base: float,
+    head_dim: int,
+) -> RopeScaling:
+    if _ROPE_FACTORS in tensors:  # llama3's, computed when the file was made
+        tensor = tensors[_ROPE_FACTORS]
+        if tensor.shape != (head_dim // 2,) or tensor.type_name not in blocks.VECTOR_TYPES:
+            raise ModelDamaged(f"{header.path.name}: {_ROPE_FACTORS} has the wrong shape")
+        factors = _vector(header.path, tensors, _ROPE_FACTORS)
+        if factors.min() <= 0:
+            raise ModelDamaged(f"{header.path.name}: {_ROPE_FACTORS} must be above zero")
+        return RopeScaling(tuple(factors.tolist()))
+    kind = header.optional("rope.scaling.type") or "none"
+    described: dict[str, Any] = {
+        "rope_type": {"none": "default"}.get(kind, kind),
+        "factor": header.optional("rope.scaling.factor"),
+        "original_max_position_embeddings": header.optional("rope.scaling.original_context_length"),
+    }
+    magnitude = header.number("rope.scaling.attn_factor", 1.0)
+    if magnitude != 1.0:
+        usual = 0.1 * math.log(max(header.number("rope.scaling.factor"), 1.0)) + 1
+        described["attention_factor"] = magnitude * usual
+    context = header.count("context_length")
+    return rope_scaling(described, base=base, head_dim=head_dim, context=context)
+
+
+def _refuse_variants(header: _Values) -> None:
     """Refuse what would run but give wrong answers."""
-    scaling = header.optional("rope.scaling.type") or "none"
     variants = {
         "a mixture of experts": bool(header.optional("expert_count")),
-        f"rope scaling {scaling!r}": scaling != "none",
-        "per-frequency rope factors": "rope_freqs.weight" in tensors,
         "sliding-window attention": bool(header.optional("attention.sliding_window")),
     }
     found = [name for name, is_there in variants.items() if is_there]
     if found:
         raise ModelNotSupported(
-            f"{header.path.name} uses {', '.join(found)}; only dense {' and '.join(ROPE_STYLES)} "
-            "models with plain rotary positions are supported"
+            f"{header.path.name} uses {', '.join(found)}; supported are dense models "
+            f"({architectures.supported()}) whose attention sees the whole context"
         )
-
-
-def _expected(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Every tensor that the graph needs, with its shape."""
-    q_width, kv_width = config.heads * config.head_dim, config.kv_heads * config.head_dim
-    shapes: dict[str, tuple[int, ...]] = {
-        "token_embd.weight": (config.vocab, config.hidden),
-        "output_norm.weight": (config.hidden,),
-    }
-    if not config.tied_embedding:
-        shapes["output.weight"] = (config.vocab, config.hidden)
-    for layer in range(config.layers):
-        prefix = f"blk.{layer}."
-        shapes |= {
-            prefix + "attn_norm.weight": (config.hidden,),
-            prefix + "attn_q.weight": (q_width, config.hidden),
-            prefix + "attn_k.weight": (kv_width, config.hidden),
-            prefix + "attn_v.weight": (kv_width, config.hidden),
-            prefix + "attn_output.weight": (config.hidden, q_width),
-            prefix + "ffn_norm.weight": (config.hidden,),
-            prefix + "ffn_gate.weight": (config.ffn, config.hidden),
-            prefix + "ffn_up.weight": (config.ffn, config.hidden),
-            prefix + "ffn_down.weight": (config.hidden, config.ffn),
-        }
-        if config.architecture == "qwen2":
-            shapes |= {
-                prefix + "attn_q.bias": (q_width,),
-                prefix + "attn_k.bias": (kv_width,),
-                prefix + "attn_v.bias": (kv_width,),
-            }
-    return shapes
 
 
 def _check_tensors(
@@ -183,7 +199,7 @@ def _check_tensors(
 ) -> None:
     if config.layers > len(tensors) or max(config.vocab, config.ffn) >= _MAX_DIMENSION:
         raise ModelDamaged(f"{path.name}: {config.layers} layers are said, but not there")
-    expected = _expected(config)
+    expected = architectures.expected_tensors(config)
     for name, shape in expected.items():
         tensor = tensors.get(name)
         if tensor is None or tensor.shape != shape:
@@ -204,7 +220,7 @@ def _check_tensors(
             raise ModelDamaged(
                 f"{path.name} ends before tensor {name!r} does; delete it and pull the model again"
             )
-    unknown = [name for name in tensors if name not in expected]
+    unknown = [name for name in tensors if name not in expected and name != _ROPE_FACTORS]
     if unknown:
         raise ModelNotSupported(
             f"{path.name} has {len(unknown)} tensors that {config.architecture} models here do "
@@ -219,20 +235,27 @@ def _find(tensors: Mapping[str, Tensor], name: str, dimensions: int) -> Tensor:
     return tensor
 
 
-def _nbytes(tensor: Tensor) -> int:
+def _row_bytes(tensor: Tensor) -> int:
+    """Bytes of a row; a vector has rows of one value."""
     if len(tensor.shape) == 1:
-        return tensor.shape[0] * blocks.VECTOR_TYPES[tensor.type_name]
-    rows, cols = tensor.shape
-    return rows * blocks.TENSOR_TYPES[tensor.type_name].row_bytes(cols)
+        return blocks.VECTOR_TYPES[tensor.type_name]
+    return blocks.TENSOR_TYPES[tensor.type_name].row_bytes(tensor.shape[1])
 
 
-def _raw(path: Path, tensor: Tensor) -> U8:
+def _nbytes(tensor: Tensor) -> int:
+    return tensor.shape[0] * _row_bytes(tensor)
+
+
+def _raw(path: Path, tensor: Tensor, first: int = 0, last: int | None = None) -> U8:
+    """Rows `first` to `last`, as they are stored. [bytes]"""
     # Not mapped: the pages of the file would stay beside what is made of them.
+    first, last, _ = slice(first, last).indices(tensor.shape[0])
+    count, offset = (last - first) * _row_bytes(tensor), first * _row_bytes(tensor)
     try:
-        raw = np.fromfile(path, np.uint8, count=_nbytes(tensor), offset=tensor.offset)
+        raw = np.fromfile(path, np.uint8, count=count, offset=tensor.offset + offset)
     except OSError as error:
         raise ModelUnavailable(f"cannot read {path}: {error.strerror or error}") from error
-    if raw.nbytes < _nbytes(tensor):
+    if raw.nbytes < count:
         raise ModelDamaged(f"{path.name} was cut while it was read; pull the model again")
     return raw
 
@@ -241,6 +264,21 @@ def _matrix(path: Path, tensors: Mapping[str, Tensor], name: str) -> QuantizedWe
     tensor = _find(tensors, name, 2)
     kind = blocks.TENSOR_TYPES[tensor.type_name]
     return blocks.matrix(name, kind, _raw(path, tensor), tensor.shape[0])
+
+
+def _dense(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    name: str,
+    first: int = 0,
+    last: int | None = None,
+) -> F32:
+    tensor = _find(tensors, name, 2)
+    raw = _raw(path, tensor, first, last)
+    if tensor.type_name in blocks.VECTOR_TYPES:
+        return blocks.vector(name, tensor.type_name, raw).reshape(-1, tensor.shape[1])
+    kind = blocks.TENSOR_TYPES[tensor.type_name]
+    return blocks.matrix(name, kind, raw, len(raw) // _row_bytes(tensor)).dequantize()
 
 
 def _vector(path: Path, tensors: Mapping[str, Tensor], name: str) -> F32:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import numpy as np
+
 from isthmus.engine.model import ModelConfig
 from isthmus.kernels.base import (
     F32,
@@ -40,6 +42,7 @@ def build_graph(config: ModelConfig, weights: Weights) -> tuple[Op, ...]:
     """The operators of one step, from tokens to logits."""
     embedding = weights.matrix("token_embd.weight")
     ops: list[Op] = [Embed(embedding)]
+    factors = np.array(config.rope_factors, np.float32) if config.rope_factors else None
     for layer in range(config.layers):
         name = f"blk.{layer}."
         ops += [
@@ -57,6 +60,10 @@ def build_graph(config: ModelConfig, weights: Weights) -> tuple[Op, ...]:
                 head_dim=config.head_dim,
                 rope_base=config.rope_base,
                 rope_style=config.rope_style,
+                rope_factors=factors,
+                q_norm=weights.vector(name + "attn_q_norm.weight") if config.qk_norm else None,
+                k_norm=weights.vector(name + "attn_k_norm.weight") if config.qk_norm else None,
+                norm_eps=config.norm_eps,
             ),
             Output(weights.matrix(name + "attn_output.weight")),
             Norm(weights.vector(name + "ffn_norm.weight"), config.norm_eps),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from isthmus.kernels.base import F32, I32, U8, KVType, QuantizedWeight, RopeStyle
 
@@ -13,7 +14,7 @@ class ModelConfig:
     """The shape of a decoder-only transformer with grouped-query attention and a gated MLP."""
 
     architecture: str
-    """`llama` or `qwen2`"""
+    """One of `isthmus.engine.architectures`, for people: the fields below say what to compute."""
     layers: int
     hidden: int
     ffn: int
@@ -28,11 +29,12 @@ class ModelConfig:
     norm_eps: float
     tied_embedding: bool
     """The head is the embedding table: there is no `output.weight`."""
-
-    @property
-    def attention_bias(self) -> bool:
-        """Whether q, k and v have biases."""
-        return self.architecture == "qwen2"
+    attention_bias: bool = False
+    """q, k and v have biases."""
+    qk_norm: bool = False
+    """Every head of q and k is normed before it is turned."""
+    rope_factors: tuple[float, ...] = ()
+    """What each rotary frequency is divided by, for longer contexts; none: plain frequencies."""
 
     def kv_bytes_per_token(self, kv_type: KVType) -> int:
         """Bytes of keys and values of one position in the KV pool."""
@@ -71,6 +73,14 @@ class TokenizerSpec:
         return self.texts[start : self.ends[token_id]].tobytes()
 
 
+class Dense(Protocol):
+    """Reads a matrix as it is in the file, before any rounding of ours."""
+
+    def __call__(self, name: str, first: int = 0, last: int | None = None) -> F32:
+        """Rows `first` to `last` (to the end) of a matrix. [rows, cols] float32"""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ModelFile:
     """A model file, opened. Tensors are read one at a time, by their GGUF names."""
@@ -81,5 +91,6 @@ class ModelFile:
     tensor_names: tuple[str, ...]
     matrix: Callable[[str], QuantizedWeight]
     """A weight matrix in the canonical form. Unquantized ones are stored as 8 bits, group 32."""
+    dense: Dense
     vector: Callable[[str], F32]
     """A norm's weight or a bias. [width] float32"""

@@ -27,7 +27,7 @@ from isthmus.engine.graph import build_graph
 from isthmus.engine.model import ModelConfig, ModelFile, TokenizerSpec
 from isthmus.kernels.base import F32, U8, Backend, Op, Packed, QuantizedWeight, RopeStyle
 
-_FORMAT = 2
+_FORMAT = 3
 _ALIGNMENT = 64
 _TABLES = {"texts": np.uint8, "ends": np.int32, "byte_ids": np.int32, "merges": np.int32}
 """The arrays of a `TokenizerSpec`."""
@@ -67,20 +67,21 @@ def load(path: Path, backend: Backend) -> LoadedModel:
 
 
 def _read(path: Path) -> ModelFile:
-    from isthmus.engine.gguf import read_gguf  # slow to import, and not needed once prepared
+    from isthmus.engine.reading import read_model  # slow to import, not needed once prepared
 
-    return read_gguf(path)
+    return read_model(path)
 
 
 def _folder_name(path: Path, layout: str) -> str:
     """`MODEL-VERSION`, both as hashes. Of a model in a layout one version is of use."""
     resolved = path.resolve()
     try:
-        stat = resolved.stat()
+        files = sorted(resolved.iterdir()) if resolved.is_dir() else [resolved]
+        stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     except OSError:
         return "missing"  # reading the file will say so in its own words
     kind, _, layout_version = layout.rpartition(".")
-    version = f"{_FORMAT}|{layout_version}|{stat.st_size}|{stat.st_mtime_ns}"
+    version = f"{_FORMAT}|{layout_version}|{stats}"
     return f"{_hash(f'{resolved}|{kind}')}-{_hash(version)}"
 
 
@@ -180,7 +181,11 @@ def _from_folder(folder: Path, backend: Backend) -> LoadedModel | None:
 
 
 def _config(described: dict[str, Any]) -> ModelConfig:
-    return ModelConfig(**described | {"rope_style": RopeStyle(described["rope_style"])})
+    typed = {
+        "rope_style": RopeStyle(described["rope_style"]),
+        "rope_factors": tuple(described["rope_factors"]),
+    }
+    return ModelConfig(**described | typed)
 
 
 def _tokenizer(described: dict[str, Any], weights: _FolderWeights) -> TokenizerSpec:

@@ -36,6 +36,7 @@ class Tokenizer:
         self._words = Words(spec.pre_tokenizer)
         self._bpe = bpe(spec.byte_ids, spec.merges)
         self._special = frozenset(spec.special_ids)
+        self._taken = self._by_text() if self._words.takes_tokens else {}
         self.longest_token_bytes = int(np.diff(spec.ends, prepend=0).max(initial=1))
         """No text has fewer tokens than its bytes divided by this."""
         self._control_ids = {spec.text(i).decode(): i for i in spec.special_ids}
@@ -78,10 +79,10 @@ class Tokenizer:
             done = 0
             for found in self._whole.finditer(text) if self._whole else ():
                 if found.group() in self._whole_ids:
-                    ids += self._bpe.encode(self._words.split(text[done : found.start()]))
+                    ids += self._encode_words(text[done : found.start()])
                     ids.append(self._whole_ids[found.group()])
                     done = found.end()
-            return ids + self._bpe.encode(self._words.split(text[done:]))
+            return ids + self._encode_words(text[done:])
         except UnicodeEncodeError:
             # JSON may spell half of a surrogate pair, and Python keeps it.
             raise InvalidRequest(
@@ -89,6 +90,21 @@ class Tokenizer:
                 "character; send valid Unicode",
                 field="messages",
             ) from None
+
+    def _encode_words(self, text: str) -> list[int]:
+        words = self._words.split(text)
+        if not self._taken:
+            return self._bpe.encode(words)
+        ids: list[int] = []
+        for word in words:
+            taken = self._taken.get(word)
+            ids += self._bpe.encode([word]) if taken is None else [taken]
+        return ids
+
+    def _by_text(self) -> dict[bytes, int]:
+        """The tokens that a word may be as it is, by their text."""
+        others = self._special.union(self.spec.whole_ids)
+        return {self.spec.text(i): i for i in range(self.vocab) if i not in others}
 
     def is_control(self, token_id: int) -> bool:
         """Whether this token is never shown."""

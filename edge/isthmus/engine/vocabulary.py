@@ -14,7 +14,7 @@ from isthmus.engine.words import PRE_TOKENIZERS
 from isthmus.kernels.base import I32
 
 
-class _TokenType(IntEnum):
+class TokenType(IntEnum):
     """`tokenizer.ggml.token_type`."""
 
     NORMAL = 1
@@ -25,7 +25,11 @@ class _TokenType(IntEnum):
     BYTE = 6
 
 
-_ENDS_A_TURN = ("<|im_end|>", "<|endoftext|>")
+_ENDS_A_TURN = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>")
+"""Control tokens that end a turn whatever else a file says."""
+_ALIASES = {"llama3": "llama-bpe", "llama-v3": "llama-bpe"}
+_BEGINS_WITH_BOS = ("llama-bpe",)
+"""Where llama.cpp puts the beginning-of-text token in front unless the file says otherwise."""
 
 
 def tokenizer_spec(header: Mapping[str, Any], *, vocab: int) -> TokenizerSpec:
@@ -35,6 +39,7 @@ def tokenizer_spec(header: Mapping[str, Any], *, vocab: int) -> TokenizerSpec:
     that does not fit together.
     """
     model, pre = header.get("tokenizer.ggml.model"), header.get("tokenizer.ggml.pre")
+    pre = _ALIASES.get(str(pre), pre)
     if model != "gpt2" or pre not in PRE_TOKENIZERS:
         raise ModelNotSupported(
             f"tokenizer {model!r} with pre-tokenizer {pre!r} is not supported; supported is "
@@ -42,7 +47,7 @@ def tokenizer_spec(header: Mapping[str, Any], *, vocab: int) -> TokenizerSpec:
         )
     tokens = _strings(header, "tokenizer.ggml.tokens")
     merges = _strings(header, "tokenizer.ggml.merges")
-    types = header.get("tokenizer.ggml.token_type", [_TokenType.NORMAL] * len(tokens))
+    types = header.get("tokenizer.ggml.token_type", [TokenType.NORMAL] * len(tokens))
     if not isinstance(types, list) or not 0 < len(tokens) == len(types) <= vocab:
         raise ModelDamaged(
             f"the tokenizer has {len(tokens)} tokens for an embedding of {vocab} rows"
@@ -50,9 +55,9 @@ def tokenizer_spec(header: Mapping[str, Any], *, vocab: int) -> TokenizerSpec:
     if len(set(tokens)) != len(tokens):
         raise ModelDamaged("the tokenizer has the same token twice")
     special = tuple(
-        i for i, kind in enumerate(types) if kind in {_TokenType.CONTROL, _TokenType.UNKNOWN}
+        i for i, kind in enumerate(types) if kind in {TokenType.CONTROL, TokenType.UNKNOWN}
     )
-    whole = tuple(i for i, kind in enumerate(types) if kind == _TokenType.USER_DEFINED)
+    whole = tuple(i for i, kind in enumerate(types) if kind == TokenType.USER_DEFINED)
     texts = _texts(tokens, frozenset((*special, *whole)))
     return TokenizerSpec(
         pre_tokenizer=pre,
@@ -61,7 +66,7 @@ def tokenizer_spec(header: Mapping[str, Any], *, vocab: int) -> TokenizerSpec:
         byte_ids=_byte_ids(tokens),
         merges=_merges(tokens, merges),
         bos_id=_token_id(header, "bos_token_id", len(tokens)),
-        add_bos=header.get("tokenizer.ggml.add_bos_token") is True,
+        add_bos=header.get("tokenizer.ggml.add_bos_token", pre in _BEGINS_WITH_BOS) is True,
         eos_ids=_eos_ids(header, tokens, special),
         special_ids=special,
         whole_ids=whole,

@@ -22,17 +22,30 @@ class _Rules:
     """Finds the words, which make up all of the text."""
     nfc: bool = False
     """Texts are brought to Unicode's normal form C before."""
+    takes_tokens: bool = False
+    """A word that is a token is taken as it is, even where no merges lead to it."""
 
+
+_GPT2 = _Rules(_SHORT + r"| ?[a-zA-Z]+| ?[0-9]+| ?[^\sa-zA-Z0-9]+|\s+(?!\S)|\s+")
+# As gpt-2 between the digits, each of which stands alone.
+_DIGITS_APART = _Rules(_SHORT + r"| ?[a-zA-Z]+|[0-9]| ?[^\sa-zA-Z0-9]+|\s+(?![^\s0-9])|\s+")
+_QWEN2 = (
+    rf"(?i:{_SHORT})|[^\r\na-zA-Z0-9]?[a-zA-Z]+|[0-9]"
+    r"| ?[^\sa-zA-Z0-9]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_LLAMA3 = _QWEN2.replace("|[0-9]|", "|[0-9]{1,3}|")
 
 _RULES = {
-    "gpt-2": _Rules(_SHORT + r"| ?[a-zA-Z]+| ?[0-9]+| ?[^\sa-zA-Z0-9]+|\s+(?!\S)|\s+"),
-    # As gpt-2 between the digits, each of which stands alone.
-    "smollm": _Rules(_SHORT + r"| ?[a-zA-Z]+|[0-9]| ?[^\sa-zA-Z0-9]+|\s+(?![^\s0-9])|\s+"),
-    "qwen2": _Rules(
-        rf"(?i:{_SHORT})|[^\r\na-zA-Z0-9]?[a-zA-Z]+|[0-9]"
-        r"| ?[^\sa-zA-Z0-9]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-        nfc=True,
-    ),
+    "gpt-2": _GPT2,
+    "granite-docling": _GPT2,
+    "smollm": _DIGITS_APART,
+    "starcoder": _DIGITS_APART,
+    "refact": _DIGITS_APART,
+    "qwen2": _Rules(_QWEN2, nfc=True),
+    "deepseek-r1-qwen": _Rules(_QWEN2),
+    "llama-bpe": _Rules(_LLAMA3, takes_tokens=True),
+    "dbrx": _Rules(_LLAMA3),
+    "smaug-bpe": _Rules(_LLAMA3),
 }
 PRE_TOKENIZERS: tuple[str, ...] = tuple(_RULES)
 """The names that are known."""
@@ -45,6 +58,8 @@ class Words:
         rules = _RULES[pre_tokenizer]
         self._pattern = re.compile(rules.pattern, re.ASCII)
         self._nfc = rules.nfc
+        self.takes_tokens = rules.takes_tokens
+        """Whether a word that is a token is taken as it is."""
 
     def split(self, text: str) -> list[bytes]:
         """The words in UTF-8. Raises `UnicodeEncodeError` for half of a surrogate pair."""

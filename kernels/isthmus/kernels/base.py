@@ -58,10 +58,13 @@ class QuantizedWeight:
 
     def dequantize(self) -> F32:
         """The matrix. [rows, cols] float32"""
-        cols = self.cols
-        scales = np.repeat(self.scales, self.group, axis=1)[:, :cols]
-        minimums = np.repeat(self.minimums, self.group, axis=1)[:, :cols]
-        return self.codes * scales + minimums
+        rows, cols = self.codes.shape
+        missing = -cols % self.group
+        codes = np.pad(self.codes, ((0, 0), (0, missing))) if missing else self.codes
+        grouped = codes.reshape(rows, -1, self.group) * self.scales[:, :, None]
+        grouped += self.minimums[:, :, None]
+        whole: F32 = grouped.reshape(rows, -1)
+        return np.ascontiguousarray(whole[:, :cols]) if missing else whole
 
     @staticmethod
     def quantize8(matrix: F32) -> QuantizedWeight:
@@ -98,6 +101,13 @@ class QuantizedWeight:
         rows = slice(first, last)
         return QuantizedWeight(
             self.bits, self.group, self.codes[rows], self.scales[rows], self.minimums[rows]
+        )
+
+    def scaled(self, factor: float) -> QuantizedWeight:
+        """The matrix times `factor`, in the same codes."""
+        scale = np.float32(factor)
+        return QuantizedWeight(
+            self.bits, self.group, self.codes, self.scales * scale, self.minimums * scale
         )
 
     def take(self, rows: I32) -> QuantizedWeight:
@@ -158,7 +168,12 @@ class QKV:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Attention:
-    """Turn q and k by their positions, write k and v to the pool, `a = softmax(q k / √d) v`."""
+    """Turn q and k by their positions, write k and v to the pool, `a = softmax(q k / √d) v`.
+
+    With `q_norm` and `k_norm` ([head_dim] each) every head of q and k is normed before it is
+    turned, like `Norm` does. Pair i turns by `rope_base ** (-2 i / d) / rope_factors[i]` a
+    position; without `rope_factors` ([head_dim / 2]) by the first term alone.
+    """
 
     layer: int
     heads: int
@@ -166,6 +181,10 @@ class Attention:
     head_dim: int
     rope_base: float
     rope_style: RopeStyle
+    rope_factors: F32 | None = None
+    q_norm: F32 | None = None
+    k_norm: F32 | None = None
+    norm_eps: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -35,6 +35,7 @@ from isthmus.kernels.base import (
     Step,
 )
 from isthmus.kernels.checks import check_batch
+from isthmus.kernels.errors import BackendUnavailable
 
 _ROWS = 8
 _BLOCK = 32
@@ -258,6 +259,7 @@ class NativePlan:
     def __init__(
         self, ops: Sequence[Op], kv: KVShape, max_tokens: int, backend: NativeBackend
     ) -> None:
+        _refuse_unknown(ops)
         builder = _native.Builder()
         for op in ops:
             _add(builder, op)
@@ -320,6 +322,13 @@ class NativePlan:
     def close(self) -> None:
         """Stop the threads and free the buffers."""
         self._plan = None
+
+
+def _refuse_unknown(ops: Sequence[Op]) -> None:
+    attention = [op for op in ops if isinstance(op, Attention)]
+    if any(op.q_norm is not None or op.rope_factors is not None for op in attention):
+        reason = "it does not norm the heads of q and k, nor stretch rotary positions; numpy does"
+        raise BackendUnavailable("native does not work here", {"native": reason})
 
 
 def _add(builder: _native.Builder, op: Op) -> None:

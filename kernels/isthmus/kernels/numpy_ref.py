@@ -115,8 +115,7 @@ class NumpyPlan:
                 case Embed(table=Matrix(values)):
                     x = values[batch.tokens]
                 case Norm():
-                    mean_square = np.mean(x * x, axis=1, keepdims=True)
-                    n = x / np.sqrt(mean_square + np.float32(op.eps)) * op.weight
+                    n = rms_norm(x, op.weight, op.eps)
                 case QKV(weight=Matrix(values)):
                     qkv = n @ values.T
                     if op.bias is not None:
@@ -140,7 +139,9 @@ class NumpyPlan:
     def _attend(self, op: Attention, qkv: F32, batch: Batch) -> F32:
         tokens, d = len(batch.tokens), op.head_dim
         q, k, v = np.split(qkv.reshape(tokens, -1, d), [op.heads, op.heads + op.kv_heads], axis=1)
-        q, k = _rotate(q, batch.positions, op), _rotate(k, batch.positions, op)
+        if op.q_norm is not None and op.k_norm is not None:
+            q, k = rms_norm(q, op.q_norm, op.norm_eps), rms_norm(k, op.k_norm, op.norm_eps)
+        q, k = rotate(q, batch.positions, op), rotate(k, batch.positions, op)
         size = self._kv.block_tokens
         blocks = batch.block_tables[batch.sequence, batch.positions // size]
         self._keys[op.layer, blocks, batch.positions % size] = _stored(k, self._kv.dtype)
@@ -175,10 +176,20 @@ def _stored(values: F32, dtype: KVType) -> F32:
     return kept
 
 
-def _rotate(heads: F32, positions: I32, op: Attention) -> F32:
+def rms_norm(x: F32, weight: F32, eps: float) -> F32:
+    """Root mean square norm of the last axis (arXiv 1910.07467). x: [..., width]"""
+    mean_square = np.mean(x * x, axis=-1, keepdims=True)
+    normed: F32 = x / np.sqrt(mean_square + np.float32(eps)) * weight
+    return normed
+
+
+def rotate(heads: F32, positions: I32, op: Attention) -> F32:
     """Turn each pair by its position (RoFormer, arXiv 2104.09864). heads: [tokens, heads, d]"""
     d = op.head_dim
-    angles = positions[:, None] * op.rope_base ** (-np.arange(0, d, 2, dtype=np.float64) / d)
+    frequencies = op.rope_base ** (-np.arange(0, d, 2, dtype=np.float64) / d)
+    if op.rope_factors is not None:
+        frequencies /= op.rope_factors
+    angles = positions[:, None] * frequencies
     cos = np.cos(angles).astype(np.float32)[:, None, :]
     sin = np.sin(angles).astype(np.float32)[:, None, :]
     if op.rope_style is RopeStyle.INTERLEAVED:

@@ -1,0 +1,14 @@
+"""Open a model, whatever it is stored as."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from isthmus.engine.gguf import read_gguf
+from isthmus.engine.huggingface import read_folder
+from isthmus.engine.model import ModelFile
+
+
+def read_model(path: Path) -> ModelFile:
+    """A GGUF file, or a folder in Hugging Face's layout. Raises the engine's errors."""
+    return read_folder(path) if path.is_dir() else read_gguf(path)
