@@ -29,7 +29,7 @@ _COMMANDS = {
     "edge": _Command("isthmus.cli.edge:app", "Run the edge agent."),
     "cloud": _Command("isthmus.cli.cloud:app", "Run the cloud gateway."),
     "doctor": _Command("isthmus.cli.doctor:doctor", "Tell what this machine has and lacks."),
-    "model": _Command("isthmus.cli.model:app", "List, get, inspect and export models."),
+    "model": _Command("isthmus.cli.model:app", "List, get, inspect, convert and export models."),
     "generate": _Command("isthmus.cli.generate:generate", "Continue a prompt on the engine alone."),
     "perplexity": _Command("isthmus.cli.generate:perplexity", "Measure a model on a text."),
     "bench": _Command("isthmus.cli.bench:app", "Measure speed, memory and accuracy."),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from isthmus.engine.download import Report
     from isthmus.engine.model import ModelFile
 
-app = typer.Typer(no_args_is_help=True, help="List, get, inspect and export models.")
+app = typer.Typer(no_args_is_help=True, help="List, get, inspect, convert and export models.")
 
 Name = Annotated[str, typer.Argument(help="A name of the catalogue, or the path of a .gguf file.")]
 AsJson = Annotated[
@@ -26,7 +28,7 @@ AsJson = Annotated[
 
 @app.callback()
 def model() -> None:
-    """List, get, inspect and export models."""
+    """List, get, inspect, convert and export models."""
 
 
 @app.command("list", epilog="Example: isthmus model list --json")
@@ -72,8 +74,9 @@ def pull(name: Name, as_json: AsJson = False) -> None:
     with download_bar(name) as report:
         path = pull_model(name, progress=report)
     if as_json:
-        size = path.stat().st_size
-        print(json.dumps({"name": name, "path": str(path), "size_bytes": size}))
+        from isthmus.engine.catalogue import size_of
+
+        print(json.dumps({"name": name, "path": str(path), "size_bytes": size_of(path)}))
     else:
         print(path)
 
@@ -101,7 +104,7 @@ def export(
     from isthmus.engine.export import export as export_model
 
     _, opened = _opened(name)
-    with _tensor_bar(name) as report:
+    with _steps_bar(f"export {name}") as report:
         export_model(opened, to, progress=report)
     if as_json:
         size = sum(file.stat().st_size for file in to.iterdir())
@@ -110,15 +113,86 @@ def export(
         print(to)
 
 
+@app.command(epilog="Example: isthmus model convert qwen2.5-1.5b-hf --to qwen-awq --method awq")
+def convert(
+    source: Annotated[
+        str, typer.Argument(help="A model folder of safetensors, a .gguf file, or a known name.")
+    ],
+    to: Annotated[str, typer.Option(help="The name that the result is known by.")],
+    method: Annotated[
+        str, typer.Option(help="awq (activation-aware), or rtn (round to nearest).")
+    ] = "awq",
+    group: Annotated[int, typer.Option(help="Weights that share a scale: 32, 64 or 128.")] = 128,
+    calibration: Annotated[
+        Path | None, typer.Option(help="UTF-8 text that guides awq; by default one that ships.")
+    ] = None,
+    evaluation: Annotated[
+        Path | None,
+        typer.Option(help="UTF-8 text to measure on; by default a quarter of the other."),
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="The model's licence, for `isthmus model list`.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a 4-bit model of a float one, and measure what that costs.
+
+    The result is a folder in AutoAWQ's layout among the models of this machine. Perplexities
+    of the float model, of rounding alone and of the result are printed.
+    """
+    # Work is shared among cores by parts of a layer; a BLAS that does so too only gets in the way.
+    # It reads this when NumPy is imported, which happens below.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from isthmus.cli.generate import read_text
+    from isthmus.core.errors import InvalidRequest
+    from isthmus.core.paths import models_dir
+    from isthmus.engine.catalogue import check_name, resolve
+    from isthmus.engine.quantize.convert import Method
+    from isthmus.engine.quantize.convert import convert as convert_model
+    from isthmus.engine.quantize.text import prepare
+
+    if method not in set(Method):
+        raise InvalidRequest(f"method {method!r} is not one of {', '.join(Method)}", field="method")
+    folder = models_dir() / check_name(to)
+    _, opened = _opened(source)
+    texts = prepare(
+        opened,
+        calibration=None if calibration is None else read_text(calibration),
+        evaluation=None if evaluation is None else read_text(evaluation),
+    )
+    with _steps_bar(f"convert {opened.name}") as report:
+        result = convert_model(
+            opened,
+            folder,
+            texts,
+            method=Method(method),
+            group=group,
+            licence=licence or resolve(source).licence,
+            progress=report,
+        )
+    if as_json:
+        print(json.dumps({"name": to, "path": str(folder)} | asdict(result)))
+        return
+    print(f"{folder}  {_size(result.size_bytes)}")
+    print(f"perplexity over {result.evaluated_tokens:,} tokens")
+    for label, value in (
+        ("float", result.perplexity_float),
+        ("round to nearest", result.perplexity_rtn),
+        ("awq", result.perplexity_awq),
+    ):
+        if value is not None:
+            print(f"  {label:17} {value:9.4f}")
+
+
 def _opened(name: str) -> tuple[Path, ModelFile]:
     from isthmus.engine.catalogue import locate, resolve
     from isthmus.engine.errors import ModelUnavailable
-    from isthmus.engine.gguf import read_gguf
+    from isthmus.engine.reading import read_model
 
     path = locate(resolve(name))
     if path is None:
         raise ModelUnavailable(f"{name} is not on this machine; get it: isthmus model pull {name}")
-    return path, read_gguf(path)
+    return path, read_model(path)
 
 
 def _described(entry: Entry) -> dict[str, Any]:
@@ -139,10 +213,12 @@ def _described(entry: Entry) -> dict[str, Any]:
 
 
 def _facts(path: Path, opened: ModelFile) -> dict[str, Any]:
+    from isthmus.engine.catalogue import size_of
+
     config, tokenizer = opened.config, opened.tokenizer
     return {
         "path": str(path),
-        "size_bytes": path.stat().st_size,
+        "size_bytes": size_of(path),
         "architecture": config.architecture,
         "tensors": len(opened.tensor_names),
         "layers": config.layers,
@@ -190,11 +266,11 @@ def download_bar(name: str) -> Iterator[Report]:
 
 
 @contextmanager
-def _tensor_bar(name: str) -> Iterator[Any]:
+def _steps_bar(title: str) -> Iterator[Any]:
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(f"export {name}", total=None)
+        task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

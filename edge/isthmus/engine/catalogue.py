@@ -1,14 +1,17 @@
 """The models that can be asked for by name, and where each one comes from.
 
 Two TOML files in the same form: `catalogue.toml` beside this module, and `models.toml` in
-ISTHMUS_HOME, whose entries are added and win. Wherever a name is expected, the path of a .gguf
-file does as well.
+ISTHMUS_HOME, whose entries are added and win; between them stand the models that were converted
+on this machine, each found by its card (`isthmus.engine.quantize`). Wherever a name is expected,
+the path of a .gguf file or of a model folder in Hugging Face's layout does as well.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
+import logging
 import os
 import re
 import tomllib
@@ -18,8 +21,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from isthmus.core.errors import InvalidRequest
 from isthmus.core.paths import home, models_dir
 from isthmus.engine.errors import CatalogueError, ModelUnavailable, UnknownModel
+
+_log = logging.getLogger(__name__)
+CARD = "conversion.json"
+"""In a converted model's folder: how it was made, and how well it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +101,25 @@ _FORMS = {"name": _NAME, "file": _NAME, "sha256": r"[0-9a-f]{64}"}
 """What the texts of an entry must look like."""
 
 
+def check_name(name: str) -> str:
+    """A name that a new model may have. Raises `InvalidRequest` for one that it may not."""
+    if not re.fullmatch(_NAME, name) or name in _builtin():
+        raise InvalidRequest(
+            f"{name!r} cannot name a new model: it takes letters, digits, '.', '_' and '-', and "
+            "is none of the catalogue's",
+            field="to",
+        )
+    return name
+
+
+def _builtin() -> dict[str, Entry]:
+    text = resources.files(__package__).joinpath("catalogue.toml").read_text("utf-8")
+    return _parse(text, "catalogue.toml")
+
+
 def catalogue() -> dict[str, Entry]:
-    """All models by name: ours, then the user's. Raises `CatalogueError`."""
-    builtin = resources.files(__package__).joinpath("catalogue.toml").read_text("utf-8")
-    entries = _parse(builtin, "catalogue.toml")
+    """All models by name: ours, the converted ones, the user's. Raises `CatalogueError`."""
+    entries = _builtin() | _converted()
     own = home() / "models.toml"
     try:
         text = own.read_text("utf-8")
@@ -107,22 +130,47 @@ def catalogue() -> dict[str, Entry]:
     return entries | _parse(text, str(own))
 
 
+def _converted() -> dict[str, Entry]:
+    """The models of this machine that `isthmus model convert` made."""
+    found: dict[str, Entry] = {}
+    for path in sorted(models_dir().glob(f"*/{CARD}")):
+        name = path.parent.name
+        try:
+            card = json.loads(path.read_text("utf-8"))
+            found[name] = Entry(
+                name=name,
+                title=str(card["title"]),
+                architecture=str(card["architecture"]),
+                file=name,
+                sources=(PathSource(str(path.parent)),),
+                quantization=f"{card['method'].upper()} 4-bit, group {card['group']}",
+                licence=str(card["licence"]),
+                size_bytes=int(card["size_bytes"]),
+            )
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            _log.warning("%s cannot be understood (%s)", path, type(error).__name__)
+    return found
+
+
 def resolve(name_or_path: str) -> Entry:
-    """The entry of a name, or one made for the path of a .gguf file.
+    """The entry of a name, or one made for the path of a .gguf file or a model folder.
 
     Raises `UnknownModel` (with near names), `ModelUnavailable` (no such file), `CatalogueError`.
     """
-    if name_or_path.lower().endswith(".gguf"):
-        path = Path(name_or_path).expanduser()
-        if not path.is_file():
+    path = Path(name_or_path).expanduser()
+    is_file = name_or_path.lower().endswith(".gguf")
+    if is_file or (path / "config.json").is_file():
+        if not path.exists():
             raise ModelUnavailable(f"there is no file {path}")
+        path = path.absolute()
+        name = path.stem if is_file else path.name
         return Entry(
-            name=path.stem,
-            title=path.stem,
+            name=name,
+            title=name,
             architecture="",
             file=path.name,
-            size_bytes=path.stat().st_size,
-            sources=(PathSource(str(path.absolute())),),
+            size_bytes=size_of(path),
+            sources=(PathSource(str(path)),),
         )
     entries = catalogue()
     if name_or_path in entries:
@@ -131,13 +179,13 @@ def resolve(name_or_path: str) -> Entry:
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise UnknownModel(
         f"no model is called {name_or_path!r}; {hint}known are {', '.join(entries)}, and the path "
-        f"of a .gguf file does too (add your own in {home() / 'models.toml'})",
+        f"of a .gguf file or a model folder does too (add your own in {home() / 'models.toml'})",
         field="model",
     )
 
 
 def locate(entry: Entry) -> Path | None:
-    """The model's file, if it is on this machine and whole by its size; nothing is downloaded."""
+    """The model's file or folder, if it is here and whole by its size; nothing is downloaded."""
     paths = (entry.folder / entry.file, *(
         source.expanded for source in entry.sources if isinstance(source, PathSource)
     ))  # fmt: skip
@@ -145,10 +193,17 @@ def locate(entry: Entry) -> Path | None:
 
 
 def is_whole(entry: Entry, path: Path) -> bool:
-    """Whether `path` is a file of the right size. Downloads are renamed only once verified."""
-    if not path.is_file():
+    """Whether `path` is there with the right size. Downloads are renamed only once verified."""
+    if not path.exists() or (path.is_dir() and not (path / "config.json").is_file()):
         return False
-    return entry.size_bytes is None or path.stat().st_size == entry.size_bytes
+    return entry.size_bytes is None or size_of(path) == entry.size_bytes
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a model file, or of the weights of a model folder."""
+    if path.is_dir():
+        return sum(file.stat().st_size for file in path.glob("*.safetensors"))
+    return path.stat().st_size
 
 
 class _Wrong(Exception):

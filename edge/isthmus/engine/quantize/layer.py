@@ -1,0 +1,160 @@
+"""One layer of a model in float32, with a look at what each of its products is given.
+
+It computes what the graph of `isthmus.engine.graph` does, a layer at a time and on whole windows
+of text, so that a model that does not fit in memory can be run on a text layer by layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from isthmus.engine.export import dense_rows, vector
+from isthmus.engine.model import ModelConfig, ModelFile
+from isthmus.engine.quantize.threads import each
+from isthmus.kernels.base import F32, Attention, RopeStyle
+from isthmus.kernels.numpy_ref import rms_norm, rotate
+
+_SAMPLES = 512
+"""Inputs that are kept of each product, evenly spread over the text."""
+
+Weights = dict[str, F32]
+"""The tensors of one layer by the last parts of their GGUF names (`attn_q.weight`), rotary pairs
+in halves."""
+
+
+def read_layer(model: ModelFile, layer: int) -> Weights:
+    """A layer's tensors, read from disk."""
+    prefix = f"blk.{layer}."
+    return {
+        name.removeprefix(prefix): (dense_rows if _is_matrix(name) else vector)(model, name)
+        for name in model.tensor_names
+        if name.startswith(prefix)
+    }
+
+
+def _is_matrix(name: str) -> bool:
+    return name.endswith(".weight") and "norm" not in name
+
+
+@dataclass(slots=True)
+class Seen:
+    """What a product was given: every input's size, and some inputs as they were."""
+
+    total: F32 | None = None
+    count: int = 0
+    samples: list[F32] = field(default_factory=list)
+
+    def add(self, inputs: F32, every: int) -> None:
+        """inputs: [tokens, cols]"""
+        size = np.abs(inputs).sum(axis=0)
+        self.total = size if self.total is None else self.total + size
+        self.count += len(inputs)
+        self.samples.append(inputs[::every].copy())
+
+    @property
+    def magnitude(self) -> F32:
+        """The mean size of each input. [cols]"""
+        assert self.total is not None  # there is always a text
+        mean: F32 = self.total / np.float32(self.count)
+        return mean
+
+    @property
+    def inputs(self) -> F32:
+        """The samples. [samples, cols]"""
+        return np.concatenate(self.samples)
+
+
+@dataclass(slots=True)
+class Inputs:
+    """What the products of a layer were given."""
+
+    qkv: Seen = field(default_factory=Seen)
+    output: Seen = field(default_factory=Seen)
+    gate_up: Seen = field(default_factory=Seen)
+    down: Seen = field(default_factory=Seen)
+
+
+def run_layer(
+    config: ModelConfig, weights: Mapping[str, F32], windows: Sequence[F32], watch: Inputs | None
+) -> list[F32]:
+    """The residual stream after the layer. windows: the stream before it, each [tokens, hidden]"""
+    every = max(1, sum(map(len, windows)) // _SAMPLES)
+
+    def run(window: F32) -> tuple[F32, tuple[F32, ...]]:
+        out, given = _run(config, weights, window)
+        return out, given if watch is not None else ()
+
+    found = each(run, windows)
+    if watch is not None:
+        for _, given in found:
+            seen = (watch.qkv, watch.output, watch.gate_up, watch.down)
+            for product, inputs in zip(seen, given, strict=True):
+                product.add(inputs, every)
+    return [out for out, _ in found]
+
+
+def _run(c: ModelConfig, weights: Mapping[str, F32], x: F32) -> tuple[F32, tuple[F32, ...]]:
+    """One window through the layer, and what its four products were given.
+
+    Inputs of the two products that add to the residual stream are divided by the size of what they
+    add to: the norm after it will do so too. Without that a few first tokens with enormous
+    activations (Sun et al., arXiv 2402.17762) would drown all others in the search.
+    """
+
+    def product(name: str, inputs: F32) -> F32:
+        out: F32 = inputs @ weights[f"{name}.weight"].T
+        bias = weights.get(f"{name}.bias")
+        return out if bias is None else out + bias
+
+    n = rms_norm(x, weights["attn_norm.weight"], c.norm_eps)
+    q, k, v = (product(f"attn_{part}", n).reshape(len(x), -1, c.head_dim) for part in "qkv")
+    if c.qk_norm:
+        q = rms_norm(q, weights["attn_q_norm.weight"], c.norm_eps)
+        k = rms_norm(k, weights["attn_k_norm.weight"], c.norm_eps)
+    positions = np.arange(len(x), dtype=np.int32)
+    turn = _turn(c)
+    a = _attend(rotate(q, positions, turn), rotate(k, positions, turn), v)
+    x = x + product("attn_output", a)
+    a /= _size(x)
+    m = rms_norm(x, weights["ffn_norm.weight"], c.norm_eps)
+    gate = product("ffn_gate", m)
+    h = gate / (1 + np.exp(-gate)) * product("ffn_up", m)
+    x = x + product("ffn_down", h)
+    h /= _size(x)
+    return x, (n, a, m, h)
+
+
+def _size(x: F32) -> F32:
+    """The root mean square of each token. [tokens, 1]"""
+    size: F32 = np.sqrt(np.mean(x * x, axis=1, keepdims=True) + np.float32(1e-12))
+    return size
+
+
+def _turn(c: ModelConfig) -> Attention:
+    return Attention(
+        layer=0,
+        heads=c.heads,
+        kv_heads=c.kv_heads,
+        head_dim=c.head_dim,
+        rope_base=c.rope_base,
+        rope_style=RopeStyle.HALVES,
+        rope_factors=np.array(c.rope_factors, np.float32) if c.rope_factors else None,
+    )
+
+
+def _attend(q: F32, k: F32, v: F32) -> F32:
+    """Causal attention over one window. q: [tokens, heads, d], k and v: [tokens, kv_heads, d]"""
+    tokens, heads, d = q.shape
+    group = heads // k.shape[1]
+    queries = q.reshape(tokens, -1, group, d).transpose(1, 2, 0, 3)
+    scores: F32 = queries @ k.transpose(1, 2, 0)[:, None] / np.float32(np.sqrt(d))
+    scores += np.triu(np.full((tokens, tokens), -np.inf, np.float32), 1)
+    scores -= scores.max(axis=-1, keepdims=True)
+    np.exp(scores, out=scores)
+    scores /= scores.sum(axis=-1, keepdims=True)
+    found: F32 = scores @ v.transpose(1, 0, 2)[:, None]
+    joined: F32 = np.ascontiguousarray(found.transpose(2, 0, 1, 3)).reshape(tokens, -1)
+    return joined
