@@ -138,7 +138,7 @@ struct Kernels {
   // Quantizes x[0, n); codes are written up to the next multiple of 32, zeros past n.
   void (*quantize)(const float* x, int n, const Activations& out);
 
-  // y = x / sqrt(mean(x^2) + eps) * weight
+  // y = x / sqrt(mean(x^2) + eps) * weight; y may be x
   void (*rms_norm)(const float* x, const float* weight, float eps, int n, float* y);
 
   // h[i] = silu(gu[2 i]) * gu[2 i + 1]

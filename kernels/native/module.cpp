@@ -50,7 +50,8 @@ Matrix matrix_of(const Bytes& data, int rows, int cols, int bits, int block) {
 class Builder {
  public:
   void add(int kind, nb::object packed, nb::object vector, float eps, int layer, int heads,
-           int kv_heads, int head_dim, float rope_base, bool rope_halves) {
+           int kv_heads, int head_dim, float rope_base, bool rope_halves,
+           nb::object rope_factors, nb::object q_norm, nb::object k_norm) {
     Op op{};
     op.kind = static_cast<OpKind>(kind);
     if (!packed.is_none()) {
@@ -60,11 +61,10 @@ class Builder {
                             nb::cast<int>(packed.attr("block")));
       matrices_.push_back(data);
     }
-    if (!vector.is_none()) {
-      auto data = nb::cast<Floats>(vector);
-      op.vector = data.data();
-      vectors_.push_back(data);
-    }
+    op.vector = kept(vector);
+    op.rope_factors = kept(rope_factors);
+    op.q_norm = kept(q_norm);
+    op.k_norm = kept(k_norm);
     op.eps = eps;
     op.layer = layer;
     op.heads = heads;
@@ -78,6 +78,13 @@ class Builder {
   std::vector<Op> ops;
 
  private:
+  // The numbers of an array, which is kept alive; null for None.
+  const float* kept(const nb::object& array) {
+    if (array.is_none()) return nullptr;
+    vectors_.push_back(nb::cast<Floats>(array));
+    return vectors_.back().data();
+  }
+
   std::vector<Bytes> matrices_;
   std::vector<Floats> vectors_;
 };
@@ -183,7 +190,9 @@ NB_MODULE(_native, m) {
       .def("add", &Builder::add, nb::arg("kind"), nb::arg("packed").none() = nb::none(),
            nb::arg("vector").none() = nb::none(), nb::arg("eps") = 0.0f, nb::arg("layer") = 0,
            nb::arg("heads") = 0, nb::arg("kv_heads") = 0, nb::arg("head_dim") = 0,
-           nb::arg("rope_base") = 0.0f, nb::arg("rope_halves") = false);
+           nb::arg("rope_base") = 0.0f, nb::arg("rope_halves") = false,
+           nb::arg("rope_factors").none() = nb::none(), nb::arg("q_norm").none() = nb::none(),
+           nb::arg("k_norm").none() = nb::none());
   nb::class_<BoundPlan>(m, "Plan")
       .def(nb::init<const Builder&, const std::string&, int, int, int, int, int>(),
            nb::arg("builder"), nb::arg("isa"), nb::arg("threads"), nb::arg("planes"),

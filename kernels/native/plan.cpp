@@ -43,6 +43,7 @@ Plan::Plan(std::vector<Op> ops, const Kernels* kernels, int threads, int planes,
       layout_{kv_type, 0},
       workers_(static_cast<size_t>(threads)) {
   double rope_base = 1.0;
+  const float* rope_factors = nullptr;
   for (const Op& op : ops_) {
     switch (op.kind) {
       case OpKind::kEmbed: hidden_ = op.weight.cols; break;
@@ -54,6 +55,7 @@ Plan::Plan(std::vector<Op> ops, const Kernels* kernels, int threads, int planes,
         layout_.head_dim = op.head_dim;
         kv_heads_ = op.kv_heads;
         rope_base = op.rope_base;  // all layers turn alike
+        rope_factors = op.rope_factors;
         break;
       default: break;
     }
@@ -71,7 +73,8 @@ Plan::Plan(std::vector<Op> ops, const Kernels* kernels, int threads, int planes,
   pool_bytes_ = std::make_unique_for_overwrite<uint8_t[]>(heads * layout_.bytes());
 
   for (int i = 0; i < layout_.head_dim / 2; ++i) {
-    frequencies_.push_back(std::pow(rope_base, -2.0 * i / layout_.head_dim));
+    const double factor = rope_factors == nullptr ? 1.0 : rope_factors[i];
+    frequencies_.push_back(std::pow(rope_base, -2.0 * i / layout_.head_dim) / factor);
   }
 
   tops_.resize(static_cast<size_t>(8 * threads) * kGreedyRows);
@@ -297,6 +300,8 @@ void Plan::rotate(const Op& op, int t, int first_head, int heads) {
   const float* turn = rope_.data() + static_cast<size_t>(t) * d;
   float* head = qkv_.data() + static_cast<size_t>(t) * qkv_width_ + first_head * d;
   for (int h = 0; h < heads; ++h, head += d) {
+    const float* norm = first_head + h < op.heads ? op.q_norm : op.k_norm;
+    if (norm != nullptr) kernels_->rms_norm(head, norm, op.eps, d, head);
     for (int i = 0; i < d / 2; ++i) {
       float& a = op.rope_halves ? head[i] : head[2 * i];
       float& b = op.rope_halves ? head[i + d / 2] : head[2 * i + 1];

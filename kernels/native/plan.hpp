@@ -23,6 +23,9 @@ struct Op {
   int head_dim = 0;
   float rope_base = 0.0f;
   bool rope_halves = false;
+  const float* rope_factors = nullptr;  // [head_dim / 2] divide the frequencies, or null
+  const float* q_norm = nullptr;        // [head_dim] each, or null
+  const float* k_norm = nullptr;
 };
 
 struct Batch {

@@ -25,6 +25,9 @@ class Builder:
         head_dim: int = 0,
         rope_base: float = 0.0,
         rope_halves: bool = False,
+        rope_factors: F32 | None = None,
+        q_norm: F32 | None = None,
+        k_norm: F32 | None = None,
     ) -> None: ...
 
 class Plan:

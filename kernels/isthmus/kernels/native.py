@@ -35,7 +35,6 @@ from isthmus.kernels.base import (
     Step,
 )
 from isthmus.kernels.checks import check_batch
-from isthmus.kernels.errors import BackendUnavailable
 
 _ROWS = 8
 _BLOCK = 32
@@ -259,7 +258,6 @@ class NativePlan:
     def __init__(
         self, ops: Sequence[Op], kv: KVShape, max_tokens: int, backend: NativeBackend
     ) -> None:
-        _refuse_unknown(ops)
         builder = _native.Builder()
         for op in ops:
             _add(builder, op)
@@ -324,13 +322,6 @@ class NativePlan:
         self._plan = None
 
 
-def _refuse_unknown(ops: Sequence[Op]) -> None:
-    attention = [op for op in ops if isinstance(op, Attention)]
-    if any(op.q_norm is not None or op.rope_factors is not None for op in attention):
-        reason = "it does not norm the heads of q and k, nor stretch rotary positions; numpy does"
-        raise BackendUnavailable("native does not work here", {"native": reason})
-
-
 def _add(builder: _native.Builder, op: Op) -> None:
     kind = _KINDS[type(op)]
     match op:
@@ -339,17 +330,20 @@ def _add(builder: _native.Builder, op: Op) -> None:
         case Norm():
             builder.add(kind, vector=_floats(op.weight), eps=op.eps)
         case QKV():
-            bias = None if op.bias is None else _floats(op.bias)
-            builder.add(kind, op.weight, vector=bias)
+            builder.add(kind, op.weight, vector=_given(op.bias))
         case Attention():
             builder.add(
                 kind,
+                eps=op.norm_eps,
                 layer=op.layer,
                 heads=op.heads,
                 kv_heads=op.kv_heads,
                 head_dim=op.head_dim,
                 rope_base=op.rope_base,
                 rope_halves=op.rope_style is RopeStyle.HALVES,
+                rope_factors=_given(op.rope_factors),
+                q_norm=_given(op.q_norm),
+                k_norm=_given(op.k_norm),
             )
         case Output() | Down() | Head():
             builder.add(kind, op.weight)
@@ -359,3 +353,7 @@ def _add(builder: _native.Builder, op: Op) -> None:
 
 def _floats(values: F32) -> F32:
     return np.ascontiguousarray(values, np.float32)
+
+
+def _given(values: F32 | None) -> F32 | None:
+    return None if values is None else _floats(values)
