@@ -118,7 +118,8 @@ def _backends() -> Iterator[Check]:
     from isthmus.core.paths import cache_dir
     from isthmus.kernels import probe
 
-    found = probe(cache_dir())
+    # Looking leaves no trace: what it learns is kept where there is a folder already.
+    found = probe(cache_dir() if cache_dir().exists() else None)
     works = any(candidate.device is not None for candidate in found)
     for candidate in found:
         yield Check(

@@ -332,6 +332,11 @@ class Backend(Protocol):
         ...
 
     @property
+    def kv_types(self) -> tuple[KVType, ...]:
+        """The forms in which it can keep keys and values."""
+        ...
+
+    @property
     def layout(self) -> str | None:
         """The name and version of its packed layout, when packed weights may be kept on disk."""
         ...

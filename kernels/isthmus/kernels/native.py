@@ -218,6 +218,7 @@ class NativeBackend:
     """
 
     name = "native"
+    kv_types = tuple(_KV_TYPES)
     layout = "tiles8.3"
 
     def __init__(

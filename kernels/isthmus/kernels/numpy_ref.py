@@ -63,6 +63,7 @@ class NumpyBackend:
     """Runs anywhere."""
 
     name = "numpy"
+    kv_types = tuple(KVType)
     device = f"numpy {np.__version__}"
     layout = None
 

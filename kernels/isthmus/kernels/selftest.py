@@ -21,7 +21,6 @@ from isthmus.kernels.base import (
     GatedMLP,
     Head,
     KVShape,
-    KVType,
     Norm,
     Op,
     Output,
@@ -44,7 +43,7 @@ def disagreement(backend: Backend, *, tolerance: float) -> str | None:
 
     `tolerance` is relative to the largest value of what is compared.
     """
-    for dtype in KVType:
+    for dtype in backend.kv_types:
         shape = KVShape(blocks=3, dtype=dtype)
         expected = _steps(NumpyBackend(), shape)
         for name, found, wanted in zip(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
-from isthmus.kernels.base import U8, KVShape, Op, QuantizedWeight
+from isthmus.kernels.base import U8, KVShape, KVType, Op, QuantizedWeight
 from isthmus.kernels.opencl import layouts
 from isthmus.kernels.opencl.capabilities import Capabilities
 from isthmus.kernels.opencl.layouts import PackedWeight
@@ -26,6 +26,7 @@ class OpenCLBackend:
     """
 
     name = "opencl"
+    kv_types = tuple(KVType)
 
     def __init__(
         self,
