@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from isthmus.core.errors import Unavailable
 from isthmus.core.money import Usage
 from isthmus.edge.ledger import Ledger, read_outcomes
 from isthmus.edge.testing import ScriptedEngine, ScriptedTier, running_agent
+from isthmus.engine.fallback import Fallback
 from isthmus.engine.speculation import SpeculationCount
 
 
@@ -77,6 +79,27 @@ async def test_guesses_of_the_engine_are_counted_by_what_became_of_them() -> Non
             for result in ("right", "wrong")
         ]
     assert counted == [7, 3]
+
+
+async def test_a_change_of_the_backend_is_counted_and_told_at_once() -> None:
+    engine = ScriptedEngine(prefill_backend="opencl", decode_backend="opencl")
+    async with running_agent(engine) as agent:
+        await agent.agent.device.wait()
+        engine.prefill_backend = engine.decode_backend = "native"
+        engine.fallbacks[Fallback("opencl", "native", "device_lost")] = 1
+        counted = {"from_backend": "opencl", "to_backend": "native", "reason": "device_lost"}
+        assert sample(agent, "isthmus_edge_backend_fallbacks_total", **counted) == 1
+        runs = {"model": "scripted", "prefill_backend": "native", "decode_backend": "native"}
+        assert sample(agent, "isthmus_edge_info", version=version("isthmus"), **runs) == 1
+        async with httpx.AsyncClient() as client:
+            told = (await client.get(f"{agent.url}/readyz")).json()
+    assert told == {
+        "status": "ready",
+        "problem": None,
+        "model": "scripted",
+        "prefill_backend": "native",
+        "decode_backend": "native",
+    }
 
 
 async def test_the_metrics_page_has_units_slo_edges_and_no_text() -> None:

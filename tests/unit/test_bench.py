@@ -40,12 +40,14 @@ def test_json_has_the_fields_that_it_promises(tiny: Path) -> None:
     assert told.exit_code == 0, told.stderr
     shown = json.loads(told.stdout.splitlines()[-1])
     assert list(shown) == [
-        *("model", "backend", "device", "threads", "load_s", "first_token_s", "rss_mb"),
+        *("model", "prefill_backend", "decode_backend", "device", "threads"),
+        *("load_s", "first_token_s", "rss_mb"),
         *("prefill_tok_s", "decode_tok_s", "batch_decode_tok_s"),
         *("bytes_per_token", "read_gb_s", "mbu"),
         *("speculation_editing", "speculation_other", "stream_slowdown"),
     ]
-    assert (shown["backend"], shown["threads"], shown["read_gb_s"]) == ("native", 1, 10.0)
+    assert shown["prefill_backend"] == shown["decode_backend"] == "native"
+    assert (shown["threads"], shown["read_gb_s"]) == (1, 10.0)
     # The tiny model's context of 512 has no room for a prompt of 512 and an answer.
     assert list(shown["prefill_tok_s"]) == ["128"]
     assert list(shown["decode_tok_s"]) == ["64", "256"]
@@ -157,7 +159,7 @@ def test_a_contender_that_dies_is_an_error_and_not_a_figure() -> None:
 
 
 def test_ratios_are_ours_to_the_peers_by_median() -> None:
-    hello = Hello("native", "cpu", 2, 0.1, 1_000_000, 512)
+    hello = Hello("native", "native", "cpu", 2, 0.1, 1_000_000, 512)
     ours, peer = Result("isthmus", hello), Result("llama.cpp", hello)
     for value in (90.0, 100.0, 500.0):
         ours.add("decode_tok_s.256", value)

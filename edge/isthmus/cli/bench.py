@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from isthmus.cli.flags import backends
 from isthmus.cli.generate import read_text
 from isthmus.core.errors import InvalidRequest
 
@@ -128,7 +129,8 @@ def _as_json(report: Report) -> dict[str, Any]:
     ours, *peers = report.results
     shown = {
         "model": report.model,
-        "backend": ours.hello.backend,
+        "prefill_backend": ours.hello.prefill_backend,
+        "decode_backend": ours.hello.decode_backend,
         "device": ours.hello.device,
         "threads": ours.hello.threads,
         **_figures(report, ours),
@@ -177,7 +179,7 @@ def _show(report: Report) -> None:
         console.width = 120  # nobody's window to fit
     read = report.read_gb_s
     console.print(
-        f"{report.model} on {ours.hello.backend} ({ours.hello.device}), {len(read.values)} runs; "
+        f"{report.model} on {backends(ours.hello)} ({ours.hello.device}), {len(read.values)} runs; "
         f"memory reads {read.median:.1f} GB/s ±{read.spread / 2:.0%}",
         highlight=False,
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from isthmus.cli.flags import agent_settings, log_to_stderr, url_of
+from isthmus.cli.flags import agent_settings, backends, log_to_stderr, url_of
 
 if TYPE_CHECKING:
     from isthmus.edge.config import EdgeConfig
@@ -58,7 +58,7 @@ def serve(
     def loaded() -> None:
         engine = agent.device.engine
         if engine is not None:
-            print(f"ready: {engine.model_name} on {engine.backend_name}", file=sys.stderr)
+            print(f"ready: {engine.model_name} on {backends(engine)}", file=sys.stderr)
 
     print(f"agent: {url}/v1 (metrics {url}/metrics); Ctrl-C stops it", file=sys.stderr)
     asyncio.run(server.serve(agent, settings, sock, on_loaded=loaded))

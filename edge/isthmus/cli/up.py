@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from isthmus.cli.flags import agent_settings, log_to_stderr, split_flag, url_of
+from isthmus.cli.flags import agent_settings, backends, log_to_stderr, split_flag, url_of
 
 if TYPE_CHECKING:
     from isthmus.cli.child import Child
@@ -169,7 +169,7 @@ class _System:
         engine = agent.device.engine
         device = agent.device.problem
         if engine is not None:
-            device = f"{engine.model_name} on {engine.backend_name}"
+            device = f"{engine.model_name} on {backends(engine)}"
         url = url_of(self.settings.host, self.settings.port)
         cloud = self.cloud_label if reachable else "did not start"
         ledger = agent.ledger.path if agent.ledger is not None else "none"

@@ -75,6 +75,8 @@ class Agent:
             engine_queue=lambda: device.engine.queue_depth if device.engine else 0,
             engine_running=lambda: device.engine.running if device.engine else 0,
             guesses=self._guesses,
+            runs=device.describe,
+            backend_fallbacks=lambda: device.engine.fallbacks if device.engine else {},
             ready=lambda: device.ready,
             breaker=lambda: cloud.breaker.state.value if cloud else "none",
         )

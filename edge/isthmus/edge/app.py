@@ -187,7 +187,7 @@ class _Api:
     async def readyz(self, request: Request) -> Response:
         """GET /readyz: the device's model is loaded."""
         device = self._agent.device
-        state = {"status": device.state.value, "problem": device.problem}
+        state = {"status": device.state.value, "problem": device.problem, **device.describe()}
         return JSONResponse(state, status_code=200 if device.ready else 503)
 
     async def on_http_exception(self, request: Request, error: Exception) -> Response:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,6 +15,7 @@ from isthmus.core.errors import IsthmusError, Unavailable
 from isthmus.core.events import Event
 
 if TYPE_CHECKING:
+    from isthmus.engine.fallback import Fallback
     from isthmus.engine.speculation import SpeculationCount
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,19 @@ class LocalEngine(Protocol):
     def context_tokens(self) -> int: ...
 
     @property
-    def backend_name(self) -> str: ...
+    def prefill_backend(self) -> str:
+        """What computes prompts."""
+        ...
+
+    @property
+    def decode_backend(self) -> str:
+        """What writes answers."""
+        ...
+
+    @property
+    def fallbacks(self) -> Mapping[Fallback, int]:
+        """How often it went on with another backend."""
+        ...
 
     @property
     def supports_tools(self) -> bool: ...
@@ -93,6 +106,17 @@ class Device:
     def ready(self) -> bool:
         """Whether it can answer now."""
         return self.engine is not None
+
+    def describe(self) -> dict[str, str]:
+        """Model and backends, once it is loaded."""
+        engine = self.engine
+        if engine is None:
+            return {}
+        return {
+            "model": engine.model_name,
+            "prefill_backend": engine.prefill_backend,
+            "decode_backend": engine.decode_backend,
+        }
 
     def start(self) -> None:
         """Begin to load. Needs a running event loop."""

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
     Histogram,
-    Info,
     disable_created_metrics,
 )
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, InfoMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from isthmus.core.decision import Outcome, Reason, Status, Target
 from isthmus.core.money import Usage, usd
+
+if TYPE_CHECKING:
+    from isthmus.engine.fallback import Fallback
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -132,7 +136,6 @@ class Metrics:
             "1 when the device's model is loaded.",
             registry=self.registry,
         )
-        self._info = Info("isthmus_edge", "What this agent runs.", registry=self.registry)
         for target in Target:
             # A rate over a counter that appears with its first value misses that value.
             for kind in ("prompt_prefilled", "prompt_cached", "completion"):
@@ -179,11 +182,16 @@ class Metrics:
         engine_queue: Callable[[], float],
         engine_running: Callable[[], float],
         guesses: Callable[[], tuple[int, int]],
+        runs: Callable[[], Mapping[str, str]],
+        backend_fallbacks: Callable[[], Mapping[Fallback, int]],
         ready: Callable[[], bool],
         breaker: Callable[[], str],
     ) -> None:
-        """Read these at each scrape. `guesses`: tokens guessed ahead, and how many were right."""
-        self.registry.register(_Guesses(guesses))
+        """Read these at each scrape.
+
+        `guesses`: tokens guessed ahead, and how many were right; `runs`: model and backends.
+        """
+        self.registry.register(_Engine(guesses, runs, backend_fallbacks))
         self._running.labels("agent").set_function(in_flight)
         self._running.labels("engine").set_function(engine_running)
         self._queue.labels("engine").set_function(engine_queue)
@@ -191,23 +199,37 @@ class Metrics:
         for state in BREAKER_STATES:
             self._breaker.labels(state).set_function(partial(_is_state, breaker, state))
 
-    def info(self, **values: str) -> None:
-        """Say what this agent runs: version, model, backend."""
-        self._info.info({"version": version("isthmus"), **values})
-
     def text(self) -> bytes:
         """The exposition format."""
         return generate_latest(self.registry)
 
 
-class _Guesses(Collector):
-    """Counters that the engine keeps."""
+class _Engine(Collector):
+    """What the engine keeps, and may change while it runs."""
 
-    def __init__(self, read: Callable[[], tuple[int, int]]) -> None:
-        self._read = read
+    def __init__(
+        self,
+        guesses: Callable[[], tuple[int, int]],
+        runs: Callable[[], Mapping[str, str]],
+        fallbacks: Callable[[], Mapping[Fallback, int]],
+    ) -> None:
+        self._guesses = guesses
+        self._runs = runs
+        self._fallbacks = fallbacks
 
-    def collect(self) -> Iterator[CounterMetricFamily]:
-        proposed, accepted = self._read()
+    def collect(self) -> Iterator[Metric]:
+        told = {"version": version("isthmus"), **self._runs()}
+        yield InfoMetricFamily("isthmus_edge", "What this agent runs.", told)
+        fallbacks = CounterMetricFamily(
+            "isthmus_edge_backend_fallbacks",
+            "Changes of the device's backend, by the error's kind.",
+            labels=("from_backend", "to_backend", "reason"),
+        )
+        # A copy: the engine's thread may add to it.
+        for fallback, count in dict(self._fallbacks()).items():
+            fallbacks.add_metric((fallback.source, fallback.target, fallback.reason), count)
+        yield fallbacks
+        proposed, accepted = self._guesses()
         family = CounterMetricFamily(
             "isthmus_edge_guessed_tokens",
             "Tokens that the device's engine guessed ahead, by what became of them.",

@@ -209,7 +209,4 @@ def _end_in_time() -> None:
 
 async def _announce(agent: Agent, on_loaded: Callable[[], None]) -> None:
     await agent.device.wait()
-    engine = agent.device.engine
-    if engine is not None:
-        agent.metrics.info(model=engine.model_name, backend=engine.backend_name)
     on_loaded()

@@ -24,6 +24,7 @@ from isthmus.edge.device import Device, LocalEngine
 from isthmus.edge.ledger import Ledger
 from isthmus.edge.server import listen, make_server
 from isthmus.edge.tiers import Cloud
+from isthmus.engine.fallback import Fallback
 from isthmus.engine.speculation import SpeculationCount
 from isthmus.privacy.scan import ScanResult, scan_request
 
@@ -45,7 +46,8 @@ class ScriptedTier:
     """Say nothing more after the pieces, for ever."""
     model_name: str = "scripted"
     context_tokens: int = 2048
-    backend_name: str = "scripted"
+    prefill_backend: str = "scripted"
+    decode_backend: str = "scripted"
     supports_tools: bool = False
     supports_json: bool = False
     prompt_tokens: int = 10
@@ -60,6 +62,7 @@ class ScriptedTier:
     running: int = 0
     queue_depth: int = 0
     speculated: SpeculationCount = field(default_factory=SpeculationCount)
+    fallbacks: dict[Fallback, int] = field(default_factory=dict)
     closed: bool = False
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
     rtt_ms: float | None = None
@@ -105,7 +108,7 @@ class ScriptedTier:
 
     async def info(self) -> ModelInfo:
         """What it serves."""
-        self.last_info = self.last_info or ModelInfo(self.model_name, self.backend_name)
+        self.last_info = self.last_info or ModelInfo(self.model_name, self.decode_backend)
         return self.last_info
 
     async def close(self) -> None:

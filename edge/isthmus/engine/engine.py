@@ -7,8 +7,11 @@ import atexit
 import contextlib
 import logging
 import threading
-from collections.abc import AsyncGenerator, Callable
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Self
 
 from isthmus.core import paths
@@ -35,15 +38,16 @@ from isthmus.engine.constraint import (
     may_call,
 )
 from isthmus.engine.errors import ModelUnavailable
+from isthmus.engine.fallback import Fallback, FallbackPlan, Loaded, Runner
 from isthmus.engine.kv import KVPool
 from isthmus.engine.model import ModelConfig
 from isthmus.engine.prepared import LoadedModel, load
-from isthmus.engine.resident import ResidentPlan
 from isthmus.engine.scheduler import MAX_RUNNING, Scheduler
 from isthmus.engine.speculation import PromptLookup, SpeculationCount
 from isthmus.engine.tokenizer import Segment, Tokenizer
-from isthmus.kernels import create
+from isthmus.kernels import BACKENDS, create
 from isthmus.kernels.base import BLOCK_TOKENS, Backend, KVShape, KVType
+from isthmus.kernels.errors import BackendUnavailable
 
 if TYPE_CHECKING:
     from isthmus.engine.template import ChatTemplate, Prompt
@@ -88,8 +92,9 @@ class Engine:
         speculation: bool = True,
         idle_unload_s: float | None = None,
         reload: Callable[[], LoadedModel] | None = None,
+        standbys: Sequence[Runner] = (),
     ) -> None:
-        """Plan `model` on `backend`.
+        """Plan `model` on `backend`, and on the next of `standbys` whenever one fails.
 
         `context_tokens` bounds a conversation; `kv_bytes` what the keys and values of all
         conversations, running and remembered, may take: by default as much as one that fills the
@@ -101,7 +106,6 @@ class Engine:
         """
         # Without its weights: the plan alone holds those, so that they can go.
         self._model = replace(model, ops=())
-        self._backend = backend
         self._max_waiting = max_waiting
         wanted = context_tokens or DEFAULT_CONTEXT_TOKENS
         shape = _pool_shape(model.config, wanted, kv_bytes, KVType(kv_type))
@@ -111,12 +115,8 @@ class Engine:
         self._grammars: Grammars | None = None
         self._keeps_forms = is_installed()
         self._idle_unload_s = idle_unload_s
-        self._plan = ResidentPlan(
-            backend,
-            model.ops,
-            kv=shape,
-            max_tokens=PREFILL_CHUNK,
-            reload=None if reload is None else lambda: reload().ops,
+        self._plan = FallbackPlan(
+            [_runner(model, backend, reload), *standbys], kv=shape, max_tokens=PREFILL_CHUNK
         )
         self._pool = KVPool(shape, self._plan.copy_block)
         self._scheduler = Scheduler(
@@ -148,10 +148,12 @@ class Engine:
     ) -> Self:
         """Load a model by catalogue name or path. Blocks: seconds at first, less than one later.
 
-        Raises the engine's errors (unknown, missing, damaged or unsupported model) and
+        With `auto` the engine goes on with the next backend when one fails; one asked for by name
+        is strict. Raises the engine's errors (unknown, missing, damaged or unsupported model) and
         `BackendUnavailable`.
         """
         loaded, made = open_model(model, backend=backend, threads=threads)
+        names = BACKENDS if backend == "auto" else (made.name,)
         engine = cls(
             loaded,
             made,
@@ -161,7 +163,13 @@ class Engine:
             speculation=speculation,
             idle_unload_s=idle_unload_s,
             reload=lambda: open_model(model, backend=made.name, threads=threads)[0],
+            standbys=[
+                Runner(name, partial(_load, model, name, threads))
+                for name in names[names.index(made.name) + 1 :]
+            ],
         )
+        passed_over = pairwise(names[: names.index(made.name) + 1])
+        engine.fallbacks.update(Fallback(*pair, BackendUnavailable.kind) for pair in passed_over)
         _log.info("%s on %s (%s)", engine.model_name, made.name, made.device)
         return engine
 
@@ -181,14 +189,24 @@ class Engine:
         return self._scheduler.step_bytes
 
     @property
-    def backend_name(self) -> str:
-        """The backend in use."""
-        return self._backend.name
+    def prefill_backend(self) -> str:
+        """The backend that computes prompts."""
+        return self._plan.backend.name
+
+    @property
+    def decode_backend(self) -> str:
+        """The backend that writes answers."""
+        return self._plan.backend.name
 
     @property
     def device(self) -> str:
         """What the backend runs on."""
-        return self._backend.device
+        return self._plan.backend.device
+
+    @property
+    def fallbacks(self) -> Counter[Fallback]:
+        """How often the engine went on with another backend."""
+        return self._plan.fallbacks
 
     @property
     def supports_tools(self) -> bool:
@@ -385,6 +403,26 @@ class Engine:
     @property
     def _busy(self) -> bool:
         return self._scheduler.running + self._scheduler.waiting > 0
+
+
+def _runner(
+    model: LoadedModel, backend: Backend, reload: Callable[[], LoadedModel] | None
+) -> Runner:
+    """What runs a model that is loaded already."""
+    loaded = [model.ops]
+
+    def load() -> Loaded:
+        # Given away once: the plan alone holds the weights, so that they can go.
+        if not loaded and reload is not None:
+            loaded.append(reload().ops)
+        return backend, loaded.pop()
+
+    return Runner(backend.name, load, unloads=reload is not None)
+
+
+def _load(model: str, backend: str, threads: int | None) -> Loaded:
+    loaded, made = open_model(model, backend=backend, threads=threads)
+    return made, loaded.ops
 
 
 def _pool_shape(

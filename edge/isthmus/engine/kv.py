@@ -37,12 +37,8 @@ class KVPool:
         """`copy(source, target)` copies a block's keys and values (`Plan.copy_block`)."""
         self.shape = shape
         self._copy = copy
-        self._free = list(range(shape.blocks - 1, -1, -1))
-        self._owners = np.zeros(shape.blocks, np.int32)
-        self._root = Node()
-        self._nodes: set[Node] = set()
-        self._turns: dict[Node, Turn] = {}
         self._now = 0
+        self.forget_all()
 
     @property
     def used_tokens(self) -> int:
@@ -170,9 +166,14 @@ class KVPool:
         lease.blocks, lease.shared, lease.node = [], 0, None
 
     def forget_all(self) -> None:
-        """Empty the tree: the memory behind the pool is going."""
-        while self._evict():
-            pass
+        """Begin anew, whatever was held: what the pool had in it is gone. No lease is worth more
+        than a new one.
+        """
+        self._free = list(range(self.shape.blocks - 1, -1, -1))
+        self._owners = np.zeros(self.shape.blocks, np.int32)
+        self._root = Node()
+        self._nodes: set[Node] = set()
+        self._turns: dict[Node, Turn] = {}
 
     def _after(self, lease: Lease) -> Node:
         return lease.node or self._root

@@ -55,16 +55,16 @@ class ResidentPlan:
 
     def unload(self) -> None:
         """Free the plan, and the weights when they can be loaded again."""
-        if self._plan is not None:
-            self._plan.close()
-            self._plan = None
+        plan, self._plan = self._plan, None
         if self._reload is not None:
             self._ops = None
+        if plan is not None:
+            plan.close()
 
     def close(self) -> None:
         """Free everything."""
-        self.unload()
         self._ops = None
+        self.unload()
 
     def _made(self) -> Plan:
         if self._plan is None:

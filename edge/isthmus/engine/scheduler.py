@@ -4,7 +4,8 @@ Every running answer that is past its prompt adds its token to each step, and th
 guessed to follow it (`speculation`). The prompts share what room the pace leaves them, in equal
 parts, so that a long one stalls neither the answers nor a short prompt. Prompts that begin alike
 do not compute their common start twice: all but the furthest wait for its blocks. When the KV pool
-is exhausted the youngest answer gives its blocks back and starts over from its tokens.
+is exhausted the youngest answer gives its blocks back and starts over from its tokens; when a
+backend fails and another goes on, all do.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import numpy as np
 from isthmus.core.errors import DeadlineExceeded, IsthmusError, Overloaded
 from isthmus.core.events import Started
 from isthmus.engine.answer import Answer
-from isthmus.engine.kv import KVPool
+from isthmus.engine.fallback import PlanReplaced
+from isthmus.engine.kv import KVPool, Lease
 from isthmus.engine.pace import Pace
 from isthmus.engine.speculation import MAX_DRAFT, MakeDrafter, SpeculationCount, Speculator
 from isthmus.kernels.base import F32, Batch, Plan
@@ -84,16 +86,34 @@ class Scheduler:
         self._waiting.append(answer)
 
     def fail_all(self, error: IsthmusError) -> None:
-        """End everything with `error`."""
+        """End everything with `error`; the pool is forgotten, a failed step may have spoilt it."""
         for answer in [*self._running, *self._waiting]:
             answer.fail(error)
-            self._pool.release(answer.lease)
         self._running.clear()
         self._waiting.clear()
+        self._pool.forget_all()
         self._crowded = False
 
     def step(self) -> bool:
         """Run one step; False when there is nothing to do."""
+        try:
+            return self._step()
+        except PlanReplaced:
+            self._start_over()
+            return True
+
+    def _start_over(self) -> None:
+        """Compute every running answer again from its tokens: the pool is another, and empty."""
+        for answer in reversed(self._running):
+            answer.computed = 0
+            answer.lease = Lease()
+            self._waiting.appendleft(answer)
+        self._running.clear()
+        self._pool.forget_all()
+        self._crowded = False
+        self._pace = Pace()
+
+    def _step(self) -> bool:
         self._drop_unwanted()
         self._admit()
         writing = self._writing()

@@ -45,7 +45,8 @@ FIRST_PROMPT = "The capital of France is"
 class Hello:
     """How a contender introduces itself."""
 
-    backend: str
+    prefill_backend: str
+    decode_backend: str
     device: str
     threads: int
     load_s: float

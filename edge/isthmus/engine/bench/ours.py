@@ -66,7 +66,8 @@ class Contender:
         """Who this is. The bytes of a token are counted while some are decoded."""
         await self.arrivals(self.text(STREAM_PROMPT), DECODED)
         return Hello(
-            backend=self.engine.backend_name,
+            prefill_backend=self.engine.prefill_backend,
+            decode_backend=self.engine.decode_backend,
             device=self.engine.device,
             threads=self._opened[2],
             load_s=self.load_s,

@@ -117,7 +117,8 @@ def serve(path: str, threads: str, context: str) -> None:
     size = int(llama_cpp.llama_model_size(peer.model))
     _say(
         {
-            "backend": "llama.cpp",
+            "prefill_backend": "llama.cpp",
+            "decode_backend": "llama.cpp",
             "device": f"llama-cpp-python {llama_cpp.__version__}",
             "threads": int(threads),
             "load_s": peer.load_s,
