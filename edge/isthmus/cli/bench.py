@@ -34,6 +34,14 @@ PeerPython = Annotated[
     Path | None,
     typer.Option(help="The interpreter that has the peer. By default .venv-peers' own."),
 ]
+Project = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DEVICE",
+        help="Compute what a phone would do, and measure nothing: snapdragon-8-gen-2, "
+        "snapdragon-8-gen-3 or dimensity-9300.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")]
 
 _SINGLE = ("load_s", "first_token_s", "rss_mb")
@@ -56,9 +64,14 @@ def engine(
     runs: Annotated[int, typer.Option(min=1, help="Medians are of this many runs.")] = 5,
     vs: Versus = None,
     peer_python: PeerPython = None,
+    project: Project = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure speed, start and memory of the engine on this machine."""
+    if project is not None:
+        _project(project, model, as_json=as_json)
+        return
+
     from rich.console import Console
 
     from isthmus.engine.bench.compare import measure
@@ -102,6 +115,45 @@ def accuracy(
             )
     if as_json:
         print(json.dumps({"accuracy": rows}))
+
+
+def _project(device: str, model: str, *, as_json: bool) -> None:
+    from isthmus.engine.bench.projection import CHIPS, Shape, assumptions, projections
+    from isthmus.engine.catalogue import locate, resolve
+    from isthmus.engine.errors import ModelUnavailable
+    from isthmus.engine.gguf import read_gguf
+
+    if device not in CHIPS:
+        raise InvalidRequest(f"{device!r} is not one of {', '.join(CHIPS)}", field="--project")
+    entry = resolve(model)
+    path = locate(entry)
+    if path is None:
+        raise ModelUnavailable(f"get the model first: isthmus model pull {entry.name}")
+    given = Shape.of(
+        entry.name,
+        read_gguf(path).config,
+        bits=4.5,
+        source="the file's shape; 4 bits in groups of 32 with a half-precision scale",
+    )
+    made, rests_on = projections(device, given), assumptions(device, given)
+    if as_json:
+        told = {"kind": "projection, not a measurement", "device": device}
+        print(
+            json.dumps(told | {"projections": [asdict(m) for m in made], "assumptions": rests_on})
+        )
+        return
+    print(f"{CHIPS[device].name}: projected from its roofline, not measured")
+    for m in made:
+        print(
+            f"{m.model:22} {m.weight_bytes / 1e6:7.0f} MB weights + {m.kv_bytes / 1e6:4.0f} MB "
+            f"keys and values, {m.launches} launches: {m.decode_ms:.1f} ms a token, "
+            f"decode {m.decode_tok_s:.1f} tok/s, prefill {m.prefill_tok_s:.0f} tok/s"
+        )
+        for p in m.published:
+            read = "" if p.prefill_tok_s is None else f", prefill {p.prefill_tok_s:g} tok/s"
+            print(f"{'':22} published by {p.who}: decode {p.decode_tok_s:g} tok/s{read}")
+    for name, told_of in rests_on.items():
+        print(f"  {name}: {told_of}")
 
 
 def _peer(vs: str | None, python: Path | None) -> Path | None:
