@@ -23,6 +23,7 @@ namespace {
 using Ints = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Table = nb::ndarray<const int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using BytesOut = nb::ndarray<uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Floats = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using FloatsOut = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using FloatsIn = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
@@ -121,6 +122,10 @@ class BoundPlan {
 
   void copy_block(int source, int target) { plan_.copy_block(source, target); }
 
+  size_t block_bytes() const { return plan_.block_bytes(); }
+  void read_block(int block, const BytesOut& to) const { plan_.read_block(block, to.data()); }
+  void write_block(int block, const Bytes& from) { plan_.write_block(block, from.data()); }
+
  private:
   Builder kept_;
   Plan plan_;
@@ -198,6 +203,9 @@ NB_MODULE(_native, m) {
            nb::arg("builder"), nb::arg("isa"), nb::arg("threads"), nb::arg("planes"),
            nb::arg("kv_type"), nb::arg("kv_blocks"), nb::arg("max_tokens"))
       .def("copy_block", &BoundPlan::copy_block, nb::arg("source"), nb::arg("target"))
+      .def_prop_ro("block_bytes", &BoundPlan::block_bytes)
+      .def("read_block", &BoundPlan::read_block, nb::arg("block"), nb::arg("to"))
+      .def("write_block", &BoundPlan::write_block, nb::arg("block"), nb::arg("from_"))
       .def("run", &BoundPlan::run, nb::arg("tokens"), nb::arg("positions"), nb::arg("sequence"),
            nb::arg("block_tables"), nb::arg("rows"), nb::arg("greedy"), nb::arg("logits"),
            nb::arg("hidden").none() = nb::none());

@@ -295,6 +295,22 @@ void Plan::copy_block(int source, int target) {
   }
 }
 
+void Plan::read_block(int block, uint8_t* to) const {
+  const size_t bytes = static_cast<size_t>(kv_heads_) * layout_.bytes();
+  for (const Op& op : ops_) {
+    if (op.kind != OpKind::kAttention) continue;
+    std::memcpy(to + op.layer * bytes, kv_block(op, block, 0), bytes);
+  }
+}
+
+void Plan::write_block(int block, const uint8_t* from) {
+  const size_t bytes = static_cast<size_t>(kv_heads_) * layout_.bytes();
+  for (const Op& op : ops_) {
+    if (op.kind != OpKind::kAttention) continue;
+    std::memcpy(kv_block(op, block, 0), from + op.layer * bytes, bytes);
+  }
+}
+
 void Plan::rotate(const Op& op, int t, int first_head, int heads) {
   const int d = op.head_dim;
   const float* turn = rope_.data() + static_cast<size_t>(t) * d;

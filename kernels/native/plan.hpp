@@ -54,6 +54,11 @@ class Plan {
   // Copies the keys and values of a block of the pool, in all layers.
   void copy_block(int source, int target);
 
+  // A block of the pool in all layers, as it lies in memory: [layers, kv_heads, layout bytes].
+  size_t block_bytes() const { return static_cast<size_t>(layers_) * kv_heads_ * layout_.bytes(); }
+  void read_block(int block, uint8_t* to) const;
+  void write_block(int block, const uint8_t* from);
+
   int max_tokens() const { return max_tokens_; }
 
  private:

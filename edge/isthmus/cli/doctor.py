@@ -40,12 +40,17 @@ def doctor(
 
     Example: isthmus doctor --json
     """
+    phases = _phases(model)
     checks = [
         *_machine(),
         *_backends(),
         *_instruction_sets(),
         *_opencl(),
         _model(model),
+        *(
+            Check(f"{phase} on", True, f"{name}: {why}", needed=False)
+            for phase, (name, why) in phases.items()
+        ),
         _home(),
         _gateway(gateway),
     ]
@@ -53,7 +58,8 @@ def doctor(
     todo = missing[0].cure if missing else None
     if as_json:
         found = [asdict(check) for check in checks]
-        print(json.dumps({"ready": not missing, "next": todo, "checks": found}))
+        told = {f"{phase}_backend": name for phase, (name, _) in phases.items()}
+        print(json.dumps({"ready": not missing, "next": todo, **told, "checks": found}))
     else:
         _show(checks)
         print(f"next: {todo}" if missing else "ready")
@@ -178,6 +184,28 @@ def _model(name: str) -> Check:
     if path is None:
         return Check("model", False, f"{name} is not on this machine", pull)
     return Check("model", True, f"{name}: {path}")
+
+
+def _phases(model: str) -> dict[str, tuple[str, str]]:
+    """Of prefill and decode: the backend that `auto` takes, and why."""
+    from isthmus.core.errors import IsthmusError
+    from isthmus.core.paths import cache_dir
+    from isthmus.engine.catalogue import locate, resolve
+    from isthmus.engine.phases import candidates, preferred
+    from isthmus.kernels import create
+
+    try:
+        path = locate(resolve(model))
+        chosen = preferred(path, None, measured=None) if path is not None else None
+        first = create(cache=cache_dir()).name
+    except IsthmusError:
+        return {}  # the lines of the backends and the model say why
+    if chosen is not None:
+        why = "the better one, as measured with this model"
+        return {"prefill": (chosen.prefill, why), "decode": (chosen.decode, why)}
+    several = len(candidates(None)) > 1
+    why = "the first start measures the others" if several else "the only one to choose from"
+    return {"prefill": (first, why), "decode": (first, why)}
 
 
 def _home() -> Check:

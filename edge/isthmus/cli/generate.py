@@ -136,7 +136,7 @@ def perplexity(
 
     Example: isthmus perplexity README.md --backend numpy --json
     """
-    from isthmus.engine.engine import open_model
+    from isthmus.engine.opening import open_model
     from isthmus.engine.perplexity import measure
 
     text = read_text(file)

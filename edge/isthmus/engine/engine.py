@@ -10,11 +10,8 @@ import threading
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
-from functools import partial
-from itertools import pairwise
 from typing import TYPE_CHECKING, Self
 
-from isthmus.core import paths
 from isthmus.core.chat import ChatRequest, Sampling
 from isthmus.core.checks import check_sampling
 from isthmus.core.deadline import Deadline
@@ -29,7 +26,6 @@ from isthmus.core.errors import (
 from isthmus.core.events import Event, Finished
 from isthmus.engine.answer import Answer, Job
 from isthmus.engine.calls import MAX_CALLS
-from isthmus.engine.catalogue import locate, resolve
 from isthmus.engine.constraint import (
     Constraint,
     Grammars,
@@ -37,17 +33,16 @@ from isthmus.engine.constraint import (
     is_installed,
     may_call,
 )
-from isthmus.engine.errors import ModelUnavailable
 from isthmus.engine.fallback import Fallback, FallbackPlan, Loaded, Runner
 from isthmus.engine.kv import KVPool
 from isthmus.engine.model import ModelConfig
-from isthmus.engine.prepared import LoadedModel, load
+from isthmus.engine.opening import open_runners
+from isthmus.engine.prepared import LoadedModel
 from isthmus.engine.scheduler import MAX_RUNNING, Scheduler
 from isthmus.engine.speculation import PromptLookup, SpeculationCount
+from isthmus.engine.split import SplitBackend
 from isthmus.engine.tokenizer import Segment, Tokenizer
-from isthmus.kernels import BACKENDS, create
 from isthmus.kernels.base import BLOCK_TOKENS, Backend, KVShape, KVType
-from isthmus.kernels.errors import BackendUnavailable
 
 if TYPE_CHECKING:
     from isthmus.engine.template import ChatTemplate, Prompt
@@ -57,20 +52,6 @@ _log = logging.getLogger(__name__)
 PREFILL_CHUNK = 128
 """The most tokens in one step: a cancelled prefill stops at the next one."""
 DEFAULT_CONTEXT_TOKENS = 8192
-
-
-def open_model(
-    model: str, *, backend: str = "auto", threads: int | None = None
-) -> tuple[LoadedModel, Backend]:
-    """Find a model by catalogue name or path and load it for a backend. As `Engine.open`."""
-    entry = resolve(model)
-    path = locate(entry)
-    if path is None:
-        raise ModelUnavailable(
-            f"model {entry.name!r} is not on this machine; get it: isthmus model pull {entry.name}"
-        )
-    made = create(backend, threads=threads, cache=paths.cache_dir())
-    return replace(load(path, made), name=entry.name), made
 
 
 class Engine:
@@ -148,29 +129,25 @@ class Engine:
     ) -> Self:
         """Load a model by catalogue name or path. Blocks: seconds at first, less than one later.
 
-        With `auto` the engine goes on with the next backend when one fails; one asked for by name
-        is strict. Raises the engine's errors (unknown, missing, damaged or unsupported model) and
-        `BackendUnavailable`.
+        With `auto` prompts and answers each get the backend that was measured to be the better one,
+        at the first start where there are several, and the next goes on when one fails. One asked
+        for by name does both and is strict. Raises the engine's errors (unknown, missing, damaged
+        or unsupported model) and `BackendUnavailable`.
         """
-        loaded, made = open_model(model, backend=backend, threads=threads)
-        names = BACKENDS if backend == "auto" else (made.name,)
+        opened = open_runners(model, backend=backend, threads=threads)
         engine = cls(
-            loaded,
-            made,
+            opened.model,
+            opened.backend,
             context_tokens=context_tokens,
             kv_bytes=kv_bytes,
             kv_type=kv_type,
             speculation=speculation,
             idle_unload_s=idle_unload_s,
-            reload=lambda: open_model(model, backend=made.name, threads=threads)[0],
-            standbys=[
-                Runner(name, partial(_load, model, name, threads))
-                for name in names[names.index(made.name) + 1 :]
-            ],
+            reload=opened.reload,
+            standbys=opened.standbys,
         )
-        passed_over = pairwise(names[: names.index(made.name) + 1])
-        engine.fallbacks.update(Fallback(*pair, BackendUnavailable.kind) for pair in passed_over)
-        _log.info("%s on %s (%s)", engine.model_name, made.name, made.device)
+        engine.fallbacks.update(opened.passed_over or {})
+        _log.info("%s on %s (%s)", engine.model_name, opened.backend.name, engine.device)
         return engine
 
     @property
@@ -191,12 +168,14 @@ class Engine:
     @property
     def prefill_backend(self) -> str:
         """The backend that computes prompts."""
-        return self._plan.backend.name
+        backend = self._plan.backend
+        return backend.prefill.name if isinstance(backend, SplitBackend) else backend.name
 
     @property
     def decode_backend(self) -> str:
         """The backend that writes answers."""
-        return self._plan.backend.name
+        backend = self._plan.backend
+        return backend.decode.name if isinstance(backend, SplitBackend) else backend.name
 
     @property
     def device(self) -> str:
@@ -418,11 +397,6 @@ def _runner(
         return backend, loaded.pop()
 
     return Runner(backend.name, load, unloads=reload is not None)
-
-
-def _load(model: str, backend: str, threads: int | None) -> Loaded:
-    loaded, made = open_model(model, backend=backend, threads=threads)
-    return made, loaded.ops
 
 
 def _pool_shape(

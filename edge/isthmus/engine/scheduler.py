@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -24,10 +25,23 @@ from isthmus.engine.fallback import PlanReplaced
 from isthmus.engine.kv import KVPool, Lease
 from isthmus.engine.pace import Pace
 from isthmus.engine.speculation import MAX_DRAFT, MakeDrafter, SpeculationCount, Speculator
-from isthmus.kernels.base import F32, Batch, Plan
+from isthmus.kernels.base import F32, Batch, Step
 
 MAX_RUNNING = 8
 """Answers in one batch."""
+
+
+class Steps(Protocol):
+    """What the scheduler needs of a plan."""
+
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens that one batch may hold."""
+        ...
+
+    def run(self, batch: Batch) -> Step:
+        """Run one step. Raises `PlanReplaced` when the pool is another, and empty."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,7 +62,7 @@ class Scheduler:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: Steps,
         pool: KVPool,
         *,
         model: str,

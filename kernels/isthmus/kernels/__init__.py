@@ -1,5 +1,5 @@
 """Operators of the on-device engine: what a backend is, and the backends there are."""
 
-from isthmus.kernels.registry import BACKENDS, create, probe
+from isthmus.kernels.registry import BACKENDS, LAST_RESORT, create, probe
 
-__all__ = ["BACKENDS", "create", "probe"]
+__all__ = ["BACKENDS", "LAST_RESORT", "create", "probe"]

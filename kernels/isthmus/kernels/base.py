@@ -24,6 +24,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+F16 = NDArray[np.float16]
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 U8 = NDArray[np.uint8]
@@ -313,6 +314,18 @@ class Plan(Protocol):
         """Copy the keys and values of a block of the pool, in all layers."""
         ...
 
+    def read_block(self, block: int) -> F16:
+        """The keys and values of a block of the pool, for another plan.
+
+        [layers, 2, kv_heads, block_tokens, head_dim], keys first. Positions that were never
+        written may hold anything.
+        """
+        ...
+
+    def write_block(self, block: int, values: F16) -> None:
+        """Put into a block what another plan's `read_block` gave."""
+        ...
+
     def close(self) -> None:
         """Free buffers and threads. Running a closed plan is an error."""
         ...
@@ -334,6 +347,11 @@ class Backend(Protocol):
     @property
     def kv_types(self) -> tuple[KVType, ...]:
         """The forms in which it can keep keys and values."""
+        ...
+
+    @property
+    def driver(self) -> str:
+        """The version of what computes, driver included: a new one may be faster or slower."""
         ...
 
     @property

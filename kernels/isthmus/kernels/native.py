@@ -9,6 +9,7 @@ import contextlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from isthmus.kernels import _native
 from isthmus.kernels.base import (
+    F16,
     F32,
     QKV,
     U8,
@@ -35,6 +37,7 @@ from isthmus.kernels.base import (
     Step,
 )
 from isthmus.kernels.checks import check_batch
+from isthmus.kernels.tiled_blocks import pack_block, unpack_block
 
 _ROWS = 8
 _BLOCK = 32
@@ -236,6 +239,11 @@ class NativeBackend:
         self.threads = threads or default_threads()
 
     @property
+    def driver(self) -> str:
+        """The kernels come with the package."""
+        return version("isthmus")
+
+    @property
     def device(self) -> str:
         """Instruction set and threads."""
         return f"{self.isa}, {self.threads} threads"
@@ -270,6 +278,7 @@ class NativePlan:
         if kv.block_tokens != _BLOCK:
             raise ValueError(f"the native backend's blocks hold {_BLOCK} tokens")
         self._kv = kv
+        self._heads = next(op for op in ops if isinstance(op, Attention))
         self._max_tokens = max_tokens
         self._hidden = next(op.table.cols for op in ops if isinstance(op, Embed))
         self._vocab = next(op.weight.rows for op in ops if isinstance(op, Head))
@@ -310,13 +319,33 @@ class NativePlan:
 
     def copy_block(self, source: int, target: int) -> None:
         """Copy a block of the pool in all layers."""
+        plan = self._with_blocks(source, target)
+        plan.copy_block(source, target)
+
+    def read_block(self, block: int) -> F16:
+        """A block in the form that all backends share."""
+        plan = self._with_blocks(block)
+        raw = np.empty(plan.block_bytes, np.uint8)
+        plan.read_block(block, raw)
+        heads, width = self._heads.kv_heads, self._heads.head_dim
+        return unpack_block(raw, self._kv.dtype, kv_heads=heads, head_dim=width)
+
+    def write_block(self, block: int, values: F16) -> None:
+        """Take a block in the form that all backends share."""
+        plan = self._with_blocks(block)
+        raw = pack_block(values, self._kv.dtype)
+        if raw.nbytes != plan.block_bytes:
+            raise ValueError(f"a block of shape {values.shape} is of another model")
+        plan.write_block(block, raw)
+
+    def _with_blocks(self, *blocks: int) -> _native.Plan:
+        """The plan, when it has these blocks."""
         if self._plan is None:
             raise RuntimeError("the plan is closed")
-        if not (0 <= source < self._kv.blocks and 0 <= target < self._kv.blocks):
-            raise ValueError(
-                f"blocks {source} and {target} must be in the pool of {self._kv.blocks}"
-            )
-        self._plan.copy_block(source, target)
+        if not all(0 <= block < self._kv.blocks for block in blocks):
+            named = " and ".join(map(str, blocks))
+            raise ValueError(f"blocks {named} must be in the pool of {self._kv.blocks}")
+        return self._plan
 
     def close(self) -> None:
         """Stop the threads and free the buffers."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from isthmus.kernels.base import (
+    F16,
     F32,
     I32,
     QKV,
@@ -65,6 +66,7 @@ class NumpyBackend:
     name = "numpy"
     kv_types = tuple(KVType)
     device = f"numpy {np.__version__}"
+    driver = np.__version__
     layout = None
 
     def pack(self, weight: QuantizedWeight) -> Matrix:
@@ -103,6 +105,17 @@ class NumpyPlan:
         """Copy a block of the pool in all layers."""
         self._keys[:, target] = self._keys[:, source]
         self._values[:, target] = self._values[:, source]
+
+    def read_block(self, block: int) -> F16:
+        """A block in the form that all backends share."""
+        both = np.stack([self._keys[:, block], self._values[:, block]], axis=1)
+        return both.swapaxes(2, 3).astype(np.float16)
+
+    def write_block(self, block: int, values: F16) -> None:
+        """Take a block in the form that all backends share."""
+        tokens_first = values.astype(np.float32).swapaxes(2, 3)
+        self._keys[:, block] = _stored(tokens_first[:, 0], self._kv.dtype)
+        self._values[:, block] = _stored(tokens_first[:, 1], self._kv.dtype)
 
     def close(self) -> None:
         """Nothing to free beyond the arrays themselves."""

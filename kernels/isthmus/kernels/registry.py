@@ -56,6 +56,8 @@ _FACTORIES: dict[str, Factory] = {"native": _native, "opencl": _opencl, "numpy":
 
 BACKENDS: tuple[str, ...] = tuple(_FACTORIES)
 """Names that `create` knows, best first."""
+LAST_RESORT = "numpy"
+"""Never worth being measured against the others."""
 
 
 @dataclass(frozen=True, slots=True)

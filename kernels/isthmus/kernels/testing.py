@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from isthmus.kernels.base import (
+    F16,
     U8,
     Backend,
     Batch,
@@ -38,6 +39,11 @@ class FlakyBackend:
     def device(self) -> str:
         """The inner one's."""
         return self.inner.device
+
+    @property
+    def driver(self) -> str:
+        """The inner one's."""
+        return self.inner.driver
 
     @property
     def layout(self) -> str | None:
@@ -85,6 +91,12 @@ class _FlakyPlan:
         if self._script.on_copy is not None:
             raise self._script.on_copy
         self._plan.copy_block(source, target)
+
+    def read_block(self, block: int) -> F16:
+        return self._plan.read_block(block)
+
+    def write_block(self, block: int, values: F16) -> None:
+        self._plan.write_block(block, values)
 
     def close(self) -> None:
         self._plan.close()

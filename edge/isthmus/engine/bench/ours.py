@@ -31,7 +31,8 @@ from isthmus.engine.bench.base import (
     Hello,
 )
 from isthmus.engine.bench.prompts import EDITING, OTHER
-from isthmus.engine.engine import Engine, open_model
+from isthmus.engine.engine import Engine
+from isthmus.engine.opening import open_model
 from isthmus.engine.perplexity import largest_shortfall
 from isthmus.engine.speculation import MAX_DRAFT
 from isthmus.engine.template import Prompt
