@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -39,12 +40,14 @@ from isthmus.kernels.testing import FlakyBackend
 
 GREEDY = Sampling(temperature=0, ignore_eos=True)
 SECRET = "what the user wrote"
-FAILURES: list[tuple[Exception | None, str]] = [
-    (DeviceLost("the device is gone"), "device_lost"),
-    (OutOfDeviceMemory("256 MB were refused"), "out_of_device_memory"),
-    (MemoryError(), "out_of_memory"),
-    (None, "invalid_result"),
-    (RuntimeError(SECRET), "error"),
+Failure = Callable[[], Exception | None]
+"""Makes a failure: one that was raised would keep its test's engines for as long as it is there."""
+FAILURES: list[tuple[Failure, str]] = [
+    (lambda: DeviceLost("the device is gone"), "device_lost"),
+    (lambda: OutOfDeviceMemory("256 MB were refused"), "out_of_device_memory"),
+    (MemoryError, "out_of_memory"),
+    (lambda: None, "invalid_result"),
+    (lambda: RuntimeError(SECRET), "error"),
 ]
 
 
@@ -87,10 +90,10 @@ async def undisturbed(*requests: ChatRequest, **options: Any) -> list[tuple[str,
 @pytest.mark.parametrize("at", [1, 2, 7])
 @pytest.mark.parametrize(("failure", "reason"), FAILURES)
 async def test_an_answer_goes_on_from_the_next_backend_without_losing_or_doubling_a_token(
-    failure: Exception | None, reason: str, at: int, caplog: pytest.LogCaptureFixture
+    failure: Failure, reason: str, at: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     [(text, tokens)] = await undisturbed(chat(SECRET))
-    engine = engine_on(flaky(steps={at: failure}), NumpyBackend())
+    engine = engine_on(flaky(steps={at: failure()}), NumpyBackend())
     with caplog.at_level(logging.INFO):
         assert (await answer(engine, chat(SECRET)))[:2] == (text, tokens)
     engine.close()
@@ -110,12 +113,12 @@ async def test_a_seeded_answer_goes_on_with_the_numbers_that_it_has_drawn() -> N
     engine.close()
 
 
-@pytest.mark.parametrize("failure", [None, DeviceLost("gone")])
-async def test_conversations_at_once_all_go_on(failure: Exception | None) -> None:
+@pytest.mark.parametrize("failure", [lambda: None, lambda: DeviceLost("gone")])
+async def test_conversations_at_once_all_go_on(failure: Failure) -> None:
     # More than a batch has room for, of lengths that end in different steps.
     requests = [chat(f"number {n} " * (3 * n), max_tokens=5 + n) for n in range(1, 12)]
     expected = await undisturbed(*requests)
-    engine = engine_on(flaky(steps={6: failure}), NumpyBackend())
+    engine = engine_on(flaky(steps={6: failure()}), NumpyBackend())
     answers = await asyncio.gather(*(answer(engine, request) for request in requests))
     assert [(text, tokens) for text, tokens, _ in answers] == expected
     assert [finished.usage.completion_tokens for _, _, finished in answers] == [*range(6, 17)]
@@ -231,13 +234,17 @@ def test_when_no_backend_can_plan_the_start_fails_with_every_reason() -> None:
 
 @pytest.mark.parametrize(
     ("failure", "told"),
-    [(DeviceLost("gone"), DeviceLost), (None, InvalidResult), (RuntimeError(SECRET), BackendLost)],
+    [
+        (lambda: DeviceLost("gone"), DeviceLost),
+        (lambda: None, InvalidResult),
+        (lambda: RuntimeError(SECRET), BackendLost),
+    ],
 )
 async def test_a_backend_alone_is_strict_and_the_next_request_finds_nothing_spoilt(
-    failure: Exception | None, told: type[BackendLost], caplog: pytest.LogCaptureFixture
+    failure: Failure, told: type[BackendLost], caplog: pytest.LogCaptureFixture
 ) -> None:
     expected = await undisturbed(chat("hello " * 30))
-    engine = engine_on(flaky(steps={5: failure}))
+    engine = engine_on(flaky(steps={5: failure()}))
     with pytest.raises(told) as caught:
         await answer(engine, chat("hello " * 30))
     assert SECRET not in str(caught.value) + caplog.text
