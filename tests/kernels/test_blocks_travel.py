@@ -139,3 +139,22 @@ def test_a_copied_block_is_as_new_as_its_source() -> None:
     np.testing.assert_allclose(split.run(step).logits, alone.run(step).logits, atol=5e-3)
     assert split.moved == 1
     np.testing.assert_array_equal(split.read_block(4), split.read_block(0))
+
+
+def test_prompts_that_share_a_step_are_read_where_one_alone_would_be() -> None:
+    split = split_of(NumpyBackend(), NumpyBackend())
+    tables = np.arange(8, dtype=np.int32)[:, None]
+    sequence = np.arange(8, dtype=np.int32)
+    prompts = Batch(
+        np.full(24, 7, np.int32), np.tile(np.arange(3, dtype=np.int32), 8), np.repeat(sequence, 3),
+        tables, np.empty(0, np.int32),
+    )  # fmt: skip
+    split.run(prompts)
+    guesses = Batch(
+        np.full(24, 7, np.int32), np.tile(np.arange(3, 6, dtype=np.int32), 8),
+        np.repeat(sequence, 3), tables, np.arange(24, dtype=np.int32),
+    )  # fmt: skip
+    split.run(guesses)
+    assert split.moved == 8
+    split.run(guesses)
+    assert split.moved == 8

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 import tiny_qwen2
@@ -24,7 +26,7 @@ from isthmus.engine.split import SplitBackend
 from isthmus.engine.timing import Phases, Timing, Timings, choose, measure, time_backend
 from isthmus.kernels import BACKENDS
 from isthmus.kernels.base import Backend
-from isthmus.kernels.errors import DeviceLost
+from isthmus.kernels.errors import BackendUnavailable, DeviceLost
 from isthmus.kernels.native import NativeBackend
 from isthmus.kernels.numpy_ref import NumpyBackend
 from isthmus.kernels.testing import FlakyBackend
@@ -198,6 +200,17 @@ def test_the_chosen_run_first_and_the_others_stand_by(
     assert not opened.passed_over
 
 
+def test_the_reference_does_not_stand_in_for_a_model_that_memory_cannot_hold(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = open_runners(str(tiny), backend="auto", threads=1)
+    [reference] = opened.standbys
+    assert reference.load()[0].name == "numpy"
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=100_000))
+    with pytest.raises(BackendUnavailable, match="MB are free"):
+        reference.load()
+
+
 def split_engine(tiny: Path, prefill: Backend, decode: Backend, **options: Any) -> Engine:
     load = opening.load_model
     both = SplitBackend(prefill, decode, lambda: load(str(tiny), prefill).ops)
@@ -205,7 +218,7 @@ def split_engine(tiny: Path, prefill: Backend, decode: Backend, **options: Any) 
 
 
 async def test_a_conversation_over_two_backends_is_that_of_one(tiny: Path) -> None:
-    prompt = "a prompt of more than thirty-two tokens, so that the other backend reads it. " * 3
+    prompt = "a prompt of more than sixteen tokens, so that the other backend reads it. " * 3
     alone = Engine(*open_model(str(tiny), backend="numpy"), kv_type="float32")
     engine = split_engine(tiny, NumpyBackend(), NumpyBackend())
     assert await tokens_of(engine, prompt) == await tokens_of(alone, prompt)
@@ -227,9 +240,9 @@ async def test_each_phase_names_its_backend_and_a_loss_leaves_one(tiny: Path) ->
     standby = opening.Runner("native", lambda: (native, opening.load_model(str(tiny), native).ops))
     engine = split_engine(tiny, gpu, native, standbys=[standby])
     assert (engine.prefill_backend, engine.decode_backend) == ("gpu", "native")
-    assert len(await tokens_of(engine, "a prompt of more than thirty-two tokens, is it not")) == 20
+    assert len(await tokens_of(engine, "a prompt of more than sixteen tokens, is it not")) == 20
     assert gpu.ran == 1
-    assert len(await tokens_of(engine, "and another prompt of more than thirty-two tokens")) == 20
+    assert len(await tokens_of(engine, "and another prompt of more than sixteen tokens")) == 20
     assert (engine.prefill_backend, engine.decode_backend) == ("native", "native")
     assert engine.fallbacks == {Fallback("gpu+native", "native", "device_lost"): 1}
     engine.close()

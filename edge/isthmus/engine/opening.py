@@ -17,10 +17,12 @@ from isthmus.engine.phases import preferred
 from isthmus.engine.prepared import LoadedModel, load
 from isthmus.engine.split import SplitBackend
 from isthmus.engine.timing import Phases
-from isthmus.kernels import BACKENDS, create
+from isthmus.kernels import BACKENDS, LAST_RESORT, create
 from isthmus.kernels.base import Backend
 from isthmus.kernels.errors import BackendUnavailable
 
+_AS_FLOATS = 8
+"""How much larger a model of 4 bits gets in float32."""
 Choose = Callable[[Path, int | None], Phases | None]
 """Says which backends suit the model at a path and that many threads; None: the usual order."""
 
@@ -77,8 +79,23 @@ def open_runners(
 
 
 def _load(model: str, backend: str, threads: int | None) -> Loaded:
+    if backend == LAST_RESORT:
+        _check_memory(_find(model)[1])
     loaded, made = open_model(model, backend=backend, threads=threads)
     return made, loaded.ops
+
+
+def _check_memory(path: Path) -> None:
+    """Refuse weights in float32 that memory has no room for: the system would end the process.
+
+    Raises `BackendUnavailable`.
+    """
+    import psutil
+
+    need, free = _AS_FLOATS * path.stat().st_size, psutil.virtual_memory().available
+    if need > free:
+        reason = f"its weights take about {need >> 20} MB, and {free >> 20} MB are free"
+        raise BackendUnavailable(f"{LAST_RESORT} does not fit", {LAST_RESORT: reason})
 
 
 def _find(model: str) -> tuple[str, Path]:

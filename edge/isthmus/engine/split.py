@@ -28,8 +28,9 @@ from isthmus.kernels.base import (
 )
 
 _PREFILL, _DECODE = 0, 1
-_PROMPT_TOKENS = 32
-"""Tokens a conversation from which on a step is a prompt's. A guess may make it 16."""
+_PROMPT_TOKENS = 16
+"""Tokens whose logits nobody wants, from which on a step is a prompt's: fewer are not worth the
+copying of blocks."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,8 +98,8 @@ class SplitPlan:
 
     def run(self, batch: Batch) -> Step:
         """Run one step on the plan that it suits."""
-        prompt = len(batch.tokens) >= _PROMPT_TOKENS * len(batch.block_tables)
-        at = _PREFILL if prompt else _DECODE
+        silent = len(batch.tokens) - len(batch.rows)
+        at = _PREFILL if silent >= _PROMPT_TOKENS else _DECODE
         written: list[int] = []
         for index, table in enumerate(batch.block_tables):
             positions = batch.positions[batch.sequence == index]
