@@ -8,12 +8,16 @@ import pytest
 import tiny_qwen2
 from isthmus.engine.prepared import pack_model
 from isthmus.engine.split import SplitBackend, SplitPlan
+from isthmus.kernels import create
 from isthmus.kernels.base import F16, Backend, Batch, KVShape, KVType, Plan
 from isthmus.kernels.native import NativeBackend
 from isthmus.kernels.numpy_ref import NumpyBackend
+from isthmus.kernels.opencl import blocks as opencl_blocks
 from isthmus.kernels.tiled_blocks import pack_block, unpack_block
+from opencl_devices import requires_opencl
 
 MODEL = tiny_qwen2.model()
+NATIVE_TYPES = NativeBackend.kv_types
 KV = KVShape(8, dtype=KVType.FLOAT32)
 
 
@@ -36,7 +40,7 @@ PROMPT = [int(token) for token in np.random.default_rng(5).integers(0, 250, 70)]
 
 
 @pytest.mark.parametrize("head_dim", [16, 32, 64, 80])
-@pytest.mark.parametrize("dtype", KVType)
+@pytest.mark.parametrize("dtype", NATIVE_TYPES)
 def test_a_packed_block_is_the_block_that_it_was(dtype: KVType, head_dim: int) -> None:
     random = np.random.default_rng(1)
     block: F16 = random.normal(size=(3, 2, 2, 32, head_dim)).astype(np.float16)
@@ -51,7 +55,7 @@ def test_a_packed_block_is_the_block_that_it_was(dtype: KVType, head_dim: int) -
     np.testing.assert_allclose(thrice, again, rtol=2e-3)
 
 
-@pytest.mark.parametrize("dtype", KVType)
+@pytest.mark.parametrize("dtype", NATIVE_TYPES)
 def test_native_and_reference_give_the_same_block_for_the_same_tokens(dtype: KVType) -> None:
     kv = KVShape(8, dtype=dtype)
     blocks = []
@@ -69,7 +73,7 @@ def test_native_and_reference_give_the_same_block_for_the_same_tokens(dtype: KVT
         assert np.abs(theirs).max() > 0.1
 
 
-@pytest.mark.parametrize("dtype", KVType)
+@pytest.mark.parametrize("dtype", NATIVE_TYPES)
 @pytest.mark.parametrize("way", ["native to numpy", "numpy to native"])
 def test_a_step_over_blocks_from_elsewhere_gives_what_it_gives_at_home(
     way: str, dtype: KVType
@@ -89,6 +93,41 @@ def test_a_step_over_blocks_from_elsewhere_gives_what_it_gives_at_home(
     np.testing.assert_allclose(found, wanted, atol=0.03 * np.abs(wanted).max())
     for plan in (away, home):
         plan.close()
+
+
+@pytest.mark.parametrize("keys", [True, False])
+@pytest.mark.parametrize("head_dim", [16, 64, 80])
+@pytest.mark.parametrize("dtype", KVType)
+def test_a_block_packed_for_opencl_is_the_block_that_it_was(
+    dtype: KVType, head_dim: int, keys: bool
+) -> None:
+    kv = KVShape(8, dtype=dtype)
+    block: F16 = np.random.default_rng(1).normal(size=(3, 32, head_dim)).astype(np.float16)
+    raw = opencl_blocks.pack(block, kv, keys=keys)
+    again = opencl_blocks.unpack(raw, kv, head_dim=head_dim, keys=keys)
+    largest = np.abs(block.astype(np.float32)).max()
+    np.testing.assert_allclose(again, block, atol=largest / 200 if dtype.group else 0)
+
+
+@requires_opencl
+@pytest.mark.parametrize("dtype", KVType)
+def test_opencl_and_reference_give_and_take_the_same_blocks(dtype: KVType) -> None:
+    kv = KVShape(8, dtype=dtype)
+    gpu, reference = plan_on(create("opencl"), kv), plan_on(NumpyBackend(), kv)
+    for plan in (gpu, reference):
+        plan.run(batch(PROMPT, 0, [5, 2, 7]))
+    for block in (5, 2):
+        ours = gpu.read_block(block).astype(np.float32)
+        theirs = reference.read_block(block).astype(np.float32)
+        np.testing.assert_allclose(ours, theirs, atol=np.abs(theirs).max() * 0.02)
+    wanted = gpu.run(batch([9], 70, [5, 2, 7])).logits
+    for source, target in ((5, 0), (2, 1), (7, 3)):
+        gpu.write_block(target, reference.read_block(source))
+    found = gpu.run(batch([9], 70, [0, 1, 3])).logits
+    np.testing.assert_allclose(found, wanted, atol=0.03 * np.abs(wanted).max())
+    with pytest.raises(ValueError, match="in the pool of 8"):
+        gpu.read_block(8)
+    gpu.close()
 
 
 def test_a_block_of_another_model_or_outside_the_pool_is_refused() -> None:

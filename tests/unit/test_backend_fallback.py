@@ -93,7 +93,7 @@ async def test_an_answer_goes_on_from_the_next_backend_without_losing_or_doublin
     failure: Failure, reason: str, at: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     [(text, tokens)] = await undisturbed(chat(SECRET))
-    engine = engine_on(flaky(steps={at: failure()}), NumpyBackend())
+    engine = engine_on(flaky(steps={at: failure()}), NumpyBackend(), speculation=False)
     with caplog.at_level(logging.INFO):
         assert (await answer(engine, chat(SECRET)))[:2] == (text, tokens)
     engine.close()
@@ -118,7 +118,7 @@ async def test_conversations_at_once_all_go_on(failure: Failure) -> None:
     # More than a batch has room for, of lengths that end in different steps.
     requests = [chat(f"number {n} " * (3 * n), max_tokens=5 + n) for n in range(1, 12)]
     expected = await undisturbed(*requests)
-    engine = engine_on(flaky(steps={6: failure()}), NumpyBackend())
+    engine = engine_on(flaky(steps={6: failure()}), NumpyBackend(), speculation=False)
     answers = await asyncio.gather(*(answer(engine, request) for request in requests))
     assert [(text, tokens) for text, tokens, _ in answers] == expected
     assert [finished.usage.completion_tokens for _, _, finished in answers] == [*range(6, 17)]

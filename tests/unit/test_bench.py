@@ -123,7 +123,7 @@ def test_only_a_context_with_room_for_them_is_asked_for_the_long_rows() -> None:
 
 
 def test_a_set_of_prompts_is_summed_up_by_its_middle_and_its_ends() -> None:
-    result = Result("isthmus", Hello("native", "cpu", 2, 0.1, 1_000_000, 512))
+    result = Result("isthmus", Hello("native", "native", "cpu", 2, 0.1, 1_000_000, 512))
     for name, values in (("a", (1.0, 1.2)), ("b", (3.0, 5.0)), ("c", (1.5, 1.7))):
         for value in values:
             result.add(f"speculation_editing.{name}", value)

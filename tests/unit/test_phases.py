@@ -24,7 +24,6 @@ from isthmus.engine.phases import preferred
 from isthmus.engine.prepared import pack_model
 from isthmus.engine.split import SplitBackend
 from isthmus.engine.timing import Phases, Timing, Timings, choose, measure, time_backend
-from isthmus.kernels import BACKENDS
 from isthmus.kernels.base import Backend
 from isthmus.kernels.errors import BackendUnavailable, DeviceLost
 from isthmus.kernels.native import NativeBackend
@@ -38,13 +37,17 @@ FAST, SLOW = Timing(1000, 100, 1e-4), Timing(100, 10, 1e-4)
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("ISTHMUS_HOME", str(tmp_path / "home"))
+    for module in (phases, opening):
+        monkeypatch.setattr(module, "BACKENDS", ("native", "numpy"))
     return write_tiny(tmp_path / "tiny.gguf")
 
 
 @pytest.fixture
 def two(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The native backend and the reference as the two candidates."""
+    """The native backend and the reference as the two candidates, the latter as a GPU."""
     monkeypatch.setattr(phases, "LAST_RESORT", "none")
+    monkeypatch.setattr(phases, "may_have_gpu", lambda: True)
+    monkeypatch.setattr(NumpyBackend, "on_cpu", False)
 
 
 class Stopwatch:
@@ -96,10 +99,30 @@ def test_a_gain_that_the_copying_of_blocks_eats_up_is_none(copy_s: float, split:
 def test_where_there_is_one_candidate_nothing_is_made_or_measured(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(phases, "BACKENDS", ("native", "numpy"))
     monkeypatch.setattr(phases, "create", None)
     watch = Stopwatch()
     assert preferred(tiny, None, measured=watch) is None
+    assert watch.asked == []
+
+
+@pytest.mark.usefixtures("two")
+def test_where_no_gpu_can_be_nothing_is_made_either(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(phases, "may_have_gpu", lambda: False)
+    monkeypatch.setattr(phases, "create", None)
+    assert preferred(tiny, None, measured=Stopwatch()) is None
+
+
+@pytest.mark.usefixtures("two")
+def test_a_second_backend_on_the_cpu_is_no_candidate(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert set(phases.candidates(1)) == {"native", "numpy"}
+    monkeypatch.setattr(NumpyBackend, "on_cpu", True)
+    assert set(phases.candidates(1)) == {"native"}
+    watch = Stopwatch()
+    assert preferred(tiny, 1, measured=watch) is None
     assert watch.asked == []
 
 
@@ -193,7 +216,6 @@ def test_a_backend_asked_for_by_name_does_both_and_nothing_is_measured(tiny: Pat
 def test_the_chosen_run_first_and_the_others_stand_by(
     tiny: Path, chosen: Phases | None, first: str, then: list[str]
 ) -> None:
-    assert BACKENDS == ("native", "numpy")
     opened = open_runners(str(tiny), backend="auto", threads=1, choose=lambda *_: chosen)
     assert opened.backend.name == first
     assert [runner.name for runner in opened.standbys] == then

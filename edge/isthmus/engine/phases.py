@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,13 +16,34 @@ from isthmus.kernels.errors import BackendUnavailable
 _log = logging.getLogger(__name__)
 
 
+_GPU_NODES = ("dri/renderD*", "nvidia[0-9]*", "kgsl-3d0", "mali[0-9]*", "dxg")
+"""What the drivers of GPUs put into /dev."""
+
+
+def may_have_gpu() -> bool:
+    """Whether a GPU could be here: asking OpenCL costs a fifth of a second and its drivers' memory.
+
+    Where devices are not files it cannot be told.
+    """
+    if not sys.platform.startswith("linux"):
+        return True
+    return any(any(Path("/dev").glob(pattern)) for pattern in _GPU_NODES)
+
+
 def candidates(threads: int | None) -> dict[str, Backend]:
-    """The backends to choose from, best first; nothing is made where one alone could be used."""
+    """The backends to choose from, best first; nothing is made where one alone could be used.
+
+    Of those on the CPU only the first counts: others are for trying them by name.
+    """
+    if not may_have_gpu():
+        return {}
     names = [name for name in BACKENDS if name != LAST_RESORT]
     made: dict[str, Backend] = {}
     for name in names if len(names) > 1 else ():
         try:
-            made[name] = create(name, threads=threads, cache=paths.cache_dir())
+            backend = create(name, threads=threads, cache=paths.cache_dir())
+            if not (backend.on_cpu and any(other.on_cpu for other in made.values())):
+                made[name] = backend
         except BackendUnavailable as error:
             _log.info("backend %s does not work here: %s", name, error.reasons[name])
     return made

@@ -20,6 +20,7 @@ from isthmus.kernels.base import (
     Backend,
     Batch,
     KVShape,
+    KVType,
     Op,
     Packed,
     Plan,
@@ -50,6 +51,16 @@ class SplitBackend:
     def device(self) -> str:
         """Both devices."""
         return f"{self.prefill.device}; {self.decode.device}"
+
+    @property
+    def kv_types(self) -> tuple[KVType, ...]:
+        """Those of both."""
+        return tuple(kind for kind in self.decode.kv_types if kind in self.prefill.kv_types)
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether both are."""
+        return self.prefill.on_cpu and self.decode.on_cpu
 
     @property
     def driver(self) -> str:

@@ -345,6 +345,11 @@ class Backend(Protocol):
         ...
 
     @property
+    def on_cpu(self) -> bool:
+        """Whether it computes on the CPU."""
+        ...
+
+    @property
     def kv_types(self) -> tuple[KVType, ...]:
         """The forms in which it can keep keys and values."""
         ...

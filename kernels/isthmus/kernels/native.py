@@ -222,6 +222,7 @@ class NativeBackend:
 
     name = "native"
     kv_types = tuple(_KV_TYPES)
+    on_cpu = True
     layout = "tiles8.3"
 
     def __init__(

@@ -65,6 +65,7 @@ class NumpyBackend:
 
     name = "numpy"
     kv_types = tuple(KVType)
+    on_cpu = True
     device = f"numpy {np.__version__}"
     driver = np.__version__
     layout = None

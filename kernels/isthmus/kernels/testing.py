@@ -13,6 +13,7 @@ from isthmus.kernels.base import (
     Backend,
     Batch,
     KVShape,
+    KVType,
     Op,
     Packed,
     Plan,
@@ -39,6 +40,16 @@ class FlakyBackend:
     def device(self) -> str:
         """The inner one's."""
         return self.inner.device
+
+    @property
+    def kv_types(self) -> tuple[KVType, ...]:
+        """The inner one's."""
+        return self.inner.kv_types
+
+    @property
+    def on_cpu(self) -> bool:
+        """The inner one's."""
+        return self.inner.on_cpu
 
     @property
     def driver(self) -> str:

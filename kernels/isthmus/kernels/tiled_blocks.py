@@ -56,8 +56,10 @@ def pack_block(block: F16, dtype: KVType) -> U8:
             out[:, :, at] = np.ascontiguousarray(part, kind).view(np.uint8).reshape(*lead, -1)
         return out.reshape(-1)
     for at, part in enumerate((keys, values)):
-        scales = (np.abs(part).max(axis=4) / 127).astype(np.float32)
-        steps = np.rint(part / np.where(scales == 0, 1, scales)[..., None]).astype(np.int8)
+        scales = (np.abs(part).max(axis=4) / 127).astype(np.float16)
+        exact = scales.astype(np.float32)[..., None]
+        rounded = np.rint(part / np.where(exact == 0, 1, exact))
+        steps = np.clip(rounded, -127, 127).astype(np.int8)
         if at == 0:
             steps = steps.reshape(*lead, _SIDE, 8, 4).swapaxes(3, 4)
         else:
@@ -70,9 +72,10 @@ def pack_block(block: F16, dtype: KVType) -> U8:
 def _tile_bytes(dtype: KVType) -> int:
     if dtype in _FLOATS:
         return _CODES * np.dtype(_FLOATS[dtype]).itemsize
-    return _CODES + 4 * _SIDE
+    return _CODES + 2 * _SIDE
 
 
 def _scales(tiles: U8) -> F32:
     """Of each position of a tile. tiles: [layers, kv_heads, tiles, bytes] -> […, 32, 1]"""
-    return np.ascontiguousarray(tiles[..., _CODES:]).view(np.float32)[..., None]
+    halves = np.ascontiguousarray(tiles[..., _CODES:]).view(np.float16)
+    return halves.astype(np.float32)[..., None]

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from isthmus.kernels.base import Attention, KVShape, KVType, RopeStyle
+import numpy as np
+
+from isthmus.kernels.base import F16, Attention, KVShape, KVType, RopeStyle
+from isthmus.kernels.opencl import blocks
 from isthmus.kernels.opencl.capabilities import DeviceKind
 from isthmus.kernels.opencl.layouts import padded
 from isthmus.kernels.opencl.programs import Source
@@ -101,6 +104,31 @@ class AttentionKernels:
         for pool in self._pools.values():
             for buffer in pool:
                 self._device.copy(buffer, source * size, target * size, size)
+
+    def read_block(self, block: int) -> F16:
+        """A block in the form that all backends share."""
+        size = self._op.kv_heads * self._head_bytes
+        layers = []
+        for _, pool in sorted(self._pools.items()):
+            raw = np.empty((2, self._op.kv_heads, self._head_bytes), np.uint8)
+            for part, buffer in zip(raw, pool, strict=True):
+                self._device.read(buffer, part, offset=block * size)
+            layers.append(
+                [
+                    blocks.unpack(part, self._kv, head_dim=self._op.head_dim, keys=at == 0)
+                    for at, part in enumerate(raw)
+                ]
+            )
+        return np.asarray(layers, np.float16)
+
+    def write_block(self, block: int, values: F16) -> None:
+        """Take a block in the form that all backends share."""
+        size = self._op.kv_heads * self._head_bytes
+        for (_, pool), layer in zip(sorted(self._pools.items()), values, strict=True):
+            for at, buffer in enumerate(pool):
+                raw = blocks.pack(layer[at], self._kv, keys=at == 0)
+                self._device.write(buffer, raw, offset=block * size)
+                self._device.finish()  # `raw` has to stay until then
 
     def close(self) -> None:
         """Let the pool go."""

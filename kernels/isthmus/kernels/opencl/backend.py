@@ -8,7 +8,7 @@ from pathlib import Path
 
 from isthmus.kernels.base import U8, KVShape, KVType, Op, QuantizedWeight
 from isthmus.kernels.opencl import layouts
-from isthmus.kernels.opencl.capabilities import Capabilities
+from isthmus.kernels.opencl.capabilities import Capabilities, DeviceKind
 from isthmus.kernels.opencl.layouts import PackedWeight
 from isthmus.kernels.opencl.plan import OpenCLPlan
 from isthmus.kernels.opencl.programs import ProgramCache
@@ -44,6 +44,16 @@ class OpenCLBackend:
     def capabilities(self) -> Capabilities:
         """What the device can do."""
         return self._device.capabilities
+
+    @property
+    def driver(self) -> str:
+        """The OpenCL driver's own version."""
+        return self._device.capabilities.driver
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the device is the CPU: PoCL's is."""
+        return self._device.capabilities.kind is DeviceKind.CPU
 
     @property
     def device(self) -> str:

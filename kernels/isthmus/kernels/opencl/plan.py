@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from isthmus.kernels.base import (
+    F16,
     F32,
     QKV,
     Attention,
@@ -302,6 +303,20 @@ class OpenCLPlan:
             known = [sized for make in self._makes for sized in make(shape)]
             self._lists[shape] = known
         return known
+
+    def read_block(self, block: int) -> F16:
+        """A block in the form that all backends share."""
+        self._check_block(block)
+        return self._attention.read_block(block)
+
+    def write_block(self, block: int, values: F16) -> None:
+        """Take a block in the form that all backends share."""
+        self._check_block(block)
+        self._attention.write_block(block, values)
+
+    def _check_block(self, block: int) -> None:
+        if not 0 <= block < self._kv.blocks:
+            raise ValueError(f"block {block} must be in the pool of {self._kv.blocks}")
 
     def copy_block(self, source: int, target: int) -> None:
         """Copy a block of the pool in all layers."""

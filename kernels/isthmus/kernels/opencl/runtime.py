@@ -236,15 +236,18 @@ class Device:
             for launch, size in launches:
                 enqueue(queue, launch.kernel, size, launch.local)
 
-    def write(self, buffer: Any, data: NDArray[Any]) -> None:
-        """Queue the writing of `data`, which has to stay as it is until the next `read`."""
-        with _mapped("a write"):
-            cl.enqueue_copy(self._queue, buffer, data, is_blocking=False)
+    def write(self, buffer: Any, data: NDArray[Any], *, offset: int = 0) -> None:
+        """Queue the writing of `data`, which has to stay as it is until the next `read`.
 
-    def read(self, buffer: Any, out: NDArray[Any]) -> None:
-        """Wait for everything, and for the first `out.nbytes` bytes of the buffer."""
+        `offset` in bytes, as in `read`.
+        """
+        with _mapped("a write"):
+            cl.enqueue_copy(self._queue, buffer, data, is_blocking=False, dst_offset=offset)
+
+    def read(self, buffer: Any, out: NDArray[Any], *, offset: int = 0) -> None:
+        """Wait for everything, and for `out.nbytes` bytes of the buffer."""
         with _mapped("a read"):
-            cl.enqueue_copy(self._queue, out, buffer)
+            cl.enqueue_copy(self._queue, out, buffer, src_offset=offset)
 
     def copy(self, buffer: Any, source: int, target: int, size: int) -> None:
         """Queue a copy of `size` bytes within a buffer."""
