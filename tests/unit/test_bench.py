@@ -40,13 +40,13 @@ def test_json_has_the_fields_that_it_promises(tiny: Path) -> None:
     assert told.exit_code == 0, told.stderr
     shown = json.loads(told.stdout.splitlines()[-1])
     assert list(shown) == [
-        *("model", "prefill_backend", "decode_backend", "device", "threads"),
+        *("model", "backend", "prefill_backend", "decode_backend", "device", "threads"),
         *("load_s", "first_token_s", "rss_mb"),
         *("prefill_tok_s", "decode_tok_s", "batch_decode_tok_s"),
         *("bytes_per_token", "read_gb_s", "mbu"),
         *("speculation_editing", "speculation_other", "stream_slowdown"),
     ]
-    assert shown["prefill_backend"] == shown["decode_backend"] == "native"
+    assert {shown[f"{which}backend"] for which in ("", "prefill_", "decode_")} == {"native"}
     assert (shown["threads"], shown["read_gb_s"]) == (1, 10.0)
     # The tiny model's context of 512 has no room for a prompt of 512 and an answer.
     assert list(shown["prefill_tok_s"]) == ["128"]

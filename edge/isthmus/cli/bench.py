@@ -181,6 +181,7 @@ def _as_json(report: Report) -> dict[str, Any]:
     ours, *peers = report.results
     shown = {
         "model": report.model,
+        "backend": backends(ours.hello),
         "prefill_backend": ours.hello.prefill_backend,
         "decode_backend": ours.hello.decode_backend,
         "device": ours.hello.device,
