@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import tiny_qwen2
-from gguf_files import Kind, write_tiny
+from gguf_files import Kind, write_published, write_tiny
 from isthmus.engine import blocks
 from isthmus.engine.errors import ModelDamaged, ModelNotSupported, ModelUnavailable
 from isthmus.engine.gguf import read_gguf
@@ -185,7 +185,7 @@ def test_a_header_that_claims_too_much_costs_no_memory(
         file.write(struct.pack("<Q", len(key)) + key + struct.pack("<IIQ", 9, item_type, count))
         file.truncate(100_000_000)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(ModelDamaged, match="longer than any model needs"):
+    with pytest.raises(ModelDamaged, match="more than any model needs"):
         read_gguf(path)
     grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown_kib < 50_000
@@ -238,4 +238,54 @@ def test_a_variant_that_would_answer_wrongly_is_refused(
 ) -> None:
     path = write_tiny(tmp_path / "tiny.gguf", extra=extra)
     with pytest.raises(ModelNotSupported, match=told):
+        read_gguf(path)
+
+
+def test_more_arrays_or_more_entries_than_any_model_has_cost_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "liar.gguf"
+    bytes_ = 1 << 22
+    many = b"".join(
+        struct.pack("<Q", 1) + bytes([65 + i]) + struct.pack("<IIQ", 9, 0, bytes_) + bytes(bytes_)
+        for i in range(8)
+    )
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 1, 8) + many)
+    with pytest.raises(ModelDamaged, match="more than any model needs"):
+        read_gguf(path)
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 1 << 20, 1) + bytes(1 << 20))
+    with pytest.raises(ModelDamaged, match="more than any model does"):
+        read_gguf(path)
+
+
+def test_an_embedding_without_dimensions_is_damage(tmp_path: Path) -> None:
+    path = write_tiny(tmp_path / "tiny.gguf")
+    name = b"token_embd.weight"
+    at = (data := path.read_bytes()).index(name) + len(name)
+    path.write_bytes(data[:at] + bytes(4) + data[at + 4 + 2 * 8 :])
+    with pytest.raises(ModelDamaged, match=r"token_embd\.weight"):
+        read_gguf(path)
+
+
+def test_a_list_for_a_name_of_rope_scaling_is_refused(tmp_path: Path) -> None:
+    extra = {"rope.scaling.type": (["yarn"], gguf.GGUFValueType.ARRAY, gguf.GGUFValueType.STRING)}
+    with pytest.raises(ModelNotSupported, match="rope scaling"):
+        read_gguf(write_tiny(tmp_path / "tiny.gguf", extra=extra))
+
+
+def test_a_head_wider_than_its_tensors_is_damage_before_it_costs_memory(tmp_path: Path) -> None:
+    uint, text = gguf.GGUFValueType.UINT32, gguf.GGUFValueType.STRING
+    extra = {
+        "attention.key_length": (2**31, uint),
+        "rope.scaling.type": ("linear", text),
+        "rope.scaling.factor": (2, uint),
+    }
+    with pytest.raises(ModelDamaged, match="attn_q"):
+        read_gguf(write_tiny(tmp_path / "tiny.gguf", extra=extra))
+
+
+def test_rope_factors_beyond_the_file_are_damage(tmp_path: Path) -> None:
+    path = write_published(tmp_path / "tiny.gguf", "llama")
+    name = b"rope_freqs.weight"
+    at = (data := path.read_bytes()).index(name) + len(name) + 4 + 8 + 4
+    path.write_bytes(data[:at] + struct.pack("<Q", 2**64 - 32) + data[at + 8 :])
+    with pytest.raises(ModelDamaged, match=r"ends before tensor 'rope_freqs\.weight'"):
         read_gguf(path)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -75,9 +76,11 @@ def read_gguf(path: Path) -> ModelFile:
         raise ModelDamaged(
             f"{path.name} is not a whole GGUF file ({error}); delete it and pull the model again"
         ) from error
-    tensors = header.tensors
-    config, multipliers = _config(_Values(path, header.values), tensors)
-    _check_tensors(path, config, tensors, size=len(data))
+    tensors, values = header.tensors, _Values(path, header.values)
+    plain = _config(values, tensors)
+    _check_tensors(path, plain, tensors, size=len(data))
+    scaling = _rope_scaling(values, tensors, plain)
+    config = replace(plain, rope_factors=scaling.factors)
     model = ModelFile(
         name=path.stem,
         config=config,
@@ -87,10 +90,11 @@ def read_gguf(path: Path) -> ModelFile:
         dense=partial(_dense, path, tensors),
         vector=partial(_vector, path, tensors),
     )
-    return fold(model, multipliers)
+    return fold(model, _multipliers(values, config, scaling))
 
 
-def _config(header: _Values, tensors: Mapping[str, Tensor]) -> tuple[ModelConfig, Multipliers]:
+def _config(header: _Values, tensors: Mapping[str, Tensor]) -> ModelConfig:
+    """What the file says of itself, with plain rotary positions."""
     architecture = header.architecture
     if architecture not in architectures.ROPE_STYLES:
         raise ModelNotSupported(
@@ -113,11 +117,9 @@ def _config(header: _Values, tensors: Mapping[str, Tensor]) -> tuple[ModelConfig
                 "only equal ones are supported"
             )
     embedding = tensors.get("token_embd.weight")
-    if embedding is None:
-        raise ModelDamaged(f"{header.path.name}: tensor 'token_embd.weight' is missing")
-    base = float(header.number("rope.freq_base", 10_000.0))
-    scaling = _rope_scaling(header, tensors, base=base, head_dim=head_dim)
-    config = ModelConfig(
+    if embedding is None or len(embedding.shape) != 2:
+        raise ModelDamaged(f"{header.path.name}: matrix 'token_embd.weight' is missing")
+    return ModelConfig(
         architecture=architecture,
         layers=header.count("block_count"),
         hidden=hidden,
@@ -127,15 +129,13 @@ def _config(header: _Values, tensors: Mapping[str, Tensor]) -> tuple[ModelConfig
         head_dim=head_dim,
         vocab=embedding.shape[0],
         context=header.count("context_length"),
-        rope_base=base,
+        rope_base=float(header.number("rope.freq_base", 10_000.0)),
         rope_style=architectures.ROPE_STYLES[architecture],
         norm_eps=float(header.number("attention.layer_norm_rms_epsilon")),
         tied_embedding="output.weight" not in tensors,
         attention_bias="blk.0.attn_q.bias" in tensors,
         qk_norm=architecture == "qwen3",
-        rope_factors=scaling.factors,
     )
-    return config, _multipliers(header, config, scaling)
 
 
 def _multipliers(header: _Values, config: ModelConfig, scaling: RopeScaling) -> Multipliers:
@@ -152,23 +152,16 @@ def _multipliers(header: _Values, config: ModelConfig, scaling: RopeScaling) -> 
 
 
 def _rope_scaling(
-    header: _Values,
-    tensors: Mapping[str, Tensor],
-    *,
-    base: float,
-    head_dim: int,
+    header: _Values, tensors: Mapping[str, Tensor], config: ModelConfig
 ) -> RopeScaling:
     if _ROPE_FACTORS in tensors:  # llama3's, computed when the file was made
-        tensor = tensors[_ROPE_FACTORS]
-        if tensor.shape != (head_dim // 2,) or tensor.type_name not in blocks.VECTOR_TYPES:
-            raise ModelDamaged(f"{header.path.name}: {_ROPE_FACTORS} has the wrong shape")
         factors = _vector(header.path, tensors, _ROPE_FACTORS)
-        if factors.min() <= 0:
+        if not (np.isfinite(factors).all() and factors.min() > 0):
             raise ModelDamaged(f"{header.path.name}: {_ROPE_FACTORS} must be above zero")
         return RopeScaling(tuple(factors.tolist()))
     kind = header.optional("rope.scaling.type") or "none"
     described: dict[str, Any] = {
-        "rope_type": {"none": "default"}.get(kind, kind),
+        "rope_type": "default" if kind == "none" else kind,
         "factor": header.optional("rope.scaling.factor"),
         "original_max_position_embeddings": header.optional("rope.scaling.original_context_length"),
     }
@@ -176,8 +169,9 @@ def _rope_scaling(
     if magnitude != 1.0:
         usual = 0.1 * math.log(max(header.number("rope.scaling.factor"), 1.0)) + 1
         described["attention_factor"] = magnitude * usual
-    context = header.count("context_length")
-    return rope_scaling(described, base=base, head_dim=head_dim, context=context)
+    return rope_scaling(
+        described, base=config.rope_base, head_dim=config.head_dim, context=config.context
+    )
 
 
 def _refuse_variants(header: _Values) -> None:
@@ -199,7 +193,9 @@ def _check_tensors(
 ) -> None:
     if config.layers > len(tensors) or max(config.vocab, config.ffn) >= _MAX_DIMENSION:
         raise ModelDamaged(f"{path.name}: {config.layers} layers are said, but not there")
-    expected = architectures.expected_tensors(config)
+    expected = dict(architectures.expected_tensors(config))
+    if _ROPE_FACTORS in tensors:
+        expected[_ROPE_FACTORS] = (config.head_dim // 2,)
     for name, shape in expected.items():
         tensor = tensors.get(name)
         if tensor is None or tensor.shape != shape:
@@ -220,7 +216,7 @@ def _check_tensors(
             raise ModelDamaged(
                 f"{path.name} ends before tensor {name!r} does; delete it and pull the model again"
             )
-    unknown = [name for name in tensors if name not in expected and name != _ROPE_FACTORS]
+    unknown = [name for name in tensors if name not in expected]
     if unknown:
         raise ModelNotSupported(
             f"{path.name} has {len(unknown)} tensors that {config.architecture} models here do "

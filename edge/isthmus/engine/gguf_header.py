@@ -1,7 +1,7 @@
 """The header of a GGUF file, version 2 or 3, as ggml's docs/gguf.md describes it.
 
-Nothing in it is taken on trust: a length is compared with the bytes that are there before anything
-is made of it, so a damaged file costs no more memory than its own size.
+Nothing in it is taken on trust: lengths and counts are compared with the bytes that are there, and
+with bounds that no model comes near, before anything is made of them.
 """
 
 from __future__ import annotations
@@ -17,8 +17,12 @@ _SCALARS = {
 }  # fmt: skip
 """The types of values, as `struct` has them."""
 _STRING, _ARRAY = 8, 9
-_MAX_ARRAY = 1 << 22
-"""Longest array; the largest vocabularies have half a million merges."""
+_MAX_BYTES = 1 << 26
+"""Longest header; those of the largest vocabularies have 15 MB."""
+_MAX_ENTRIES = 1 << 16
+"""Most key/values, and most tensors."""
+_MAX_ITEMS = 1 << 22
+"""Most items of all arrays; the largest vocabularies have half a million merges."""
 _MAX_DIMENSIONS = 4
 _ALIGNMENT = 32
 _TENSOR_TYPES = (
@@ -51,12 +55,14 @@ class Header:
 
 def read_header(data: memoryview) -> Header:
     """The header of a file with these bytes. Raises `ValueError` for what is none."""
-    cursor = _Cursor(data)
+    cursor = _Cursor(data[:_MAX_BYTES])
     if cursor.bytes(len(_MAGIC)) != _MAGIC:
         raise ValueError("it does not begin with GGUF")
     if (version := cursor.number("I")) not in _VERSIONS:
         raise ValueError(f"it has version {version}, not one of {_VERSIONS}")
     tensor_count, value_count = cursor.number("Q"), cursor.number("Q")
+    if max(tensor_count, value_count) > _MAX_ENTRIES:
+        raise ValueError("it says to hold more than any model does")
     values: dict[str, Any] = {}
     for _ in range(value_count):
         key = cursor.text()
@@ -81,15 +87,16 @@ def read_header(data: memoryview) -> Header:
 
 
 class _Cursor:
-    """Reads one thing after the other. Raises `ValueError` where the file ends too early."""
+    """Reads one thing after the other. Raises `ValueError` where the header ends too early."""
 
     def __init__(self, data: memoryview) -> None:
         self._data = data
         self.at = 0
+        self._items_left = _MAX_ITEMS
 
     def bytes(self, count: int) -> bytes:
         if count > len(self._data) - self.at:
-            raise ValueError("the file ends too early")
+            raise ValueError("its header ends too early, or never")
         self.at += count
         return self._data[self.at - count : self.at].tobytes()
 
@@ -113,8 +120,9 @@ class _Cursor:
         return self.number(_SCALARS[kind])
 
     def _array(self, kind: int, count: int) -> list[Any]:
-        if kind == _ARRAY or count > _MAX_ARRAY:
-            raise ValueError("an array in the header is longer than any model needs")
+        self._items_left -= count
+        if kind == _ARRAY or self._items_left < 0:
+            raise ValueError("the arrays in its header hold more than any model needs")
         if kind in _SCALARS:
             return list(self.numbers(_SCALARS[kind], count))
         return [self.value(kind) for _ in range(count)]
