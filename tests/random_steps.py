@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 import tiny_qwen2
 from isthmus.engine.model import ModelFile
-from isthmus.kernels.base import F32, Batch, KVShape, QuantizedWeight, RopeStyle
+from isthmus.kernels.base import (
+    F32,
+    QKV,
+    Attention,
+    Backend,
+    Batch,
+    Down,
+    Embed,
+    GatedMLP,
+    Head,
+    KVShape,
+    Norm,
+    Op,
+    Output,
+    Packed,
+    QuantizedWeight,
+    RopeStyle,
+)
 
 
 def random_weight(
@@ -72,3 +89,42 @@ def shaped_model(head_dim: int, heads: int, rope_style: RopeStyle) -> ModelFile:
         return np.resize(values, widths[part[5:]]) if part[5:] in widths else values
 
     return replace(model, matrix=matrix, vector=vector)
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """The sizes of a made-up model."""
+
+    hidden: int
+    ffn: int
+    vocab: int
+    kv_heads: int
+    group: int
+    """Query heads that share a key/value head."""
+    head_dim: int
+
+
+def random_graph(backend: Backend, seed: int, sizes: Sizes) -> tuple[Op, ...]:
+    """One layer of these sizes, with weights of 4 and of 8 bits, its head of 8."""
+    rng = np.random.default_rng(seed)
+    heads, d = sizes.kv_heads * sizes.group, sizes.head_dim
+
+    def packed(bits: int, rows: int, cols: int) -> Packed:
+        weight = random_weight(rng, bits, 32, rows, cols)
+        return backend.pack(in_half_precision(weight.scaled(1 / np.sqrt(cols))))
+
+    def norm() -> Norm:
+        return Norm(rng.uniform(0.5, 1.5, sizes.hidden).astype(np.float32), 1e-5)
+
+    return (
+        Embed(packed(4, sizes.vocab, sizes.hidden)),
+        norm(),
+        QKV(packed(8, (heads + 2 * sizes.kv_heads) * d, sizes.hidden), None),
+        Attention(0, heads, sizes.kv_heads, d, 10_000.0, RopeStyle.HALVES),
+        Output(packed(4, sizes.hidden, heads * d)),
+        norm(),
+        GatedMLP(packed(8, 2 * sizes.ffn, sizes.hidden)),
+        Down(packed(4, sizes.hidden, sizes.ffn)),
+        norm(),
+        Head(packed(8, sizes.vocab, sizes.hidden)),
+    )

@@ -1,6 +1,9 @@
 // Blocks of 32 floats as integers with one scale.
 // Part of kernels.cpp, which is compiled once for each instruction set; for no other file.
 #pragma once
+#include <cmath>
+#include <cstring>
+
 #include "kernels.hpp"
 #include "vectors.hpp"
 
@@ -8,9 +11,11 @@ namespace isthmus {
 namespace {
 
 constexpr float kTwoPlanes = 127.0f * 256.0f;  // the largest code of two planes of 8 bits
+constexpr float kLeast = 1e-30f;  // smaller numbers are as good as 0
 
 // codes = round(x / scale), none larger than `limit`; returns the scale. Magnitudes are compared as
 // integers, which order as the floats do, and NaN above all: what is no number shows in the scale.
+// Its codes are 0, and so are those of numbers so small that `limit / most` would be infinite.
 inline float to_codes(const Vec x[kParts], float limit, IntVec codes[kParts]) {
   IntVec magnitude = IntVec{};
   for (int p = 0; p < kParts; ++p) {
@@ -20,8 +25,9 @@ inline float to_codes(const Vec x[kParts], float limit, IntVec codes[kParts]) {
   const int top = largest(magnitude);
   float most;
   std::memcpy(&most, &top, sizeof most);
-  const Vec inverse = splat(most > 0.0f ? limit / most : 0.0f);
-  for (int p = 0; p < kParts; ++p) codes[p] = round_to_int(x[p] * inverse);
+  const bool codable = most >= kLeast && most < INFINITY;
+  const Vec inverse = splat(codable ? limit / most : 0.0f);
+  for (int p = 0; p < kParts; ++p) codes[p] = codable ? round_to_int(x[p] * inverse) : IntVec{};
   return most / limit;
 }
 

@@ -18,7 +18,7 @@ from isthmus.kernels import _native
 from isthmus.kernels.base import Batch, Head, KVShape, KVType, QuantizedWeight, RopeStyle
 from isthmus.kernels.native import NativeBackend, pack
 from isthmus.kernels.numpy_ref import NumpyBackend
-from random_steps import batch, random_weight, shaped_model
+from random_steps import Sizes, batch, random_graph, random_weight, shaped_model
 
 ISAS = _native.runnable_kernels().split(",")
 STEPS = {8: 254, 16: 65024}
@@ -137,6 +137,53 @@ def test_a_whole_step_agrees_with_the_reference(
     plan.close()
     with pytest.raises(RuntimeError, match="closed"):
         plan.run(asked)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@settings(max_examples=30, deadline=None)
+@given(
+    sizes=st.builds(
+        Sizes,
+        hidden=st.integers(1, 80),
+        ffn=st.integers(1, 70),
+        vocab=st.integers(1, 150),
+        kv_heads=st.integers(1, 3),
+        group=st.integers(1, 24),
+        head_dim=st.integers(1, 50).map(lambda half: 2 * half),
+    ),
+    lengths=st.lists(st.sampled_from([1, 2, 7, 16, 33]), min_size=1, max_size=4),
+    kv=st.sampled_from(NativeBackend.kv_types),
+    threads=st.sampled_from([1, 2, 7]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_steps_of_any_size_agree_with_the_reference(
+    isa: str, sizes: Sizes, lengths: list[int], kv: KVType, threads: int, seed: int
+) -> None:
+    shape = KVShape(blocks=2 * len(lengths), dtype=kv)
+    asked = batch(np.random.default_rng(seed), lengths, sizes.vocab, shape=shape)
+    native, reference = NativeBackend(threads=threads, isa=isa), NumpyBackend()
+    plan, exact = (
+        backend.plan(random_graph(backend, seed, sizes), kv=shape, max_tokens=sum(lengths))
+        for backend in (native, reference)
+    )
+    expected = exact.run(asked).logits
+    bound = (8e-2 if kv is KVType.INT8 else 5e-3) * np.abs(expected).max()
+    assert np.abs(plan.run(asked).logits - expected).max() <= bound
+    # And again without what is captured, as a decode: every thread norms for itself.
+    last = np.cumsum(lengths, dtype=np.int32) - 1
+    again = replace(
+        asked,
+        tokens=asked.tokens[last],
+        positions=asked.positions[last],
+        sequence=asked.sequence[last],
+        rows=np.arange(len(last), dtype=np.int32),
+        capture=False,
+    )
+    found = plan.run(again).logits
+    assert np.abs(found - expected[last]).max() <= bound
+    best = plan.run(replace(again, greedy=True)).logits
+    np.testing.assert_array_equal(best.argmax(axis=1), found.argmax(axis=1))
+    plan.close()
 
 
 @pytest.mark.parametrize("isa", ISAS)
