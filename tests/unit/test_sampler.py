@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from isthmus.core.chat import Sampling
+from isthmus.core.errors import InternalError
 from isthmus.engine.sampler import Sampler
 from isthmus.kernels.base import F32
 
@@ -91,3 +92,20 @@ def test_log_probabilities_of_the_chosen_token_alone_need_no_list() -> None:
     choice = Sampler(Sampling(temperature=0, top_logprobs=0), prompt=[]).choose(LOGITS)
     assert choice.logprob == pytest.approx(np.log(0.4), abs=1e-5)
     assert choice.top == ()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    "sampling",
+    [Sampling(temperature=0), Sampling(), Sampling(top_p=0.5), Sampling(top_k=2, min_p=0.1)],
+    ids=str,
+)
+def test_logits_that_are_no_numbers_fail_this_answer_with_a_reason(
+    sampling: Sampling, value: float
+) -> None:
+    with pytest.raises(InternalError, match="no numbers"):
+        drawn(sampling, times=1, logits=np.full(5, value, np.float32))
+    one = LOGITS.copy()
+    one[2] = np.nan
+    with pytest.raises(InternalError, match="no numbers"):
+        drawn(sampling, times=1, logits=one)

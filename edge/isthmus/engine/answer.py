@@ -127,7 +127,7 @@ class Answer:
         self.computed = computed
 
     def choose(self, logits: F32) -> Choice:
-        """Sample the next token. logits: [vocab]. Raises `NotSupported` as its constraint does."""
+        """Sample the next token. logits: [vocab]. Raises as `Sampler.choose` does."""
         return self._sampler.choose(logits)
 
     def add(self, choice: Choice) -> bool:

@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from isthmus.core.chat import Sampling
+from isthmus.core.errors import InternalError
 from isthmus.engine.constraint import Constraint
 from isthmus.kernels.base import F32
 
@@ -70,10 +71,17 @@ class Sampler:
         return self._repeats or sampling.presence_penalty != 0 or sampling.frequency_penalty != 0
 
     def choose(self, logits: F32) -> Choice:
-        """Choose one token. logits: [vocab]. Raises `NotSupported` as its constraint does."""
+        """Choose one token. logits: [vocab].
+
+        Raises `NotSupported` as its constraint does, and `InternalError` when there is no largest
+        logit: weights that are damaged make NaN of everything.
+        """
         sampling = self._sampling
         adjusted = self._penalized(self._masked(logits))
-        token = int(adjusted.argmax()) if self._is_greedy else self._draw(adjusted)
+        best = int(adjusted.argmax())  # of NaN the first
+        if not np.isfinite(adjusted[best]):
+            raise InternalError("the model's logits are no numbers: pull the model again")
+        token = best if self._is_greedy else self._draw(adjusted, best)
         self._written[token] += 1
         if self._constraint is not None:
             self._constraint.accept(token)
@@ -103,12 +111,12 @@ class Sampler:
             logits[written] -= sampling.presence_penalty + sampling.frequency_penalty * counts
         return logits
 
-    def _draw(self, logits: F32) -> int:
-        sampling, tokens = self._sampling, None
+    def _draw(self, logits: F32, best: int) -> int:
+        sampling, tokens, largest = self._sampling, None, logits[best]
         if 0 < sampling.top_k < len(logits):
             tokens = np.argpartition(logits, -sampling.top_k)[-sampling.top_k :]
             logits = logits[tokens]
-        weights = np.exp((logits - logits.max()) / np.float32(sampling.temperature))
+        weights = np.exp((logits - largest) / np.float32(sampling.temperature))
         if sampling.min_p > 0:
             weights[weights < sampling.min_p] = 0  # the best one's weight is 1
         if sampling.top_p < 1:

@@ -161,7 +161,7 @@ class Scheduler:
                 right = choice.token == guess
                 self.speculated.accepted += right  # before the answer's end is told
                 ended = answer.add(choice)
-            except IsthmusError as error:  # of its constraint: the others go on
+            except IsthmusError as error:  # its own: the others go on
                 answer.fail(error)
                 ended = True
             if ended or not right:
