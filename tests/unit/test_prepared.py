@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
@@ -100,18 +102,77 @@ def test_drafts_that_nobody_will_finish_are_removed(model: Path) -> None:
     assert left not in folders()
 
 
-@pytest.mark.parametrize("damage", ["truncated", "no description", "not json", "other json"])
-def test_a_damaged_cache_is_made_again(model: Path, reads: list[Path], damage: str) -> None:
+def moved_index(text: str) -> str:
+    """A description in which an array begins somewhere else."""
+    described = json.loads(text)
+    described["index"]["output_norm.weight"]["offset"] += 4
+    return json.dumps(described)
+
+
+def other_heads(text: str) -> str:
+    """A description of the same arrays with heads that are too wide for them."""
+    described = json.loads(text)
+    described["config"]["head_dim"] *= 4
+    return json.dumps(described)
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        lambda text: text[:-1],
+        lambda _: "{}",
+        lambda _: "[]",
+        lambda text: text.replace('"index": {', '"index": {}, "other": {'),
+        moved_index,
+        other_heads,
+    ],
+    ids=["cut", "empty", "a list", "no index", "moved", "other heads"],
+)
+def test_a_damaged_description_is_made_again(
+    model: Path, reads: list[Path], damaged: Callable[[str], str]
+) -> None:
     expected = logits(load(model, NativeBackend(threads=1)))
-    if damage == "truncated":
-        os.truncate(folder() / "arrays.bin", 100)
-    elif damage == "no description":
-        (folder() / "model.json").unlink()
-    else:
-        (folder() / "model.json").write_text("{" if damage == "not json" else "{}")
+    description = folder() / "model.json"
+    description.write_text(damaged(description.read_text()))
     np.testing.assert_array_equal(logits(load(model, NativeBackend(threads=1))), expected)
     load(model, NativeBackend(threads=1))
     assert len(reads) == 2
+
+
+@pytest.mark.parametrize("size", [0, 1, 100, -1])
+def test_weights_that_were_cut_are_made_again(model: Path, reads: list[Path], size: int) -> None:
+    expected = logits(load(model, NativeBackend(threads=1)))
+    arrays = folder() / "arrays.bin"
+    os.truncate(arrays, size if size >= 0 else arrays.stat().st_size + size)
+    np.testing.assert_array_equal(logits(load(model, NativeBackend(threads=1))), expected)
+    load(model, NativeBackend(threads=1))
+    assert len(reads) == 2
+
+
+@pytest.mark.parametrize("missing", ["model.json", "arrays.bin"])
+def test_a_folder_that_is_not_whole_is_made_again(
+    model: Path, reads: list[Path], missing: str
+) -> None:
+    load(model, NativeBackend(threads=1))
+    (folder() / missing).unlink()
+    load(model, NativeBackend(threads=1))
+    load(model, NativeBackend(threads=1))
+    assert len(reads) == 2
+
+
+def test_the_folder_of_who_was_sooner_stays(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, kept = prepared._read, []
+
+    def read_while_another_prepares(path: Path) -> ModelFile:
+        monkeypatch.setattr(prepared, "_read", reading)
+        load(path, NativeBackend(threads=1))
+        kept.append((folder() / "arrays.bin").stat().st_ino)
+        return reading(path)
+
+    monkeypatch.setattr(prepared, "_read", read_while_another_prepares)
+    late = logits(load(model, NativeBackend(threads=1)))
+    assert kept == [(folder() / "arrays.bin").stat().st_ino]
+    np.testing.assert_array_equal(late, logits(load(model, NativeBackend(threads=1))))
 
 
 def test_a_cache_that_cannot_be_written_costs_time_alone(

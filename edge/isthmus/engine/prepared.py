@@ -1,10 +1,10 @@
 """Packed weights kept on disk, so that a second start maps them instead of making them again.
 
-A prepared model is a folder: `arrays.bin` with the packed weights and the tokenizer's tables one
-after the other, and `model.json` with everything else (shape, where each array stands). It is
-named by the model file, the backend's layout and the versions of both, made under another name
-and renamed when it is whole; then those of other versions go. It can be deleted at any time: who
-has mapped it keeps it.
+A prepared model is a folder: `model.json` with its shape and where each array stands, and
+`arrays.bin` with the packed weights and the tokenizer's tables one after the other and at the end
+the digest of `model.json`: kernels trust what that says. The folder is named by the model file,
+the backend's layout and the versions of both, made under another name and renamed when it is
+whole; then those of other versions go. It can be deleted at any time: who has mapped it keeps it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from isthmus.engine.graph import build_graph
 from isthmus.engine.model import ModelConfig, ModelFile, TokenizerSpec
 from isthmus.kernels.base import F32, U8, Backend, Op, Packed, QuantizedWeight, RopeStyle
 
-_FORMAT = 3
+_FORMAT = 4
 _ALIGNMENT = 64
 _TABLES = {"texts": np.uint8, "ends": np.int32, "byte_ids": np.int32, "merges": np.int32}
 """The arrays of a `TokenizerSpec`."""
@@ -165,9 +165,13 @@ def pack_model(model: ModelFile, backend: Backend) -> LoadedModel:
 def _from_folder(folder: Path, backend: Backend) -> LoadedModel | None:
     """The prepared model, or None when there is none that can be read."""
     try:
-        described = json.loads((folder / "model.json").read_text("utf-8"))
+        text = (folder / "model.json").read_bytes()
         data = np.memmap(folder / "arrays.bin", np.uint8, mode="r")
-        if data.size != described["bytes"]:
+        digest = hashlib.sha256(text).digest()
+        if data[-len(digest) :].tobytes() != digest:
+            return None
+        described = json.loads(text)
+        if data.size != described["bytes"] + len(digest):
             return None
         index = described["index"]
         weights = _FolderWeights(index, data.view(np.ndarray), backend)
@@ -213,17 +217,19 @@ def _write(model: ModelFile, backend: Backend, folder: Path) -> None:
             build_graph(model.config, weights)
             for name in _TABLES:
                 weights.add(f"tokenizer.{name}", tokenizer.pop(name))
-            size = out.tell()
-        described = {
-            "name": model.name,
-            "config": asdict(model.config),
-            "tokenizer": tokenizer,
-            "index": weights.index,
-            "bytes": size,
-        }
-        (draft / "model.json").write_text(json.dumps(described), "utf-8")
-        shutil.rmtree(folder, ignore_errors=True)  # one that could not be read
-        draft.rename(folder)
+            described = {
+                "name": model.name,
+                "config": asdict(model.config),
+                "tokenizer": tokenizer,
+                "index": weights.index,
+                "bytes": out.tell(),
+            }
+            text = json.dumps(described).encode()
+            out.write(hashlib.sha256(text).digest())
+        (draft / "model.json").write_bytes(text)
+        if _from_folder(folder, backend) is None:  # not another process's, whole by now
+            shutil.rmtree(folder, ignore_errors=True)
+            draft.rename(folder)
         _remove_others(folder)
     except OSError:
         # No space left, or another process renamed its own first: either way there is nothing
