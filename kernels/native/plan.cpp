@@ -108,6 +108,7 @@ int64_t Plan::run(const Batch& batch) {
   for (const Op& op : ops_) {
     const Matrix& w = op.weight;
     if (op.kind == OpKind::kEmbed || w.data == nullptr) continue;  // of the table a row a token
+    if (op.kind == OpKind::kHead && batch.wanted == 0) continue;
     if (op.kind == OpKind::kHead && in_two_passes(op)) {
       bytes += w.row_blocks() * w.row_block_bytes() +
                exact_row_blocks_ * (w.row_block_bytes() + w.low_row_block_bytes());

@@ -186,6 +186,25 @@ def test_steps_of_any_size_agree_with_the_reference(
     plan.close()
 
 
+def test_weights_that_no_row_needs_are_not_counted_as_read() -> None:
+    sizes = Sizes(hidden=32, ffn=32, vocab=64, kv_heads=1, group=1, head_dim=32)
+    shape = KVShape(blocks=1)
+    asked = batch(np.random.default_rng(6), [2], sizes.vocab, shape=shape)
+    native, reference = NativeBackend(threads=2), NumpyBackend()
+    graph = random_graph(native, 6, sizes)
+    plan = native.plan(graph, kv=shape, max_tokens=2)
+    whole = plan.run(asked).weight_bytes
+    none = plan.run(replace(asked, rows=np.empty(0, np.int32), greedy=True)).weight_bytes
+    head = graph[-1]
+    assert isinstance(head, Head)
+    assert whole is not None
+    assert none == whole - head.weight.nbytes
+    exact = reference.plan(random_graph(reference, 6, sizes), kv=shape, max_tokens=2)
+    values = (3 * 32 + 32 + 2 * 32 + 32 + 64) * 32
+    assert exact.run(asked).weight_bytes == 4 * values
+    plan.close()
+
+
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("name", tiny_models.CONFIGS)
 def test_every_architecture_agrees_with_the_reference(name: str, isa: str, tmp_path: Path) -> None:

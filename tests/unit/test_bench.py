@@ -8,6 +8,7 @@ import json
 import math
 import sys
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +169,8 @@ def test_ratios_are_ours_to_the_peers_by_median() -> None:
     assert report.ratios(peer) == {"decode_tok_s.256": 2.0}
     assert report.mbu(ours) == pytest.approx(0.1)
     assert ours.figures["decode_tok_s.256"].spread == pytest.approx(4.1)
+    uncounted = replace(ours, hello=replace(hello, bytes_per_token=None))
+    assert report.mbu(uncounted) is None
 
 
 def test_the_peer_does_the_same_work_without_importing_ours() -> None:

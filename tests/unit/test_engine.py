@@ -89,6 +89,17 @@ async def test_an_answer_is_started_deltas_and_finished(engine: Engine) -> None:
     assert last.usage.completion_tokens == 12
 
 
+async def test_nothing_can_be_continued_by_a_model_that_names_no_end_of_turn() -> None:
+    backend = NumpyBackend()
+    model = pack_model(tiny_qwen2.model(), backend)
+    endless = replace(model, tokenizer=replace(model.tokenizer, eos_ids=(), add_bos=False))
+    engine = Engine(endless, backend)
+    events = [event async for event in engine.complete("", GREEDY, max_tokens=3)]
+    engine.close()
+    assert isinstance(events[-1], Finished)
+    assert events[-1].usage.completion_tokens == 3
+
+
 async def test_greedy_answers_repeat_whatever_the_cache_holds(engine: Engine) -> None:
     answers = {(await run(engine, chat("say it again", max_tokens=30)))[1] for _ in range(3)}
     assert len(answers) == 1

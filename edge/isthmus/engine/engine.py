@@ -161,8 +161,8 @@ class Engine:
         return self._model.config
 
     @property
-    def step_bytes(self) -> int:
-        """Bytes of weights that the last step read."""
+    def step_bytes(self) -> int | None:
+        """Bytes of weights that the last step read; None where the backend does not count."""
         return self._scheduler.step_bytes
 
     @property
@@ -295,7 +295,8 @@ class Engine:
                 field="messages",
             )
         if not tokens:
-            tokens = [self._model.tokenizer.eos_ids[0]]  # something must come before the first
+            # Something must come before the first.
+            tokens = [next(iter(self._model.tokenizer.eos_ids), 0)]
         loop = asyncio.get_running_loop()
         events: asyncio.Queue[Event | IsthmusError] = asyncio.Queue()
 

@@ -43,8 +43,6 @@ class LoadedModel:
     config: ModelConfig
     tokenizer: TokenizerSpec
     ops: tuple[Op, ...]
-    weight_bytes: int
-    """Bytes of packed weights: what a decoded token reads."""
 
 
 def load(path: Path, backend: Backend) -> LoadedModel:
@@ -95,17 +93,13 @@ class _FileWeights:
     def __init__(self, model: ModelFile, backend: Backend) -> None:
         self._model = model
         self._backend = backend
-        self.nbytes = 0
-        """Of the matrices so far."""
 
     def matrix(self, *parts: str, alternate: bool = False) -> Packed:
         whole = QuantizedWeight.stack([self._model.matrix(part) for part in parts])
         if alternate:
             order = np.arange(whole.rows, dtype=np.int32).reshape(len(parts), -1).T.reshape(-1)
             whole = whole.take(np.ascontiguousarray(order))
-        packed = self._backend.pack(whole)
-        self.nbytes += packed.nbytes
-        return packed
+        return self._backend.pack(whole)
 
     def vector(self, *parts: str) -> F32:
         return np.concatenate([self._model.vector(part) for part in parts])
@@ -157,9 +151,8 @@ class _FolderWeights:
 
 def pack_model(model: ModelFile, backend: Backend) -> LoadedModel:
     """Pack an open model for `backend`, in memory alone."""
-    weights = _FileWeights(model, backend)
-    ops = build_graph(model.config, weights)
-    return LoadedModel(model.name, model.config, model.tokenizer, ops, weights.nbytes)
+    ops = build_graph(model.config, _FileWeights(model, backend))
+    return LoadedModel(model.name, model.config, model.tokenizer, ops)
 
 
 def _from_folder(folder: Path, backend: Backend) -> LoadedModel | None:
@@ -173,13 +166,10 @@ def _from_folder(folder: Path, backend: Backend) -> LoadedModel | None:
         described = json.loads(text)
         if data.size != described["bytes"] + len(digest):
             return None
-        index = described["index"]
-        weights = _FolderWeights(index, data.view(np.ndarray), backend)
+        weights = _FolderWeights(described["index"], data.view(np.ndarray), backend)
         config = _config(described["config"])
         tokenizer = _tokenizer(described["tokenizer"], weights)
-        size = sum(entry["bytes"] for entry in index.values() if "state" in entry)
-        ops = build_graph(config, weights)
-        return LoadedModel(described["name"], config, tokenizer, ops, size)
+        return LoadedModel(described["name"], config, tokenizer, build_graph(config, weights))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

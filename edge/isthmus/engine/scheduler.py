@@ -75,8 +75,8 @@ class Scheduler:
         self._drafter = drafter
         self.speculated = SpeculationCount()
         """Of all answers."""
-        self.step_bytes = 0
-        """Bytes of weights that the last step read."""
+        self.step_bytes: int | None = None
+        """Bytes of weights that the last step read; None where the backend does not count."""
         self._clock = clock
         self._pace = Pace()
         self._waiting: deque[Answer] = deque()

@@ -294,8 +294,8 @@ class Step:
     """[wanted, vocab]"""
     hidden: F32 | None = None
     """[wanted, hidden], when captured"""
-    weight_bytes: int = 0
-    """Bytes of weights that were read for it."""
+    weight_bytes: int | None = None
+    """Bytes of weights that were read for it; None: nobody counts them."""
 
 
 class Plan(Protocol):

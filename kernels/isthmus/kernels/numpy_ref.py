@@ -91,6 +91,9 @@ class NumpyPlan:
         self._kv = kv
         self._max_tokens = max_tokens
         self._vocab = next(op.weight.rows for op in ops if isinstance(op, Head))
+        products = [op for op in ops if isinstance(op, QKV | Output | GatedMLP | Down | Head)]
+        matrices = [op.gate_up if isinstance(op, GatedMLP) else op.weight for op in products]
+        self._weight_bytes = sum(matrix.nbytes for matrix in matrices)
         attention = [op for op in ops if isinstance(op, Attention)]
         heads, width = attention[0].kv_heads, attention[0].head_dim
         shape = (len(attention), kv.blocks, kv.block_tokens, heads, width)
@@ -149,7 +152,7 @@ class NumpyPlan:
                     logits = n[batch.rows] @ values.T
                 case _:
                     raise TypeError(f"{type(op).__name__} holds a weight packed by another backend")
-        return Step(logits, n[batch.rows] if batch.capture else None)
+        return Step(logits, n[batch.rows] if batch.capture else None, self._weight_bytes)
 
     def _attend(self, op: Attention, qkv: F32, batch: Batch) -> F32:
         tokens, d = len(batch.tokens), op.head_dim

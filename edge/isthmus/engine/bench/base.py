@@ -50,8 +50,8 @@ class Hello:
     device: str
     threads: int
     load_s: float
-    bytes_per_token: int
-    """Bytes of weights that a decoded token reads."""
+    bytes_per_token: int | None
+    """Bytes of weights that a decoded token reads; None where nobody counts them."""
     context: int
     """The most positions that it can hold."""
 

@@ -93,10 +93,10 @@ class Report:
 
     def mbu(self, result: Result) -> float | None:
         """The part of the read bandwidth that decoding at a context of 256 uses for weights."""
-        decode = result.figures.get("decode_tok_s.256")
-        if decode is None:
+        decode, size = result.figures.get("decode_tok_s.256"), result.hello.bytes_per_token
+        if decode is None or size is None:
             return None
-        return result.hello.bytes_per_token * decode.median / 1e9 / self.read_gb_s.median
+        return size * decode.median / 1e9 / self.read_gb_s.median
 
     def ratios(self, peer: Result) -> dict[str, float]:
         """Ours to the peer's by figure: of speeds above 1 is faster, of sizes below 1 smaller."""
