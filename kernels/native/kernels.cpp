@@ -10,8 +10,8 @@
 #include "numbers.hpp"
 #include "vectors.hpp"
 
-// Each gives Acc, tile_dots4, tile_dots8, halved_tile_dots, zero, store_rows and kTokens, the tokens of a register
-// tile. A tile's products with T tokens are added up as
+// Each gives Acc, tile_dots4, tile_dots8, halved_tile_dots, zero, store_rows and kTokens, the tokens
+// of a register tile. A tile's products with T tokens are added up as
 // acc[t][r] += scale[r] * x_scale[t] * dot + minimum[r] * x_sum[t].
 // For the cache in 8 bits each gives Codes, set_codes and square_dots.
 #if defined(__AVX2__)
