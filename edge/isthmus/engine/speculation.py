@@ -157,6 +157,8 @@ class Speculator:
 
     def learn(self, tokens: Sequence[int]) -> None:
         """See what was written after the last `draft`."""
+        if not self._at:  # the prompt was read: all before the first token is not written
+            return
         written = tokens[self._at :]
         taken = 0
         # Behind a guess that was not fed only one token was written to compare it with.
