@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import tiny_models
 import tiny_qwen2
 from isthmus.core import paths
+from isthmus.engine.huggingface import read_folder
 from isthmus.engine.model import ModelFile
 from isthmus.engine.perplexity import all_logits
 from isthmus.engine.prepared import load, pack_model
@@ -24,6 +26,7 @@ from random_steps import batch, shaped_model
 
 pytestmark = requires_opencl
 WHERE_INT8_MAY_ROUND_OTHERWISE = 4e-2
+WHERE_ONE_TOKEN_HAS_INPUTS_OF_16_BITS = 5e-4
 CONTINUED = 16
 
 
@@ -69,6 +72,25 @@ def test_a_whole_step_agrees_with_the_reference(
     plan.close()
     with pytest.raises(RuntimeError, match="closed"):
         plan.run(asked)
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+@pytest.mark.parametrize("name", tiny_models.CONFIGS)
+def test_every_architecture_agrees_with_the_reference(
+    platform: str, name: str, tmp_path: Path
+) -> None:
+    model = read_folder(tiny_models.write_folder(tmp_path / name, name))
+    shape = KVShape(blocks=3)
+    step = batch(np.random.default_rng(9), [40, 17], 288, shape=replace(shape, blocks=4))
+    step = replace(step, block_tables=np.array([[0, 2], [1, -1]], np.int32))
+    device, reference = backend(platform), NumpyBackend()
+    plan = device.plan(pack_model(model, device).ops, kv=shape, max_tokens=57)
+    exact = reference.plan(pack_model(model, reference).ops, kv=shape, max_tokens=57)
+    expected = exact.run(step).logits
+    np.testing.assert_allclose(plan.run(step).logits, expected, rtol=5e-3, atol=5e-3)
+    last = one(int(step.tokens[39]), 39, [0, 2])  # attention keeps keys in the same launch
+    np.testing.assert_allclose(plan.run(last).logits[0], expected[39], rtol=5e-3, atol=5e-3)
+    plan.close()
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
@@ -120,7 +142,8 @@ def test_a_long_context_in_parts_and_few_tokens_at_once_agree_with_one_prefill(
             rows=np.arange(last - first, dtype=np.int32),
         )
         found = plan.run(some).logits
-        np.testing.assert_allclose(found, expected[chosen], rtol=1e-4, atol=1e-4)
+        bound = WHERE_ONE_TOKEN_HAS_INPUTS_OF_16_BITS
+        np.testing.assert_allclose(found, expected[chosen], rtol=bound, atol=bound)
     plan.close()
 
 
@@ -156,7 +179,8 @@ def test_a_copied_block_serves_as_its_source(platform: str, kv: KVType) -> None:
     expected = plan.run(first).logits[-1]
     plan.copy_block(0, 2)
     last = one(int(first.tokens[-1]), 19, [2])
-    np.testing.assert_allclose(plan.run(last).logits[0], expected, rtol=1e-4, atol=1e-4)
+    bound = WHERE_ONE_TOKEN_HAS_INPUTS_OF_16_BITS
+    np.testing.assert_allclose(plan.run(last).logits[0], expected, rtol=bound, atol=bound)
     with pytest.raises(ValueError, match="must be in the pool"):
         plan.copy_block(0, 3)
     plan.close()
@@ -218,7 +242,7 @@ def test_greedy_answers_of_the_small_model_are_the_references(
     plan.close()
     expected = all_logits(pack_model(model_file, reference), reference, tokens)
     np.testing.assert_array_equal(tokens[start:], expected[start - 1 : -1].argmax(axis=1))
-    np.testing.assert_allclose(logits, expected[-1], rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(logits, expected[-1], rtol=5e-3, atol=5e-3)
 
 
 def prefill(plan: Plan, tokens: list[int]) -> np.ndarray[tuple[int], np.dtype[np.float32]]:

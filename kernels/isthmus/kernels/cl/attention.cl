@@ -1,4 +1,4 @@
-// attention: turn q and k by their positions (RoPE), keep k and v in the paged pool, and
+// attention: norm the heads of q and k where a model has that, turn q and k by their positions (RoPE), keep k and v in the paged pool, and
 // a = softmax(q k / sqrt(d)) v with an online softmax over the blocks of the pool.
 //
 // The pool of a layer is two buffers, each [blocks][KV_HEADS] of
@@ -9,6 +9,7 @@
 //
 //   qkv       [tokens, QKV_STRIDE] float: the heads of q, of k, of v
 //   a         [tokens, A_STRIDE] float
+//   norms     [2][HEAD_DIM] float, read when QK_NORM: what q's and k's heads are normed by, with `eps`
 //   partial   [tokens, HEADS, parts, HEAD_DIM + 2] float: what `combine` joins
 #include "common.h"
 
@@ -32,6 +33,9 @@
 #endif
 #ifndef ROPE_HALVES
 #define ROPE_HALVES 0     // 1: values d/2 apart turn together, 0: neighbours
+#endif
+#ifndef QK_NORM
+#define QK_NORM 0         // 1: every head of q and k is normed before it is turned
 #endif
 #ifndef KV
 #define KV 0              // 0: float, 1: half, 2: char with a scale for every KV_GROUP dimensions
@@ -77,14 +81,27 @@ typedef char kv_t;
 #define PVEC JOIN(float, POSITION_LANES)
 #define DVEC JOIN(float, DIM_LANES)
 
+// What a head is multiplied by to have a mean square of 1.
+inline float unit(__global const float* restrict head, const float eps) {
+  float sum = 0.0f;
+  for (int d = 0; d < HEAD_DIM; ++d) sum = MAD(head[d], head[d], sum);
+  return 1.0f / sqrt(sum / HEAD_DIM + eps);
+}
+
 // One of the two values that turn together. turns: cos and sin of each pair
-inline float turned(__global const float* restrict head, __global const float* restrict turns, int d) {
+inline float turned(__global const float* restrict head, __global const float* restrict turns, int d,
+                    __global const float* restrict norm, const float factor) {
 #if ROPE_HALVES
   const int pair = d % (HEAD_DIM / 2), first = pair, second = pair + HEAD_DIM / 2;
 #else
   const int pair = d / 2, first = d - d % 2, second = first + 1;
 #endif
-  const float a = head[first], b = head[second], c = turns[2 * pair], s = turns[2 * pair + 1];
+  float a = head[first], b = head[second];
+#if QK_NORM
+  a *= norm[first] * factor;
+  b *= norm[second] * factor;
+#endif
+  const float c = turns[2 * pair], s = turns[2 * pair + 1];
   return d == first ? a * c - b * s : a * s + b * c;
 }
 
@@ -136,13 +153,17 @@ inline void keep(__global uchar* keys, __global uchar* values, __local const flo
 // Work-groups: KV_HEADS by tokens.
 __kernel __attribute__((reqd_work_group_size(WGS, 1, 1)))
 void store(__global const float* restrict qkv, __global uchar* keys, __global uchar* values,
-           __global const int* restrict step) {
+           __global const int* restrict step, __global const float* restrict norms,
+           const float eps) {
   const int item = (int)get_local_id(0), head = (int)get_group_id(0), token = (int)get_group_id(1);
   WHERE(token)
   const size_t at = ((size_t)table[position / BLOCK_TOKENS] * KV_HEADS + head) * KV_BYTES;
   __global const float* k = qkv + (size_t)token * QKV_STRIDE + (HEADS + head) * HEAD_DIM;
   __local float key[HEAD_DIM];
-  for (int d = item; d < HEAD_DIM; d += WGS) key[d] = turned(k, turns, d);
+  const float key_factor = QK_NORM ? unit(k, eps) : 1.0f;
+  for (int d = item; d < HEAD_DIM; d += WGS) {
+    key[d] = turned(k, turns, d, norms + HEAD_DIM, key_factor);
+  }
   barrier(CLK_LOCAL_MEM_FENCE);
   keep(keys + at, values + at, key, k + KV_HEADS * HEAD_DIM, position % BLOCK_TOKENS, item);
 }
@@ -151,7 +172,8 @@ void store(__global const float* restrict qkv, __global uchar* keys, __global uc
 __kernel __attribute__((reqd_work_group_size(WGS, 1, 1)))
 void attend(__global const float* restrict qkv, __global uchar* keys, __global uchar* values,
             __global float* restrict a, __global float* restrict partial,
-            __global const int* restrict step) {
+            __global const int* restrict step, __global const float* restrict norms,
+            const float eps) {
   const int item = (int)get_local_id(0), head = (int)get_group_id(0), token = (int)get_group_id(1);
   const int part = (int)get_group_id(2), parts = (int)get_num_groups(2);
   WHERE(token)
@@ -163,14 +185,20 @@ void attend(__global const float* restrict qkv, __global uchar* keys, __global u
 
   __local float q[SHARED * HEAD_DIM];
   __local float weights[SHARED * BLOCK_TOKENS];
-  for (int i = item; i < SHARED * HEAD_DIM; i += WGS) {
-    const int d = i % HEAD_DIM;
-    q[i] = turned(from + head * SHARED * HEAD_DIM + i - d, turns, d) * rsqrt((float)HEAD_DIM);
+  for (int g = 0; g < SHARED; ++g) {
+    __global const float* of_head = from + (head * SHARED + g) * HEAD_DIM;
+    const float factor = QK_NORM ? unit(of_head, eps) : 1.0f;
+    for (int d = item; d < HEAD_DIM; d += WGS) {
+      q[g * HEAD_DIM + d] = turned(of_head, turns, d, norms, factor) * rsqrt((float)HEAD_DIM);
+    }
   }
 #if FUSED
   __local float key[HEAD_DIM];
   __global const float* k = from + (HEADS + head) * HEAD_DIM;
-  for (int d = item; d < HEAD_DIM; d += WGS) key[d] = turned(k, turns, d);
+  const float key_factor = QK_NORM ? unit(k, eps) : 1.0f;
+  for (int d = item; d < HEAD_DIM; d += WGS) {
+    key[d] = turned(k, turns, d, norms + HEAD_DIM, key_factor);
+  }
   barrier(CLK_LOCAL_MEM_FENCE);
   if (last == blocks && first < last) {
     const size_t at = ((size_t)table[position / BLOCK_TOKENS] * KV_HEADS + head) * KV_BYTES;

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from isthmus.kernels.base import F16, Attention, KVShape, KVType, RopeStyle
+from isthmus.kernels.base import F16, F32, Attention, KVShape, KVType, RopeStyle
 from isthmus.kernels.opencl import blocks
 from isthmus.kernels.opencl.capabilities import DeviceKind
 from isthmus.kernels.opencl.layouts import padded
@@ -32,6 +32,7 @@ class AttentionKernels:
         self._device = device
         self._op = op
         self._kv = kv
+        self._held: list[F32] = []
         self._pools: dict[int, tuple[Any, Any]] = {}
         self._cpu = device.capabilities.kind is DeviceKind.CPU
         group = kv.dtype.group or op.head_dim
@@ -53,6 +54,7 @@ class AttentionKernels:
                 "QKV_STRIDE": padded((op.heads + 2 * op.kv_heads) * op.head_dim),
                 "A_STRIDE": padded(op.heads * op.head_dim),
                 "ROPE_HALVES": int(op.rope_style is RopeStyle.HALVES),
+                "QK_NORM": int(op.q_norm is not None),
                 "KV": _FORMS[kv.dtype],
                 "KV_GROUP": group,
                 "WGS": self._group,
@@ -77,8 +79,10 @@ class AttentionKernels:
         keys, values = self._device.room(size), self._device.room(size)
         self._pools[op.layer] = (keys, values)
         local = (self._group, 1, 1)
-        arguments = (qkv, keys, values, a, self._partial, step)
-        store = self._launch("store", (qkv, keys, values, step), fused=False)
+        norms = self._norms(op)
+        norming = (step if norms is None else norms, float(op.norm_eps))
+        arguments = (qkv, keys, values, a, self._partial, step, *norming)
+        store = self._launch("store", (qkv, keys, values, step, *norming), fused=False)
         attend = self._launch("attend", arguments, fused=False)
         fused = self._launch("attend", arguments, fused=True)
         combine = self._launch("combine", (self._partial, a, step), fused=False)
@@ -93,6 +97,14 @@ class AttentionKernels:
             return first + (joined if shape.parts > 1 else [])
 
         return make
+
+    def _norms(self, op: Attention) -> Any:
+        """What the heads of q and k are normed by, one after the other; None where they are not."""
+        if op.q_norm is None or op.k_norm is None:
+            return None
+        both = np.concatenate([op.q_norm, op.k_norm])
+        self._held.append(both)  # the device may read it in place
+        return self._device.constant(both)
 
     def _launch(self, name: str, arguments: tuple[Any, ...], *, fused: bool) -> Launch:
         source = Source(self._source.file, {**self._source.defines, "FUSED": int(fused)})
@@ -133,6 +145,7 @@ class AttentionKernels:
     def close(self) -> None:
         """Let the pool go."""
         self._pools.clear()
+        self._held.clear()
 
 
 def _power_of_two_below(most: int) -> int:

@@ -100,6 +100,8 @@ class OpenCLPlan:
         self._frequencies = np.power(
             attention[0].rope_base, -np.arange(0, head_dim, 2, dtype=np.float64) / head_dim
         )
+        if attention[0].rope_factors is not None:
+            self._frequencies /= attention[0].rope_factors
         self._attention = AttentionKernels(device, attention[0], kv, max_tokens)
         self._placed: dict[int, tuple[Part, ...]] = {}
         self._buffers: _Buffers | None = self._allocate(ops, attention[0], max_tokens)
