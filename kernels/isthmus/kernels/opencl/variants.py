@@ -165,6 +165,24 @@ def _n_contiguous(name: str, tokens: tuple[int, ...], *, fp16: bool = False) -> 
     )
 
 
+def _integers(name: str) -> Algorithm:
+    return Algorithm(
+        name=name,
+        file="product_i.cl",
+        options={
+            "block": (16, 32, 64, 128),
+            "blocks": (4, 1, 2, 8, 16),
+            "portable": (0, 1),
+            "tokens": (1,),
+        },
+        block=lambda t: t["block"],
+        group_rows=lambda t: 16 * t["blocks"],
+        local=lambda _: (1, 1, 1),
+        local_floats=lambda _, f: f.padded_cols // 2 + 2 * f.groups,
+        norms=True,
+    )
+
+
 def _k_contiguous(
     name: str,
     tokens: tuple[int, ...],
@@ -224,6 +242,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     algorithm.name: algorithm
     for algorithm in (
         _n_contiguous("gemv.n", (1,)),
+        _integers("gemv.i"),
         _n_contiguous("gemm.n", (4, 8, 16, 2)),
         _k_contiguous("gemv.k", (1,), rows=(4, 2, 1)),
         _k_contiguous("gemv.k.sub", (1,), rows=(4, 2, 1), subgroup=True),
@@ -286,7 +305,7 @@ def default_choices(device: Capabilities) -> Choices:
     """What to use before anything was measured."""
     if device.kind is DeviceKind.CPU:
         gemm = {t: Variant.of("gemm.n", tokens=min(t, 16)) for t in TILES[1:]}
-        return Choices({}, {1: Variant.of("gemv.n", blocks=4), **gemm})
+        return Choices({}, {1: Variant.of("gemv.i", blocks=4), **gemm})
     wide = {"block": 64, "lanes": 2, "wgs": 32}
     gemm = {t: Variant.of("gemm.n", **wide, tokens=min(t, 16)) for t in TILES[1:]}
     small = device.work_group < 128
