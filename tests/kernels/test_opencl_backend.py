@@ -187,13 +187,30 @@ def test_a_copied_block_serves_as_its_source(platform: str, kv: KVType) -> None:
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
-def test_logits_that_are_no_numbers_are_an_error(platform: str) -> None:
+def test_a_greedy_step_tells_the_best_logit_of_each_row_alone(platform: str) -> None:
+    rng = np.random.default_rng(8)
+    device = backend(platform)
+    shape = KVShape(blocks=4)
+    plan = device.plan(pack_model(tiny_qwen2.model(), device).ops, kv=shape, max_tokens=60)
+    asked = replace(batch(rng, [20, 33], 288, shape=shape), capture=False)
+    for rows in (asked.rows, asked.rows[-1:]):
+        full = plan.run(replace(asked, rows=rows)).logits
+        best = plan.run(replace(asked, rows=rows, greedy=True)).logits
+        np.testing.assert_array_equal(best.argmax(axis=1), full.argmax(axis=1))
+        np.testing.assert_array_equal(best.max(axis=1), full.max(axis=1))
+    assert plan.run(replace(asked, rows=rows[:0], greedy=True)).logits.shape == (0, 288)
+    plan.close()
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+@pytest.mark.parametrize("greedy", [False, True])
+def test_logits_that_are_no_numbers_are_an_error(platform: str, greedy: bool) -> None:
     device = backend(platform)
     tiny = tiny_qwen2.model()
     broken = replace(tiny, vector=lambda name: tiny.vector(name) * np.float32(np.nan))
     plan = device.plan(pack_model(broken, device).ops, kv=KVShape(blocks=1), max_tokens=1)
     with pytest.raises(InvalidResult, match="no numbers"):
-        plan.run(one(1, 0, [0]))
+        plan.run(replace(one(1, 0, [0]), greedy=greedy))
     plan.close()
 
 

@@ -281,7 +281,7 @@ class Batch:
     rows: I32
     """[wanted] indices into `tokens` whose logits are wanted"""
     greedy: bool = False
-    """Of each wanted row only the largest logit has to be right; the others are near and below."""
+    """Of each wanted row only the largest logit has to be right; the others are anything below."""
     capture: bool = False
     """Whether the normed final hidden state of the wanted rows is wanted too."""
 

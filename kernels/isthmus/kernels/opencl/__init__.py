@@ -6,6 +6,7 @@ programs      sources with their defines, compiled once and kept on disk by cont
 layouts       how weights lie in memory
 variants      the algorithms of a product, with their tunables
 products      a weight on a device with a variant for every number of tokens
+best          the best token of a row
 step          a step's numbers in one buffer
 plan          the flat list of prepared launches
 backend       all of it behind `kernels.base.Backend`

@@ -1,7 +1,7 @@
 """A graph as a flat list of prepared launches, replayed for each step.
 
 Everything that changes from step to step lies in one device buffer; a step is one write, the
-launches, and one read.
+launches, and one read: of a greedy step's best tokens, of all logits otherwise.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from isthmus.kernels.checks import check_batch
 from isthmus.kernels.errors import InvalidResult
 from isthmus.kernels.opencl import step as steps
 from isthmus.kernels.opencl.attention import AttentionKernels
+from isthmus.kernels.opencl.best import BestKernel
 from isthmus.kernels.opencl.capabilities import DeviceKind
 from isthmus.kernels.opencl.layouts import PackedWeight, padded
 from isthmus.kernels.opencl.products import (
@@ -63,6 +64,8 @@ class Shape:
     parts: int
     """Parts of the context that are attended to apart."""
     capture: bool
+    greedy: bool
+    """The best token of a row is all that is asked for."""
 
 
 Sized = tuple[Launch, Size]
@@ -105,6 +108,7 @@ class OpenCLPlan:
         self._attention = AttentionKernels(device, attention[0], kv, max_tokens)
         self._placed: dict[int, tuple[Part, ...]] = {}
         self._buffers: _Buffers | None = self._allocate(ops, attention[0], max_tokens)
+        self._best = BestKernel(device, self._open.logits, self._vocab, max_tokens)
         before = (None, *ops[:-1])
         self._makes = [self._prepare(op, last) for op, last in zip(ops, before, strict=True)]
         self._lists: dict[Shape, list[Sized]] = {}
@@ -146,7 +150,7 @@ class OpenCLPlan:
             case Down():
                 return self._residual(op.weight, buffers.h)
             case Head():
-                return self._normed(op.weight, last, buffers.logits, self._vocab, wanted=True)
+                return self._head(op, last)
 
     def _embed(self, table: Packed) -> Make:
         weight = _own(table)
@@ -248,6 +252,16 @@ class OpenCLPlan:
         operand = Operand(x, buffers.x, self._hidden, buffers.step, counter, None, Epilogue.ADD)
         return self._product(weight, operand)
 
+    def _head(self, op: Head, last: Op | None) -> Make:
+        """The logits, and in a greedy step the best of each row."""
+        product = self._normed(op.weight, last, self._open.logits, self._vocab, wanted=True)
+
+        def make(shape: Shape) -> list[Sized]:
+            best = [self._best.launch(shape.wanted)] if shape.greedy and shape.wanted else []
+            return product(shape) + best
+
+        return make
+
     def _parts(self, weight: PackedWeight) -> tuple[Part, ...]:
         """The weight on the device, once however many operators use it."""
         key = id(weight)
@@ -277,7 +291,10 @@ class OpenCLPlan:
         device = self._device
         device.write(buffers.step, numbers)
         device.submit(self._launches(shape))
-        logits = self._rows(buffers.logits, shape.wanted, self._vocab)
+        if shape.greedy and shape.wanted:
+            logits = self._best.read(shape.wanted)
+        else:
+            logits = self._rows(buffers.logits, shape.wanted, self._vocab)
         hidden = self._rows(buffers.n, shape.wanted, self._hidden) if batch.capture else None
         if logits.size and not np.isfinite(logits.max()):
             raise InvalidResult("the OpenCL device returned logits that are no numbers")
@@ -295,7 +312,7 @@ class OpenCLPlan:
         tokens = len(batch.tokens)
         fused = tokens == 1 or bool((np.diff(batch.sequence) > 0).all())
         parts = self._attention.parts(tokens, int(batch.positions.max()))
-        return Shape(tokens, len(batch.rows), fused, parts, batch.capture)
+        return Shape(tokens, len(batch.rows), fused, parts, batch.capture, batch.greedy)
 
     def _launches(self, shape: Shape) -> list[Sized]:
         known = self._lists.get(shape)
