@@ -221,22 +221,25 @@ class OpenCLPlan:
         return make
 
     def _product(self, weight: PackedWeight, operand: Operand, one: Operand | None = None) -> Make:
-        """The launches of a product for every tile; with one token as `one` says."""
+        """The launches of a product; with one token as `one` says.
+
+        A tile is prepared when a step first has its size: most are never seen by a conversation.
+        """
         parts = self._parts(weight)
         wanted = operand.counter == steps.Entry.WANTED
-        tiles = []
-        for tile in TILES:
-            variant = self._choices.variant(weight.form, tile)
-            to = operand if tile > 1 or one is None else one
-            prepared = prepare(self._device, weight, parts, variant, to)
-            tiles.append((tile, variant.tokens, prepared))
+        ready: dict[int, list[tuple[Launch, int]]] = {}
 
         def make(shape: Shape) -> list[Sized]:
             count = shape.wanted if wanted else shape.tokens
             if not count:
                 return []
-            _, tile, launches = next((one for one in tiles if one[0] >= count), tiles[-1])
-            down = -(-count // tile)
+            tile = next((tile for tile in TILES if tile >= count), TILES[-1])
+            variant = self._choices.variant(weight.form, tile)
+            if tile not in ready:
+                to = operand if tile > 1 or one is None else one
+                ready[tile] = prepare(self._device, weight, parts, variant, to)
+            launches = ready[tile]
+            down = -(-count // variant.tokens)
             return [
                 (launch, (across, down * launch.local[1], launch.local[2]))
                 for launch, across in launches
