@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format proto test-vllm test-neon bench-peers clean test-native-sanitize soak
+.PHONY: help setup demo test check format proto test-vllm test-neon test-opencl bench-peers clean test-native-sanitize soak
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -54,6 +54,9 @@ bench-peers:  ## llama.cpp in an environment of its own, for isthmus bench --vs
 
 test-neon:  ## the NEON kernels, cross-compiled and run under qemu
 	scripts/test_neon.sh
+
+test-opencl: setup  ## the OpenCL kernels on PoCL, every variant that a CPU can run
+	scripts/test_opencl.sh
 
 clean:  ## remove everything that was built
 	rm -rf $(VENV) .venv-vllm .venv-peers build

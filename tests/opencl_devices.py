@@ -1,6 +1,7 @@
 """The OpenCL platforms that tests run on: all that work here, or what ISTHMUS_TEST_OPENCL names.
 
-`pip install -e '.[dev]'` brings one, so `make test` skips nothing where that knows the CPU.
+`pip install -e '.[dev]'` brings one, which may not know the CPU. `make test-opencl` installs one
+that does and names it: then nothing is skipped, and what takes long to compile is tested too.
 """
 
 from __future__ import annotations
@@ -32,4 +33,9 @@ def _platforms() -> list[str]:
 PLATFORMS = _platforms()
 """Parts of names, as `OpenCLBackend(device=…)` takes them."""
 
+THOROUGH = "ISTHMUS_TEST_OPENCL" in os.environ
+
 requires_opencl = pytest.mark.skipif(not PLATFORMS, reason="needs an OpenCL device")
+
+thorough = pytest.mark.skipif(not THOROUGH, reason="make test-opencl runs it")
+"""For tests that compile long."""

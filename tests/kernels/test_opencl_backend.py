@@ -21,7 +21,7 @@ from isthmus.kernels.errors import InvalidResult, OutOfDeviceMemory
 from isthmus.kernels.numpy_ref import NumpyBackend
 from isthmus.kernels.opencl.backend import OpenCLBackend
 from isthmus.kernels.opencl.variants import uniform_choices
-from opencl_devices import PLATFORMS, requires_opencl
+from opencl_devices import PLATFORMS, requires_opencl, thorough
 from random_steps import batch, shaped_model
 
 pytestmark = requires_opencl
@@ -45,9 +45,9 @@ def one(token: int, position: int, table: list[int]) -> Batch:
 @pytest.mark.parametrize(
     ("head_dim", "heads", "rope_style", "kv"),
     [
-        (16, 4, RopeStyle.HALVES, KVType.FLOAT32),
-        (10, 3, RopeStyle.INTERLEAVED, KVType.FLOAT16),
-        (80, 5, RopeStyle.HALVES, KVType.INT8),
+        pytest.param(16, 4, RopeStyle.HALVES, KVType.FLOAT32, marks=thorough),
+        pytest.param(10, 3, RopeStyle.INTERLEAVED, KVType.FLOAT16, marks=thorough),
+        pytest.param(80, 5, RopeStyle.HALVES, KVType.INT8, marks=thorough),
         (64, 3, RopeStyle.INTERLEAVED, KVType.INT8_GROUP8),
     ],
 )
@@ -75,7 +75,10 @@ def test_a_whole_step_agrees_with_the_reference(
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
-@pytest.mark.parametrize("name", tiny_models.CONFIGS)
+@pytest.mark.parametrize(
+    "name",
+    ["qwen3", *(pytest.param(n, marks=thorough) for n in tiny_models.CONFIGS if n != "qwen3")],
+)
 def test_every_architecture_agrees_with_the_reference(
     platform: str, name: str, tmp_path: Path
 ) -> None:
@@ -93,6 +96,7 @@ def test_every_architecture_agrees_with_the_reference(
     plan.close()
 
 
+@thorough
 @pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize(
     ("gemv", "gemm"),
@@ -121,6 +125,7 @@ def test_a_whole_step_agrees_with_every_kind_of_algorithm(
     plan.close()
 
 
+@thorough
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_a_long_context_in_parts_and_few_tokens_at_once_agree_with_one_prefill(
     platform: str,
@@ -147,6 +152,7 @@ def test_a_long_context_in_parts_and_few_tokens_at_once_agree_with_one_prefill(
     plan.close()
 
 
+@thorough
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_sequences_decoded_together_agree_with_each_alone(platform: str) -> None:
     rng = np.random.default_rng(6)
@@ -168,6 +174,7 @@ def test_sequences_decoded_together_agree_with_each_alone(platform: str) -> None
     plan.close()
 
 
+@thorough
 @pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize("kv", list(KVType))
 def test_a_copied_block_serves_as_its_source(platform: str, kv: KVType) -> None:
@@ -242,6 +249,7 @@ def test_a_second_plan_compiles_nothing(platform: str, tmp_path: Path) -> None:
     assert kept() == first
 
 
+@thorough
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_greedy_answers_of_the_small_model_are_the_references(
     platform: str, model_path: Path, model_file: ModelFile
