@@ -20,6 +20,9 @@ from isthmus.kernels.base import Batch, KVShape, KVType, Plan, RopeStyle
 from isthmus.kernels.errors import InvalidResult, OutOfDeviceMemory
 from isthmus.kernels.numpy_ref import NumpyBackend
 from isthmus.kernels.opencl.backend import OpenCLBackend
+from isthmus.kernels.opencl.plan import OpenCLPlan
+from isthmus.kernels.opencl.programs import ProgramCache
+from isthmus.kernels.opencl.runtime import Device, devices
 from isthmus.kernels.opencl.variants import uniform_choices
 from opencl_devices import PLATFORMS, requires_opencl, thorough
 from random_steps import batch, shaped_model
@@ -226,7 +229,32 @@ def test_a_pool_larger_than_an_allocation_is_refused(platform: str) -> None:
     device = backend(platform, limited=True)
     ops = pack_model(tiny_qwen2.model(), device).ops
     with pytest.raises(OutOfDeviceMemory, match="the device gives 268435456"):
-        device.plan(ops, kv=KVShape(blocks=1 << 17), max_tokens=1)
+        device.plan(ops, kv=KVShape(blocks=1 << 18), max_tokens=1)
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_a_pool_larger_than_an_allocation_is_split_by_its_heads(platform: str) -> None:
+    rng = np.random.default_rng(10)
+    packer, reference = backend(platform), NumpyBackend()
+    model, shape = tiny_qwen2.model(), KVShape(blocks=60)
+    both_heads = 2 * 4 * model.config.head_dim * shape.block_tokens * shape.blocks
+    small = replace(packer.capabilities, allocation_bytes=both_heads - 1)
+    handle = next(handle for known, handle in devices() if known == packer.capabilities)
+    device = Device(small, handle, ProgramCache(paths.cache_dir() / "opencl"))
+    plan = OpenCLPlan(pack_model(model, packer).ops, shape, 40, device, packer.choices)
+    asked = batch(rng, [40], 288, shape=shape)
+    exact = reference.plan(pack_model(model, reference).ops, kv=shape, max_tokens=40)
+    expected = exact.run(asked).logits
+    np.testing.assert_allclose(plan.run(asked).logits, expected, rtol=5e-3, atol=5e-3)
+    first, second, other = asked.block_tables[0, :3].tolist()
+    plan.copy_block(second, other)
+    last = plan.run(one(int(asked.tokens[-1]), 39, [first, other]))
+    np.testing.assert_allclose(last.logits[0], expected[-1], rtol=5e-3, atol=5e-3)
+    moved = next(block for block in range(60) if block not in asked.block_tables[0, :3])
+    plan.write_block(moved, plan.read_block(second))
+    again = plan.run(one(int(asked.tokens[-1]), 39, [first, moved]))
+    np.testing.assert_allclose(again.logits[0], expected[-1], rtol=5e-3, atol=5e-3)
+    plan.close()
 
 
 def test_a_device_that_is_not_here_is_refused_with_those_that_are() -> None:
@@ -251,10 +279,11 @@ def test_a_second_plan_compiles_nothing(platform: str, tmp_path: Path) -> None:
 
 @thorough
 @pytest.mark.parametrize("platform", PLATFORMS)
+@pytest.mark.parametrize("limited", [False, True])
 def test_greedy_answers_of_the_small_model_are_the_references(
-    platform: str, model_path: Path, model_file: ModelFile
+    platform: str, limited: bool, model_path: Path, model_file: ModelFile
 ) -> None:
-    device, reference = backend(platform), NumpyBackend()
+    device, reference = backend(platform, limited=limited), NumpyBackend()
     model = load(model_path, device)
     tokens = Tokenizer(model.tokenizer).encode("Water boils at a temperature of")
     shape = KVShape(blocks=2)

@@ -1,11 +1,12 @@
 // attention: norm the heads of q and k where a model has that, turn q and k by their positions (RoPE), keep k and v in the paged pool, and
 // a = softmax(q k / sqrt(d)) v with an online softmax over the blocks of the pool.
 //
-// The pool of a layer is two buffers, each [blocks][KV_HEADS] of
+// The pool of a layer is two buffers, each [blocks][POOL_HEADS] of
 //   keys      [HEAD_DIM][BLOCK_TOKENS] values, then [KV_GROUPS][BLOCK_TOKENS] scales
 //   values    [BLOCK_TOKENS][HEAD_DIM] values, then [BLOCK_TOKENS][KV_GROUPS] scales
 // so that neighbouring work-items (or lanes of a vector) have neighbouring positions of the keys
-// and neighbouring dimensions of the values. There are scales only where KV is 2.
+// and neighbouring dimensions of the values. There are scales only where KV is 2. Where a pool is
+// more than an allocation, there are several such pairs, each with some of the heads of k and v.
 //
 //   qkv       [tokens, QKV_STRIDE] float: the heads of q, of k, of v
 //   a         [tokens, A_STRIDE] float
@@ -18,6 +19,12 @@
 #endif
 #ifndef KV_HEADS
 #define KV_HEADS 3
+#endif
+#ifndef POOL_HEADS
+#define POOL_HEADS KV_HEADS  // heads of k and v that are kept in this pair of buffers
+#endif
+#ifndef FIRST_HEAD
+#define FIRST_HEAD 0         // the first of them
 #endif
 #ifndef HEAD_DIM
 #define HEAD_DIM 64
@@ -150,14 +157,15 @@ inline void keep(__global uchar* keys, __global uchar* values, __local const flo
       (__global const float*)(step + step[kTurns]) + (size_t)(token)*HEAD_DIM;
 
 // Keep the keys and values of all tokens, before `attend` looks at them.
-// Work-groups: KV_HEADS by tokens.
+// Work-groups: POOL_HEADS by tokens.
 __kernel __attribute__((reqd_work_group_size(WGS, 1, 1)))
 void store(__global const float* restrict qkv, __global uchar* keys, __global uchar* values,
            __global const int* restrict step, __global const float* restrict norms,
            const float eps) {
-  const int item = (int)get_local_id(0), head = (int)get_group_id(0), token = (int)get_group_id(1);
+  const int item = (int)get_local_id(0), kept = (int)get_group_id(0), token = (int)get_group_id(1);
+  const int head = FIRST_HEAD + kept;
   WHERE(token)
-  const size_t at = ((size_t)table[position / BLOCK_TOKENS] * KV_HEADS + head) * KV_BYTES;
+  const size_t at = ((size_t)table[position / BLOCK_TOKENS] * POOL_HEADS + kept) * KV_BYTES;
   __global const float* k = qkv + (size_t)token * QKV_STRIDE + (HEADS + head) * HEAD_DIM;
   __local float key[HEAD_DIM];
   const float key_factor = QK_NORM ? unit(k, eps) : 1.0f;
@@ -168,13 +176,14 @@ void store(__global const float* restrict qkv, __global uchar* keys, __global uc
   keep(keys + at, values + at, key, k + KV_HEADS * HEAD_DIM, position % BLOCK_TOKENS, item);
 }
 
-// Work-groups: KV_HEADS by tokens by parts of the context.
+// Work-groups: POOL_HEADS by tokens by parts of the context.
 __kernel __attribute__((reqd_work_group_size(WGS, 1, 1)))
 void attend(__global const float* restrict qkv, __global uchar* keys, __global uchar* values,
             __global float* restrict a, __global float* restrict partial,
             __global const int* restrict step, __global const float* restrict norms,
             const float eps) {
-  const int item = (int)get_local_id(0), head = (int)get_group_id(0), token = (int)get_group_id(1);
+  const int item = (int)get_local_id(0), kept = (int)get_group_id(0), token = (int)get_group_id(1);
+  const int head = FIRST_HEAD + kept;
   const int part = (int)get_group_id(2), parts = (int)get_num_groups(2);
   WHERE(token)
   const int seen = position + 1;
@@ -201,7 +210,7 @@ void attend(__global const float* restrict qkv, __global uchar* keys, __global u
   }
   barrier(CLK_LOCAL_MEM_FENCE);
   if (last == blocks && first < last) {
-    const size_t at = ((size_t)table[position / BLOCK_TOKENS] * KV_HEADS + head) * KV_BYTES;
+    const size_t at = ((size_t)table[position / BLOCK_TOKENS] * POOL_HEADS + kept) * KV_BYTES;
     keep(keys + at, values + at, key, k + KV_HEADS * HEAD_DIM, position % BLOCK_TOKENS, item);
   }
 #endif
@@ -216,7 +225,7 @@ void attend(__global const float* restrict qkv, __global uchar* keys, __global u
   for (int i = 0; i < SHARED * DIM_STEPS; ++i) sum[i] = 0.0f;
 
   for (int block = first; block < last; ++block) {
-    const size_t at = ((size_t)table[block] * KV_HEADS + head) * KV_BYTES;
+    const size_t at = ((size_t)table[block] * POOL_HEADS + kept) * KV_BYTES;
     __global const kv_t* key_at = (__global const kv_t*)(keys + at);
     __global const kv_t* value_at = (__global const kv_t*)(values + at);
 #if KV == 2

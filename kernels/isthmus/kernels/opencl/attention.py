@@ -33,12 +33,15 @@ class AttentionKernels:
         self._op = op
         self._kv = kv
         self._held: list[F32] = []
-        self._pools: dict[int, tuple[Any, Any]] = {}
+        self._pools: dict[int, list[tuple[int, Any, Any]]] = {}
         self._cpu = device.capabilities.kind is DeviceKind.CPU
         group = kv.dtype.group or op.head_dim
         groups = -(-op.head_dim // group)
         codes = kv.block_tokens * op.head_dim * kv.dtype.value_bytes
         self._head_bytes = codes + 2 * kv.block_tokens * groups * (kv.dtype.group is not None)
+        most = device.capabilities.allocation_bytes // (kv.blocks * self._head_bytes)
+        self._pool_heads = max(1, min(op.kv_heads, most))
+        """Heads of k and v in one buffer."""
         self._group = 1 if self._cpu else 32
         share = -(-op.head_dim // self._group)
         dim_lanes = _power_of_two_below(min(16, share, group))
@@ -75,26 +78,32 @@ class AttentionKernels:
 
     def prepare(self, op: Attention, qkv: Any, a: Any, step: Any) -> Callable[[Shape], list[Sized]]:
         """The launches of one layer."""
-        size = self._kv.blocks * op.kv_heads * self._head_bytes
-        keys, values = self._device.room(size), self._device.room(size)
-        self._pools[op.layer] = (keys, values)
-        local = (self._group, 1, 1)
         norms = self._norms(op)
         norming = (step if norms is None else norms, float(op.norm_eps))
-        arguments = (qkv, keys, values, a, self._partial, step, *norming)
-        store = self._launch("store", (qkv, keys, values, step, *norming), fused=False)
-        attend = self._launch("attend", arguments, fused=False)
-        fused = self._launch("attend", arguments, fused=True)
-        combine = self._launch("combine", (self._partial, a, step), fused=False)
+        local = (self._group, 1, 1)
+        stores, attends, fused = [], [], []
+        pools = []
+        for first in range(0, op.kv_heads, self._pool_heads):
+            heads = min(self._pool_heads, op.kv_heads - first)
+            size = self._kv.blocks * heads * self._head_bytes
+            keys, values = self._device.room(size), self._device.room(size)
+            pools.append((heads, keys, values))
+            defines = {"FIRST_HEAD": first, "POOL_HEADS": heads}
+            arguments = (qkv, keys, values, a, self._partial, step, *norming)
+            kept = (qkv, keys, values, step, *norming)
+            items = heads * local[0]
+            stores.append((self._launch("store", kept, defines), items))
+            attends.append((self._launch("attend", arguments, defines), items))
+            fused.append((self._launch("attend", arguments, {**defines, "FUSED": 1}), items))
+        self._pools[op.layer] = pools
+        combine = self._launch("combine", (self._partial, a, step), {})
 
         def make(shape: Shape) -> list[Sized]:
-            per_head = (op.kv_heads * local[0], shape.tokens, 1)
-            split = (op.kv_heads * local[0], shape.tokens, shape.parts)
-            first: list[Sized] = [(fused, split)]
-            if not shape.fused:
-                first = [(store, per_head), (attend, split)]
+            first = [] if shape.fused else [(one, (n, shape.tokens, 1)) for one, n in stores]
+            chosen = fused if shape.fused else attends
+            found = [(one, (n, shape.tokens, shape.parts)) for one, n in chosen]
             joined: list[Sized] = [(combine, (op.heads * local[0], shape.tokens, 1))]
-            return first + (joined if shape.parts > 1 else [])
+            return first + found + (joined if shape.parts > 1 else [])
 
         return make
 
@@ -106,25 +115,29 @@ class AttentionKernels:
         self._held.append(both)  # the device may read it in place
         return self._device.constant(both)
 
-    def _launch(self, name: str, arguments: tuple[Any, ...], *, fused: bool) -> Launch:
-        source = Source(self._source.file, {**self._source.defines, "FUSED": int(fused)})
+    def _launch(self, name: str, arguments: tuple[Any, ...], defines: dict[str, int]) -> Launch:
+        source = Source(self._source.file, {**self._source.defines, **defines})
         return self._device.launch(source, name, arguments, (self._group, 1, 1))
 
     def copy_block(self, source: int, target: int) -> None:
         """Copy a block of the pool in all layers."""
-        size = self._op.kv_heads * self._head_bytes
-        for pool in self._pools.values():
-            for buffer in pool:
-                self._device.copy(buffer, source * size, target * size, size)
+        for pools in self._pools.values():
+            for heads, keys, values in pools:
+                size = heads * self._head_bytes
+                self._device.copy(keys, source * size, target * size, size)
+                self._device.copy(values, source * size, target * size, size)
 
     def read_block(self, block: int) -> F16:
         """A block in the form that all backends share."""
-        size = self._op.kv_heads * self._head_bytes
         layers = []
-        for _, pool in sorted(self._pools.items()):
+        for _, pools in sorted(self._pools.items()):
             raw = np.empty((2, self._op.kv_heads, self._head_bytes), np.uint8)
-            for part, buffer in zip(raw, pool, strict=True):
-                self._device.read(buffer, part, offset=block * size)
+            first = 0
+            for heads, *pair in pools:
+                for of_pair, buffer in zip(raw, pair, strict=True):
+                    part = of_pair[first : first + heads]
+                    self._device.read(buffer, part, offset=block * part.nbytes)
+                first += heads
             layers.append(
                 [
                     blocks.unpack(part, self._kv, head_dim=self._op.head_dim, keys=at == 0)
@@ -135,12 +148,15 @@ class AttentionKernels:
 
     def write_block(self, block: int, values: F16) -> None:
         """Take a block in the form that all backends share."""
-        size = self._op.kv_heads * self._head_bytes
-        for (_, pool), layer in zip(sorted(self._pools.items()), values, strict=True):
-            for at, buffer in enumerate(pool):
-                raw = blocks.pack(layer[at], self._kv, keys=at == 0)
-                self._device.write(buffer, raw, offset=block * size)
-                self._device.finish()  # `raw` has to stay until then
+        for (_, pools), layer in zip(sorted(self._pools.items()), values, strict=True):
+            raw = [blocks.pack(layer[at], self._kv, keys=at == 0) for at in range(2)]
+            first = 0
+            for heads, *pair in pools:
+                for of_pair, buffer in zip(raw, pair, strict=True):
+                    part = of_pair[first : first + heads]
+                    self._device.write(buffer, part, offset=block * part.nbytes)
+                first += heads
+            self._device.finish()  # `raw` has to stay until then
 
     def close(self) -> None:
         """Let the pool go."""
