@@ -257,6 +257,33 @@ def test_a_pool_larger_than_an_allocation_is_split_by_its_heads(platform: str) -
     plan.close()
 
 
+@thorough
+@pytest.mark.parametrize("platform", PLATFORMS)
+@pytest.mark.parametrize(
+    ("gemv", "limits", "reason"),
+    [
+        ("gemv.k8n4:wgs=4,x_image=1", {"image_texels": 64}, "at most 64 texels"),
+        ("gemv.n:block=32,lanes=1,wgs=32", {}, "two work-items"),
+    ],
+)
+def test_a_choice_that_a_device_cannot_run_is_replaced_and_the_reason_kept(
+    platform: str, gemv: str, limits: dict[str, int], reason: str
+) -> None:
+    rng = np.random.default_rng(11)
+    packer, reference = backend(platform), NumpyBackend()
+    packer.choices = uniform_choices(gemv, gemv.replace("gemv", "gemm"))
+    model, shape = tiny_qwen2.model(), KVShape(blocks=1)
+    small = replace(packer.capabilities, **limits)
+    handle = next(handle for known, handle in devices() if known == packer.capabilities)
+    device = Device(small, handle, ProgramCache(paths.cache_dir() / "opencl"))
+    plan = OpenCLPlan(pack_model(model, packer).ops, shape, 4, device, packer.choices)
+    asked = batch(rng, [1], 288, shape=shape)
+    expected = reference.plan(pack_model(model, reference).ops, kv=shape, max_tokens=4).run(asked)
+    np.testing.assert_allclose(plan.run(asked).logits, expected.logits, rtol=5e-3, atol=5e-3)
+    assert any(reason in said for said in plan.refused), plan.refused
+    plan.close()
+
+
 def test_a_device_that_is_not_here_is_refused_with_those_that_are() -> None:
     with pytest.raises(OSError, match=f"'nonesuch'.*{PLATFORMS[0].split()[0]}"):
         backend("nonesuch")

@@ -67,9 +67,12 @@ class OpenCLBackend:
         return f"opencl.{_LAYOUT_VERSION}.{chosen}"
 
     def pack(self, weight: QuantizedWeight) -> PackedWeight:
-        """Bring one weight into the order that its variants read."""
-        form = layouts.form_of(weight)
-        return layouts.pack(weight, self.choices.variant(form, 1).layout)
+        """Bring one weight into the order that its variants read, or the default ones can."""
+        form, limits = layouts.form_of(weight), self._device.capabilities
+        chosen = self.choices.variant(form, 1)
+        if chosen.misfit(form, limits, paired=False) is not None:
+            chosen = default_choices(limits).variant(form, 1)
+        return layouts.pack(weight, chosen.layout)
 
     def restore(self, state: dict[str, int], data: U8) -> PackedWeight:
         """A weight from its state."""

@@ -47,7 +47,7 @@ from isthmus.kernels.opencl.products import (
 )
 from isthmus.kernels.opencl.programs import Source
 from isthmus.kernels.opencl.runtime import Device, Launch
-from isthmus.kernels.opencl.variants import TILES, Choices, Size
+from isthmus.kernels.opencl.variants import TILES, Choices, Size, Variant, usable_variant
 
 _MOST_KEPT = 64
 """Lists of launches kept: one for each size of a step."""
@@ -92,6 +92,8 @@ class OpenCLPlan:
     def __init__(
         self, ops: Sequence[Op], kv: KVShape, max_tokens: int, device: Device, choices: Choices
     ) -> None:
+        self.refused: list[str] = []
+        """Which chosen variants are not used here, and why."""
         self._device = device
         self._choices = choices
         self._kv = kv
@@ -208,7 +210,7 @@ class OpenCLPlan:
         norm = self._norm(norming, gather=wanted)
         plain = Operand(buffers.n, out, width, buffers.step, counter, bias, epilogue)
         weight = _own(packed)
-        fuses = self._choices.variant(weight.form, 1).algorithm.norms
+        fuses = self._variant(weight, plain, 1).algorithm.norms
         one = replace(plain, x=buffers.x, norm=norming) if fuses else plain
         product = self._product(weight, plain, one)
 
@@ -234,7 +236,7 @@ class OpenCLPlan:
             if not count:
                 return []
             tile = next((tile for tile in TILES if tile >= count), TILES[-1])
-            variant = self._choices.variant(weight.form, tile)
+            variant = self._variant(weight, operand, tile)
             if tile not in ready:
                 to = operand if tile > 1 or one is None else one
                 ready[tile] = prepare(self._device, weight, parts, variant, to)
@@ -246,6 +248,20 @@ class OpenCLPlan:
             ]
 
         return make
+
+    def _variant(self, weight: PackedWeight, operand: Operand, tile: int) -> Variant:
+        chosen, reason = usable_variant(
+            self._choices.variant(weight.form, tile),
+            weight.form,
+            weight.layout,
+            tile,
+            self._device.capabilities,
+            paired=operand.epilogue is Epilogue.SWIGLU,
+            input_bytes=operand.x.size,
+        )
+        if reason is not None and reason not in self.refused:
+            self.refused.append(reason)
+        return chosen
 
     def _residual(self, packed: Packed, x: Any) -> Make:
         """A product that is added to the residual stream."""

@@ -122,6 +122,8 @@ class Variant:
             return f"local memory has {device.local_bytes} bytes"
         if (algorithm.image or tunables.get("x_image")) and not device.image_size[0]:
             return "the device has no images"
+        if algorithm.image and form.words > device.image_size[0]:
+            return f"images are at most {device.image_size[0]} wide"
         if algorithm.needs == "subgroups" and not device.subgroups:
             return "the device has no sub-groups"
         if algorithm.needs == "fp16" and not device.fp16:
@@ -310,3 +312,36 @@ def default_choices(device: Capabilities) -> Choices:
     gemm = {t: Variant.of("gemm.n", **wide, tokens=min(t, 16)) for t in TILES[1:]}
     small = device.work_group < 128
     return Choices({}, {1: Variant.of("gemv.n", **wide, split=2 if small else 4), **gemm})
+
+
+def plain_variant(layout: Layout, tile: int) -> Variant:
+    """A variant for weights in this order that asks nothing else of a device."""
+    kind, tokens = ("gemv", 1) if tile == 1 else ("gemm", min(tile, 16))
+    if layout.block >= 16:
+        return Variant.of(f"{kind}.n", block=layout.block, tokens=tokens)
+    order = "k" if layout.block == 1 else "k8n4"
+    return Variant.of(f"{kind}.{order}{'.img' if layout.image else ''}", wgs=8, tokens=tokens)
+
+
+def usable_variant(
+    chosen: Variant,
+    form: WeightForm,
+    layout: Layout,
+    tile: int,
+    device: Capabilities,
+    *,
+    paired: bool,
+    input_bytes: int,
+) -> tuple[Variant, str | None]:
+    """The variant chosen for a weight in this order, or a plain one and why it is taken instead.
+
+    `input_bytes` is what an image over its input would span.
+    """
+    reason = chosen.misfit(form, device, paired=paired)
+    if chosen.layout != layout:
+        reason = f"its weights lie in the order {layout}"
+    elif chosen.tunables.get("x_image") and input_bytes // 16 > device.image_texels:
+        reason = f"an image over a buffer has at most {device.image_texels} texels"
+    if reason is None:
+        return chosen, None
+    return plain_variant(layout, tile), f"{chosen} is not used for {shape_key(form)}: {reason}"
