@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _MOST_PARTS = 16
 _PART_BLOCKS = 8
 """Blocks of a part: fewer are not worth joining."""
+_BUSY_PART_BLOCKS = 64
+"""The same where the heads alone occupy a CPU: the launch that joins costs more than idle cores."""
 _FORMS = {KVType.FLOAT32: 0, KVType.FLOAT16: 1, KVType.INT8: 2, KVType.INT8_GROUP8: 2}
 
 
@@ -42,6 +44,8 @@ class AttentionKernels:
         most = device.capabilities.allocation_bytes // (kv.blocks * self._head_bytes)
         self._pool_heads = max(1, min(op.kv_heads, most))
         """Heads of k and v in one buffer."""
+        busy = self._cpu and op.kv_heads >= device.capabilities.compute_units
+        self._part_blocks = _BUSY_PART_BLOCKS if busy else _PART_BLOCKS
         self._group = 1 if self._cpu else 32
         share = -(-op.head_dim // self._group)
         dim_lanes = _power_of_two_below(min(16, share, group))
@@ -74,7 +78,7 @@ class AttentionKernels:
         if tokens > self._few:
             return 1
         blocks = last_position // self._kv.block_tokens + 1
-        return min(_MOST_PARTS, -(-blocks // _PART_BLOCKS))
+        return min(_MOST_PARTS, -(-blocks // self._part_blocks))
 
     def prepare(self, op: Attention, qkv: Any, a: Any, step: Any) -> Callable[[Shape], list[Sized]]:
         """The launches of one layer."""
