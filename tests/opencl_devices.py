@@ -11,6 +11,8 @@ from contextlib import suppress
 
 import pytest
 
+from isthmus.kernels.opencl.capabilities import Capabilities, DeviceKind
+
 
 def _platforms() -> list[str]:
     named = os.environ.get("ISTHMUS_TEST_OPENCL")
@@ -39,3 +41,24 @@ requires_opencl = pytest.mark.skipif(not PLATFORMS, reason="needs an OpenCL devi
 
 thorough = pytest.mark.skipif(not THOROUGH, reason="make test-opencl runs it")
 """For tests that compile long."""
+
+GPU = Capabilities(
+    platform="OpenCL 3.0",
+    name="Big 100",
+    vendor="Maker",
+    driver="1.0",
+    kind=DeviceKind.GPU,
+    architecture="big",
+    compute_units=32,
+    fp16=True,
+    subgroups=(32,),
+    subgroup_extension="cl_khr_subgroups",
+    image_size=(16_384, 16_384),
+    image_texels=1 << 20,
+    work_group=256,
+    local_bytes=32 << 10,
+    allocation_bytes=1 << 30,
+    memory_bytes=4 << 30,
+    shares_memory=False,
+)
+"""A GPU that has everything, for what needs no real one."""

@@ -12,6 +12,8 @@ from typing import Annotated
 
 import typer
 
+from isthmus.core.errors import InvalidRequest
+
 _TELLING_FLAGS = ("avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8",
                   "asimd", "asimddp", "i8mm", "sve")  # fmt: skip
 
@@ -32,14 +34,34 @@ class Check:
 def doctor(
     model: Annotated[str, typer.Option(help="The device's model.")] = "smollm2-135m",
     gateway: Annotated[str, typer.Option(help="host:port of the gateway.")] = "127.0.0.1:50051",
+    self_test: Annotated[
+        bool,
+        typer.Option("--self-test", help="Run every kernel variant on the OpenCL device instead."),
+    ] = False,
+    device: Annotated[
+        str | None, typer.Option(help="For --self-test: a part of the device's name.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="For --self-test: each value of each tunable once.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")
     ] = False,
 ) -> None:
     """Look at devices, backends, model and gateway; exit status 0 when Isthmus can run.
 
+    With --self-test: check every kernel variant that fits the OpenCL device, each in a process
+    that may crash, and write a report without names and paths; status 1 when a variant failed.
+
     Example: isthmus doctor --json
     """
+    if self_test:
+        from isthmus.cli import self_test as testing
+
+        testing.run(device, quick=quick, as_json=as_json)
+        return
+    if device is not None or quick:
+        raise InvalidRequest("--device and --quick go with --self-test", field="--self-test")
     phases = _phases(model)
     checks = [
         *_machine(),

@@ -33,6 +33,7 @@ _COMMANDS = {
     "generate": _Command("isthmus.cli.generate:generate", "Continue a prompt on the engine alone."),
     "perplexity": _Command("isthmus.cli.generate:perplexity", "Measure a model on a text."),
     "bench": _Command("isthmus.cli.bench:app", "Measure speed, memory and accuracy."),
+    "tune": _Command("isthmus.cli.tune:tune", "Choose the kernels that are quickest here."),
     "route": _Command("isthmus.cli.route:app", "Explain where requests go."),
 }
 

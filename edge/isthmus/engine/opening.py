@@ -44,7 +44,7 @@ def open_model(
     model: str, *, backend: str = "auto", threads: int | None = None
 ) -> tuple[LoadedModel, Backend]:
     """Find a model by catalogue name or path and load it for a backend. As `Engine.open`."""
-    made = create(backend, threads=threads, cache=paths.cache_dir())
+    made = create(backend, threads=threads, cache=paths.cache_dir(), tuned=paths.tuned_dir())
     return load_model(model, made), made
 
 
@@ -73,7 +73,9 @@ def open_runners(
     passed_over = Counter(Fallback(*pair, BackendUnavailable.kind) for pair in passed)
     if phases is None or phases.prefill == phases.decode:
         return Opened(loaded, made, reload, tuple(standbys[1:]), passed_over)
-    reads = create(phases.prefill, threads=threads, cache=paths.cache_dir())
+    reads = create(
+        phases.prefill, threads=threads, cache=paths.cache_dir(), tuned=paths.tuned_dir()
+    )
     both = SplitBackend(reads, made, lambda: load_model(model, reads).ops)
     return Opened(loaded, both, reload, tuple(standbys), passed_over)
 

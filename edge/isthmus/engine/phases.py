@@ -41,12 +41,19 @@ def candidates(threads: int | None) -> dict[str, Backend]:
     made: dict[str, Backend] = {}
     for name in names if len(names) > 1 else ():
         try:
-            backend = create(name, threads=threads, cache=paths.cache_dir())
+            backend = create(
+                name, threads=threads, cache=paths.cache_dir(), tuned=paths.tuned_dir()
+            )
             if not (backend.on_cpu and any(other.on_cpu for other in made.values())):
                 made[name] = backend
         except BackendUnavailable as error:
             _log.info("backend %s does not work here: %s", name, error.reasons[name])
     return made
+
+
+def timings_path() -> Path:
+    """Where the measurements are kept."""
+    return paths.cache_dir() / "timings.json"
 
 
 def preferred(
@@ -63,7 +70,7 @@ def preferred(
     made = candidates(threads)
     if len(made) < 2:
         return None
-    kept = Timings(paths.cache_dir() / "timings.json")
+    kept = Timings(timings_path())
     if measured is None:
         known = {name: kept.get(model, backend, threads) for name, backend in made.items()}
         found = {name: timing for name, timing in known.items() if timing is not None}

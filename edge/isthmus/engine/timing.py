@@ -205,7 +205,9 @@ def main() -> None:
     from isthmus.kernels import create
 
     model, name, threads = sys.argv[1:]
-    backend = create(name, threads=int(threads) or None, cache=paths.cache_dir())
+    backend = create(
+        name, threads=int(threads) or None, cache=paths.cache_dir(), tuned=paths.tuned_dir()
+    )
     loaded = load(Path(model), backend)
     timing = time_backend(loaded.ops, backend, loaded.config.vocab)
     sys.stdout.write(json.dumps(asdict(timing)) + "\n")

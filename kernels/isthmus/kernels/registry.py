@@ -19,12 +19,16 @@ _log = logging.getLogger(__name__)
 class Factory(Protocol):
     """Makes a backend, or raises with the reason why it cannot."""
 
-    def __call__(self, *, variant: str | None, threads: int | None, cache: Path | None) -> Backend:
+    def __call__(
+        self, *, variant: str | None, threads: int | None, cache: Path | None, tuned: Path | None
+    ) -> Backend:
         """`variant` is what followed the backend's name: `avx2` of `native:avx2`."""
         ...
 
 
-def _native(*, variant: str | None, threads: int | None, cache: Path | None) -> Backend:
+def _native(
+    *, variant: str | None, threads: int | None, cache: Path | None, tuned: Path | None
+) -> Backend:
     from isthmus.kernels import instruction_sets
     from isthmus.kernels.native import NativeBackend
 
@@ -32,19 +36,28 @@ def _native(*, variant: str | None, threads: int | None, cache: Path | None) -> 
     return NativeBackend(threads=threads, isa=isa)
 
 
-def _opencl(*, variant: str | None, threads: int | None, cache: Path | None) -> Backend:
-    from isthmus.kernels.opencl.backend import OpenCLBackend
-
+def plays_small() -> bool:
+    """Whether ISTHMUS_OPENCL_LIMITS asks an OpenCL device to play a small one."""
     limits = os.environ.get("ISTHMUS_OPENCL_LIMITS", "")
     if limits not in ("", "small"):
         raise ConfigError(
             f"ISTHMUS_OPENCL_LIMITS must be 'small' or not set, not {limits!r}",
             field="ISTHMUS_OPENCL_LIMITS",
         )
-    return OpenCLBackend(device=variant, limited=limits == "small", cache_dir=cache)
+    return limits == "small"
 
 
-def _numpy(*, variant: str | None, threads: int | None, cache: Path | None) -> Backend:
+def _opencl(
+    *, variant: str | None, threads: int | None, cache: Path | None, tuned: Path | None
+) -> Backend:
+    from isthmus.kernels.opencl.backend import OpenCLBackend
+
+    return OpenCLBackend(device=variant, limited=plays_small(), cache_dir=cache, tuned_dir=tuned)
+
+
+def _numpy(
+    *, variant: str | None, threads: int | None, cache: Path | None, tuned: Path | None
+) -> Backend:
     from isthmus.kernels.numpy_ref import NumpyBackend
 
     if variant is not None:
@@ -69,7 +82,13 @@ class Candidate:
     reason: str | None
 
 
-def create(name: str = "auto", *, threads: int | None = None, cache: Path | None = None) -> Backend:
+def create(
+    name: str = "auto",
+    *,
+    threads: int | None = None,
+    cache: Path | None = None,
+    tuned: Path | None = None,
+) -> Backend:
     """Make the backend `name`, or with `auto` the first of `BACKENDS` that works.
 
     `auto` logs a warning for every better one that it had to pass over. A backend asked for by
@@ -77,7 +96,7 @@ def create(name: str = "auto", *, threads: int | None = None, cache: Path | None
     instruction set too, `opencl:pocl` for the device whose name or platform has that in it, and
     ISTHMUS_OPENCL_LIMITS=small lets it play a small one. `threads` of None lets the backend choose;
     numpy leaves them to its BLAS, OpenCL to its driver. `cache` is a folder in which the outcome of
-    a self-test and compiled kernels are kept.
+    a self-test and compiled kernels are kept, `tuned` one with the choices of `isthmus tune`.
     """
     base, _, variant = name.partition(":")
     if name != "auto" and base not in _FACTORIES:
@@ -89,7 +108,9 @@ def create(name: str = "auto", *, threads: int | None = None, cache: Path | None
     reasons: dict[str, str] = {}
     for candidate in BACKENDS if name == "auto" else (base,):
         try:
-            return _FACTORIES[candidate](variant=variant or None, threads=threads, cache=cache)
+            return _FACTORIES[candidate](
+                variant=variant or None, threads=threads, cache=cache, tuned=tuned
+            )
         except (ImportError, OSError, RuntimeError, ValueError, BackendLost) as error:
             reasons[candidate] = str(error)
             if name == "auto":

@@ -22,3 +22,8 @@ def models_dir() -> Path:
 def cache_dir() -> Path:
     """What can be made again: prepared weights, compiled kernels."""
     return home() / "cache"
+
+
+def tuned_dir() -> Path:
+    """What was measured on this machine's devices: the choices of `isthmus tune`, and reports."""
+    return home() / "tuned"

@@ -13,7 +13,8 @@ from isthmus.kernels.opencl.layouts import PackedWeight
 from isthmus.kernels.opencl.plan import OpenCLPlan
 from isthmus.kernels.opencl.programs import ProgramCache
 from isthmus.kernels.opencl.runtime import open_device
-from isthmus.kernels.opencl.variants import Choices, default_choices
+from isthmus.kernels.opencl.tuned import TunedFiles
+from isthmus.kernels.opencl.variants import Choices
 
 _LAYOUT_VERSION = 1
 
@@ -22,7 +23,8 @@ class OpenCLBackend:
     """Packs and plans for one OpenCL device.
 
     `device` is a part of the platform's or the device's name; None takes the best. `limited` plays
-    a small device. `cache_dir` keeps compiled programs. Raises OSError when there is no device.
+    a small device. `cache_dir` keeps compiled programs, `tuned_dir` what `isthmus tune` has chosen;
+    `choices` stands for that. Raises OSError when there is no device.
     """
 
     name = "opencl"
@@ -34,11 +36,12 @@ class OpenCLBackend:
         device: str | None = None,
         limited: bool = False,
         cache_dir: Path | None = None,
+        tuned_dir: Path | None = None,
         choices: Choices | None = None,
     ) -> None:
         folder = None if cache_dir is None else cache_dir / "opencl"
         self._device = open_device(device, limited=limited, programs=ProgramCache(folder))
-        self.choices = choices or default_choices(self._device.capabilities)
+        self.choices = choices or TunedFiles(tuned_dir).choices(self._device.capabilities)
 
     @property
     def capabilities(self) -> Capabilities:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+_LIMITED = " (limited)"
+
 
 class DeviceKind(StrEnum):
     """What a device is, best first."""
@@ -24,6 +26,8 @@ class Capabilities:
     vendor: str
     driver: str
     kind: DeviceKind
+    architecture: str
+    """What devices that want the same kernels share; the name where a driver does not tell."""
     compute_units: int
     fp16: bool
     """Whether kernels may compute in half precision (cl_khr_fp16)."""
@@ -48,6 +52,7 @@ class Capabilities:
         """The same device as if it were a small one: the limits mode."""
         return replace(
             self,
+            name=self.name + _LIMITED,
             fp16=False,
             subgroups=(),
             subgroup_extension=None,
@@ -57,6 +62,11 @@ class Capabilities:
             local_bytes=min(self.local_bytes, 16 << 10),
             allocation_bytes=min(self.allocation_bytes, 256 << 20),
         )
+
+    @property
+    def query(self) -> str:
+        """What `open_device` finds this one by."""
+        return f"{self.platform} {self.name.removesuffix(_LIMITED)}"
 
     @property
     def identity(self) -> str:

@@ -5,6 +5,7 @@ Import it lazily: it loads every OpenCL driver of the machine.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -27,6 +28,12 @@ _KINDS = {
     cl.device_type.ACCELERATOR: DeviceKind.ACCELERATOR,
     cl.device_type.CPU: DeviceKind.CPU,
 }
+_GENERATIONS = (
+    re.compile(r"(Adreno\(TM\) \d)\d\d"),
+    re.compile(r"(Mali-[A-Z]\d+)"),
+    re.compile(r"\b(gfx\d+)"),
+    re.compile(r"^pthread-([a-z][a-z0-9-]*)-(?=[A-Z])"),  # PoCL on a CPU, as LLVM calls it
+)
 _SUBGROUP_EXTENSIONS = ("cl_khr_subgroups", "cl_intel_subgroups", "cl_qcom_reqd_sub_group_size")
 
 
@@ -73,6 +80,7 @@ def _capabilities(platform: Any, device: Any) -> Capabilities:
         vendor=device.vendor.strip(),
         driver=device.driver_version.strip(),
         kind=next((kind for bit, kind in _KINDS.items() if device.type & bit), DeviceKind.GPU),
+        architecture=_architecture(device),
         compute_units=device.max_compute_units,
         fp16="cl_khr_fp16" in extensions,
         subgroups=_subgroups(device) if extension else (),
@@ -85,6 +93,17 @@ def _capabilities(platform: Any, device: Any) -> Capabilities:
         memory_bytes=device.global_mem_size,
         shares_memory=bool(device.host_unified_memory),
     )
+
+
+def _architecture(device: Any) -> str:
+    """NVIDIA's compute capability, or the part of a name that says which generation it is."""
+    try:
+        return f"sm_{device.compute_capability_major_nv}{device.compute_capability_minor_nv}"
+    except (cl.Error, AttributeError):
+        pass
+    name = f"{device.name} {device.version}"
+    found = next((match for form in _GENERATIONS if (match := form.search(name))), None)
+    return found[1].lower() if found else str(device.name).strip()
 
 
 def _subgroups(device: Any) -> tuple[int, ...]:

@@ -6,11 +6,12 @@ import numpy as np
 
 from isthmus.kernels.base import F32, QuantizedWeight
 from isthmus.kernels.opencl import layouts
-from isthmus.kernels.opencl.layouts import padded
+from isthmus.kernels.opencl.layouts import PackedWeight, padded
 from isthmus.kernels.opencl.products import (
     Epilogue,
     Norming,
     Operand,
+    Part,
     padded_vector,
     place,
     prepare,
@@ -23,23 +24,27 @@ from isthmus.kernels.opencl.variants import Variant
 class Trial:
     """`out = x @ weight.T` (and what `epilogue` says) by one variant, on one device.
 
+    `parts` is the weight where it lies on the device already; it has to stay as long as the trial.
     Raises ValueError when the variant cannot be used for it, `BackendLost` when the device fails.
     """
 
     def __init__(
         self,
         device: Device,
-        weight: QuantizedWeight,
+        weight: QuantizedWeight | PackedWeight,
         variant: Variant,
         *,
         max_tokens: int,
+        parts: tuple[Part, ...] | None = None,
         epilogue: Epilogue = Epilogue.STORE,
         bias: F32 | None = None,
         norm: tuple[F32, float] | None = None,
     ) -> None:
         self._device = device
         self._variant = variant
-        self._packed = layouts.pack(weight, variant.layout)
+        self._packed = (
+            weight if isinstance(weight, PackedWeight) else layouts.pack(weight, variant.layout)
+        )
         self._width = weight.rows // 2 if epilogue is Epilogue.SWIGLU else weight.rows
         tokens = padded(max_tokens, variant.tokens)
         self._x = device.zeros(tokens * padded(weight.cols))
@@ -60,9 +65,8 @@ class Trial:
             epilogue=epilogue,
             norm=norming,
         )
-        self._launches = prepare(
-            device, self._packed, place(self._packed, device), variant, operand
-        )
+        placed = place(self._packed, device) if parts is None else parts
+        self._launches = prepare(device, self._packed, placed, variant, operand)
 
     @property
     def weight_bytes(self) -> int:

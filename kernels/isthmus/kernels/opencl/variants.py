@@ -6,6 +6,7 @@ To add an algorithm, write its kernel with product.h's arguments and an entry in
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -15,12 +16,13 @@ from isthmus.kernels.opencl.layouts import Layout, WeightForm
 
 Tunables = Mapping[str, int]
 Size = tuple[int, int, int]
+_SHAPE = re.compile(r"([1-9]\d{0,8})x([1-9]\d{0,8})\.([48])g(16|32|64|128)(s)?")
 
 TILES = (1, 4, 8, 16, 64)
 """Sizes of a step for which a variant is chosen: the smallest that is not below it, or the last."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Algorithm:
     """A kernel file and the values that its defines may have."""
 
@@ -46,6 +48,11 @@ class Algorithm:
     """A capability: "subgroups" or "fp16"."""
     rule: Callable[[Tunables, WeightForm], str | None] = lambda _t, _f: None
     """Why values do not go together, or with a weight."""
+
+    @property
+    def verified(self) -> bool:
+        """Whether a device of ours runs it. Others are chosen once their self-test has passed."""
+        return self.needs is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,6 +308,15 @@ def uniform_choices(gemv: str, gemm: str) -> Choices:
 def shape_key(form: WeightForm) -> str:
     """A weight's form as it stands in a file of choices: `3072x576.4g32`."""
     return f"{form.rows}x{form.cols}.{form.bits}g{form.group}{'s' if form.symmetric else ''}"
+
+
+def parse_shape(key: str) -> WeightForm:
+    """The form that `shape_key` wrote. Raises ValueError for what is none."""
+    found = _SHAPE.fullmatch(key)
+    if found is None:
+        raise ValueError(f"{key!r} is not a form like 3072x576.4g32")
+    rows, cols, bits, group = map(int, found.groups()[:4])
+    return WeightForm(rows, cols, bits, group, found[5] is not None)
 
 
 def default_choices(device: Capabilities) -> Choices:

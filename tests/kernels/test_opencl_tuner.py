@@ -1,0 +1,190 @@
+"""Trials on a real device: right kernels are timed, broken ones are rejected with their reason."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import broken_kernels
+import gguf_files
+import program
+import tiny_qwen2
+from isthmus.core import paths
+from isthmus.engine.prepared import pack_model
+from isthmus.kernels.opencl.backend import OpenCLBackend
+from isthmus.kernels.opencl.products import Epilogue
+from isthmus.kernels.opencl.variants import ALGORITHMS, TILES, parse_shape
+from isthmus.kernels.tuner import selftest
+from isthmus.kernels.tuner.ceiling import Ceiling
+from isthmus.kernels.tuner.child import Child, ChildFailed
+from isthmus.kernels.tuner.problem import Problem, problems
+from isthmus.kernels.tuner.trials import CeilingJob, Evaluator, Job, Outcome, Setup
+from isthmus.kernels.tuner.tune import tune
+from opencl_devices import PLATFORMS, requires_opencl
+
+pytestmark = requires_opencl
+SMALL = Problem(parse_shape("160x192.4g32"))
+
+
+@pytest.fixture(params=PLATFORMS)
+def platform(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def child(platform: str) -> Iterator[Child]:
+    with Child(Evaluator, Setup(platform, programs=paths.cache_dir() / "opencl")) as made:
+        yield made
+
+
+def test_a_right_variant_is_timed_in_every_use(child: Child) -> None:
+    for epilogue in Epilogue:
+        for normed in (False, True):
+            for shape in ("160x192.4g32", "160x192.8g32s"):
+                problem = Problem(parse_shape(shape), epilogue, normed)
+                for variant, tile in (("gemv.n:wgs=2", 1), ("gemm.n:tokens=4", 4)):
+                    outcome = child.ask(Job(problem, variant, tile, 0.001))
+                    assert outcome.error is None
+                    assert outcome.seconds > 0
+
+
+def test_a_variant_that_does_not_fit_is_an_outcome(child: Child) -> None:
+    outcome = child.ask(Job(SMALL, "gemv.n:wgs=64,split=128", 1))
+    assert outcome.error is not None
+    assert "work-items" in outcome.error or "does not" in outcome.error
+
+
+def test_wrong_crashing_and_hanging_kernels_are_rejected_and_right_ones_go_on(
+    platform: str,
+) -> None:
+    def ask(child: Child, tunables: str) -> str | None:
+        try:
+            outcome: Outcome = child.ask(Job(SMALL, f"gemv.n:{tunables}", 1, 0.001))
+        except ChildFailed as error:
+            return str(error)
+        return outcome.error
+
+    with Child(broken_kernels.broken_evaluator, Setup(platform), limit_s=6) as child:
+        assert ask(child, "wgs=1") is None
+        assert str(ask(child, broken_kernels.WRONG)).startswith("wrong: off by")
+        assert "crashed (SIG" in str(ask(child, broken_kernels.CRASHING))
+        assert ask(child, broken_kernels.HANGING) == "no end after 6 s"
+        assert ask(child, "wgs=1") is None
+
+
+def test_a_device_has_ceilings(child: Child) -> None:
+    ceiling = child.ask(CeilingJob())
+    assert isinstance(ceiling, Ceiling)
+    assert min(ceiling.read_gb_s, ceiling.copy_gb_s, ceiling.multiply_gflop_s) > 0
+
+
+def test_a_models_products_are_found_with_how_they_are_used(platform: str) -> None:
+    ops = pack_model(tiny_qwen2.model(), OpenCLBackend(device=platform)).ops
+    found = {problem.form.rows: problem for problem in problems(ops)}
+    config = tiny_qwen2.CONFIG
+    assert found[2 * config.ffn].paired
+    assert found[2 * config.ffn].count == config.layers
+    assert found[config.vocab].normed
+    assert not found[config.hidden].normed
+    assert found[config.hidden].epilogue is Epilogue.ADD
+
+
+def test_tuning_chooses_what_was_right_and_says_how_good_it_is(platform: str, child: Child) -> None:
+    backend = OpenCLBackend(device=platform)
+    seen: list[str] = []
+    found = tune(
+        child,
+        backend.capabilities,
+        [SMALL],
+        backend.choices,
+        seconds=1,
+        progress=lambda _, what: seen.append(what),
+    )
+    lines = list(found.lines())
+    assert [line.tile for line in lines] == list(TILES)
+    assert all(line.rate > 0 and line.of_ceiling > 0 for line in lines)
+    assert {line.unit for line in lines} == {"GB/s", "GFLOP/s"}
+    assert set(found.tuned.choices) == {SMALL.key}
+    assert all(SMALL.key in what for what in seen)
+
+
+def test_the_self_tests_report_tells_what_failed_and_nothing_of_the_user(
+    platform: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    telling = [ALGORITHMS["gemv.k"], ALGORITHMS["gemv.n.fp16"]]
+    monkeypatch.setattr(selftest, "ALGORITHMS", {one.name: one for one in telling})
+    capabilities = OpenCLBackend(device=platform).capabilities
+    seen: list[int] = []
+    with Child(Evaluator, Setup(platform)) as child:
+        report = selftest.self_test(
+            child, capabilities, quick=True, progress=lambda done, _of, _what: seen.append(done)
+        )
+    assert report["whole"]
+    assert report["ok"] == len(report["variants"]) == len(seen)
+    assert report["failed"] == 0
+    assert {one["verified"] for one in report["variants"]} == (
+        {True, False} if capabilities.fp16 else {True}
+    )
+    assert report["device"]["driver"] == capabilities.driver
+    assert report["versions"]["kernels"]
+    text = json.dumps(report)
+    assert str(Path.home()) not in text
+    assert "/tmp" not in text
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("cannot open /home/somebody/.cache/pocl/x.so: no", "cannot open <path>: no"),
+        (r"C:\Users\somebody\a.cl:3: error", "<path>:3: error"),
+        ("wrong: off by 0.2 of the largest result", "wrong: off by 0.2 of the largest result"),
+    ],
+)
+def test_a_reported_message_names_no_file(said: str, kept: str) -> None:
+    assert selftest.without_paths(said) == kept
+
+
+def test_tune_stores_what_the_backend_then_uses_and_ships_it_on(
+    platform: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISTHMUS_HOME", str(tmp_path / "home"))
+    model = gguf_files.write_tiny(tmp_path / "tiny.gguf")
+    asked = ("tune", "--model", str(model), "--device", platform, "--seconds", "1", "--json")
+    done = program.run(*asked)
+    assert done.exit_code == 0, done.stderr
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report["tried"] > 20
+    assert {line["tile"] for line in report["choices"]} == set(TILES)
+    assert report["after"]["decode_tok_s"] > 0
+    assert Path(report["path"]).is_file() == report["kept"]
+    if not report["kept"]:
+        return
+    stored = OpenCLBackend(device=platform, tuned_dir=paths.tuned_dir()).choices
+    for line in report["choices"]:
+        form = parse_shape(line["shape"])
+        assert str(stored.variant(form, line["tile"])) == line["variant"]
+    shipped = tmp_path / "fleet.json"
+    assert program.run("tune", "--export", str(shipped)).exit_code == 0
+    monkeypatch.setenv("ISTHMUS_HOME", str(tmp_path / "another"))
+    told = program.run("tune", "--import", str(shipped), "--json")
+    assert json.loads(told.stdout)["imported"]
+    again = OpenCLBackend(device=platform, tuned_dir=paths.tuned_dir()).choices
+    assert again.table == stored.table
+
+
+def test_a_file_that_is_no_file_of_choices_is_refused_with_its_field(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.json"
+    wrong.write_text('{"format": 1, "devices": [{"device": 3}]}', "utf-8")
+    done = program.run("tune", "--import", str(wrong))
+    assert done.exit_code == 2
+    assert "devices[0].device" in done.stderr
+
+
+def test_nothing_to_export_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ISTHMUS_HOME", str(tmp_path))
+    done = program.run("tune", "--export", str(tmp_path / "out.json"))
+    assert done.exit_code == 2
+    assert "isthmus tune" in done.stderr
