@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format proto test-vllm test-neon test-opencl bench-peers clean test-native-sanitize soak
+.PHONY: help setup demo test check format proto test-vllm test-neon test-opencl test-native-sanitize
+.PHONY: bench bench-peers soak clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -47,6 +48,11 @@ test-native-sanitize: setup  ## the native kernels under address, undefined and 
 
 soak: setup  ## 10,000 requests on one engine: memory must not grow
 	ISTHMUS_SOAK_REQUESTS=10000 $(BIN)/python -m pytest tests/unit/test_soak.py
+
+bench: setup  ## what this machine reaches: the engine, and the kernels of its OpenCL device
+	$(BIN)/isthmus model pull smollm2-135m
+	$(BIN)/isthmus bench engine --runs 3
+	$(BIN)/isthmus tune --seconds 20
 
 bench-peers:  ## llama.cpp in an environment of its own, for isthmus bench --vs
 	$(PYTHON) -m venv .venv-peers

@@ -12,7 +12,9 @@ from isthmus.kernels.base import Backend
 from isthmus.kernels.errors import BackendUnavailable
 
 
-def broken(*, variant: str | None, threads: int | None, cache: Path | None) -> Backend:
+def broken(
+    *, variant: str | None, threads: int | None, cache: Path | None, tuned: Path | None
+) -> Backend:
     raise OSError("libmissing.so: cannot open")
 
 

@@ -14,7 +14,7 @@ from isthmus.kernels.opencl.plan import OpenCLPlan
 from isthmus.kernels.opencl.programs import ProgramCache
 from isthmus.kernels.opencl.runtime import open_device
 from isthmus.kernels.opencl.tuned import TunedFiles
-from isthmus.kernels.opencl.variants import Choices
+from isthmus.kernels.opencl.variants import Choices, default_choices
 
 _LAYOUT_VERSION = 1
 
