@@ -188,3 +188,22 @@ def test_nothing_to_export_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     done = program.run("tune", "--export", str(tmp_path / "out.json"))
     assert done.exit_code == 2
     assert "isthmus tune" in done.stderr
+
+
+def test_doctor_says_where_the_report_of_a_self_test_is(
+    platform: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISTHMUS_HOME", str(tmp_path))
+    monkeypatch.setattr(selftest, "ALGORITHMS", {"gemv.k8n4": ALGORITHMS["gemv.k8n4"]})
+    done = program.run("doctor", "--self-test", "--quick", "--device", platform, "--json")
+    assert done.exit_code == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    report = json.loads(Path(told["path"]).read_text("utf-8"))
+    assert told["ok"] == len(report["variants"]) > 1
+    assert {"variant", "ok", "verified", "error", "seconds"} == set(report["variants"][0])
+
+
+def test_the_self_tests_flags_alone_are_misused() -> None:
+    done = program.run("doctor", "--quick")
+    assert done.exit_code == 2
+    assert "--self-test" in done.stderr

@@ -233,12 +233,9 @@ class TunedFiles:
 
 def shipped() -> tuple[Tuned, ...]:
     """What comes with the package."""
-    files = (
-        file
-        for file in resources.files("isthmus.kernels").joinpath("tuned").iterdir()
-        if file.name.endswith(".json")
-    )
-    found = sorted(files, key=lambda file: file.name)
+    folder = resources.files("isthmus.kernels").joinpath("tuned")
+    files = folder.iterdir() if folder.is_dir() else ()
+    found = sorted((f for f in files if f.name.endswith(".json")), key=lambda f: f.name)
     return tuple(entry for file in found for entry in parse(file.read_text("utf-8"), file.name))
 
 

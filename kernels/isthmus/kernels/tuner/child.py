@@ -1,8 +1,8 @@
 """The process that trials run in, with a time limit each: it may compute wrong, crash or hang.
 
 One process serves many trials, since starting it costs more than most of them. Where it ends in a
-trial that was not its first, the trial is tried again in a fresh one: the one before may have been
-the cause.
+trial that was not its first, or takes too long, the trial is tried again in a fresh one: the one
+before may have been the cause.
 """
 
 from __future__ import annotations
@@ -66,6 +66,8 @@ class Child:
                 pipe.send(job)
                 if not pipe.poll(self._limit_s):
                     self._stop(wait_s=0)
+                    if not fresh:
+                        continue  # the machine may have stood still
                     raise ChildFailed(f"no end after {self._limit_s:g} s")
                 kind, answer = pipe.recv()
             except (EOFError, OSError):

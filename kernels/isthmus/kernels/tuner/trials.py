@@ -28,7 +28,7 @@ _HALF_TOLERANCE = 3e-2
 """The same where a variant adds up in half precision."""
 _COLD_BYTES = 48 << 20
 """Weights that are read in turns, so that none comes out of a cache."""
-_MOST_COPIES = 32
+_MOST_COPIES = 128
 _KEPT_LAYOUTS = 3
 
 

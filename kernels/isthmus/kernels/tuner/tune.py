@@ -145,7 +145,8 @@ def tune(
 
         first = _first(problem, device, known, found)
         found.append(Search(problem, device, attempt, over, first).run())
-    return Tuning(device, best_of(ceiling, child.ask(CeilingJob())), tuple(found))
+        ceiling = best_of(ceiling, child.ask(CeilingJob()))
+    return Tuning(device, ceiling, tuple(found))
 
 
 def _first(
