@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import tiny_models
 from isthmus.cli.main import main
@@ -19,9 +20,10 @@ from isthmus.engine.perplexity import all_logits
 from isthmus.engine.prepared import pack_model
 from isthmus.engine.quantize.awq_search import quantize, scale_layer
 from isthmus.engine.quantize.convert import Method, convert
+from isthmus.engine.quantize.feedback import factors, round_with_feedback
 from isthmus.engine.quantize.layer import Inputs, Weights, read_layer, run_layer
 from isthmus.engine.quantize.text import Texts, prepare
-from isthmus.kernels.base import F32
+from isthmus.kernels.base import F32, QuantizedWeight
 from isthmus.kernels.numpy_ref import NumpyBackend
 from isthmus.kernels.quantize import round_to_nearest
 
@@ -37,12 +39,16 @@ def texts() -> Texts:
     return Texts(windows[:3], windows[3:], "random")
 
 
-def measured(model: ModelFile, ids: list[int]) -> float:
-    """The perplexity of `ids` on the engine's own graph."""
+def log_odds(model: ModelFile, ids: list[int]) -> NDArray[np.float64]:
+    """Of each next token, on the engine's own graph. [tokens, vocabulary]"""
     logits = all_logits(pack_model(model, NumpyBackend()), NumpyBackend(), ids[:-1])
     wide = logits.astype(np.float64)
-    wide -= np.log(np.exp(wide).sum(axis=1, keepdims=True))
-    return math.exp(-wide[np.arange(len(ids) - 1), ids[1:]].mean())
+    found: NDArray[np.float64] = wide - np.log(np.exp(wide).sum(axis=1, keepdims=True))
+    return found
+
+
+def perplexity(odds: NDArray[np.float64], ids: list[int]) -> float:
+    return math.exp(-odds[np.arange(len(ids) - 1), ids[1:]].mean())
 
 
 @pytest.mark.parametrize("method", Method)
@@ -56,8 +62,12 @@ def test_the_perplexities_are_those_of_the_engine_on_what_was_written(
     again = read_folder(tmp_path / "q")
     ids = used.evaluation[0]
     told = result.perplexity_awq if method is Method.AWQ else result.perplexity_rtn
-    assert told == pytest.approx(measured(again, ids), rel=2e-3)
-    assert result.perplexity_float == pytest.approx(measured(model, ids), rel=2e-3)
+    exact, rounded = log_odds(model, ids), log_odds(again, ids)
+    assert told == pytest.approx(perplexity(rounded, ids), rel=2e-3)
+    assert result.perplexity_float == pytest.approx(perplexity(exact, ids), rel=2e-3)
+    divergence = (np.exp(exact) * (exact - rounded)).sum(axis=1).mean()
+    told = result.divergence_awq if method is Method.AWQ else result.divergence_rtn
+    assert told == pytest.approx(divergence, rel=0.05)
     assert again.matrix("blk.1.ffn_up.weight").bits == 4
     assert again.matrix("blk.1.ffn_up.weight").group == group
 
@@ -124,6 +134,33 @@ def test_rounding_is_off_by_half_a_step_at_most(cols: int, group: int) -> None:
     assert np.all(np.abs(weight.dequantize() - matrix) <= 1.01 * steps)
     assert np.mean(np.abs(weight.dequantize() - matrix) <= 0.501 * steps) > 0.95
     np.testing.assert_array_equal(weight.dequantize()[0], 0)
+
+
+@pytest.mark.parametrize(("cols", "group"), [(128, 32), (2304, 128), (200, 64)])
+def test_feedback_makes_up_for_errors_where_inputs_go_together(cols: int, group: int) -> None:
+    rng = np.random.default_rng(8)
+    mix = rng.standard_normal((cols // 8, cols)).astype(np.float32)
+    inputs, fresh = (rng.standard_normal((1024, cols // 8)).astype(np.float32) @ mix for _ in "ab")
+    matrix = rng.standard_normal((16, cols)).astype(np.float32)
+    aware = round_with_feedback(matrix, factors(inputs, group), group)
+
+    def error(weight: QuantizedWeight) -> float:
+        return float(np.square(fresh @ (weight.dequantize() - matrix).T).mean())
+
+    # On inputs that the rounding has not seen.
+    assert error(aware) < 0.5 * error(round_to_nearest(matrix, group=group))
+    assert aware.codes.shape == matrix.shape
+    assert aware.codes.max() <= 15
+    zeros = -aware.minimums / aware.scales
+    np.testing.assert_allclose(zeros, np.rint(zeros), atol=1e-3)
+
+
+def test_feedback_without_anything_in_common_is_rounding_to_nearest() -> None:
+    matrix = np.random.default_rng(9).standard_normal((16, 64)).astype(np.float32)
+    aware = round_with_feedback(matrix, factors(np.eye(64, dtype=np.float32), 32), 32)
+    plain = round_to_nearest(matrix, group=32)
+    assert np.mean(aware.codes == plain.codes) > 0.99
+    np.testing.assert_array_equal(aware.scales, plain.scales)
 
 
 def test_a_group_that_is_not_offered_is_refused(tmp_path: Path) -> None:

@@ -138,7 +138,8 @@ def convert(
     """Make a 4-bit model of a float one, and measure what that costs.
 
     The result is a folder in AutoAWQ's layout among the models of this machine. Perplexities
-    of the float model, of rounding alone and of the result are printed.
+    of the float model, of rounding alone and of the result are printed, and how far the last two
+    are from the first (Kullback-Leibler divergence).
     """
     # Work is shared among cores by parts of a layer; a BLAS that does so too only gets in the way.
     # It reads this when NumPy is imported, which happens below.
@@ -174,14 +175,14 @@ def convert(
         print(json.dumps({"name": to, "path": str(folder)} | asdict(result)))
         return
     print(f"{folder}  {_size(result.size_bytes)}")
-    print(f"perplexity over {result.evaluated_tokens:,} tokens")
-    for label, value in (
-        ("float", result.perplexity_float),
-        ("round to nearest", result.perplexity_rtn),
-        ("awq", result.perplexity_awq),
+    print(f"over {result.evaluated_tokens:,} tokens: perplexity, and divergence from float (nats)")
+    for label, perplexity, divergence in (
+        ("float", result.perplexity_float, 0.0),
+        ("round to nearest", result.perplexity_rtn, result.divergence_rtn),
+        ("awq", result.perplexity_awq, result.divergence_awq),
     ):
-        if value is not None:
-            print(f"  {label:17} {value:9.4f}")
+        if perplexity is not None:
+            print(f"  {label:17} {perplexity:9.4f} {divergence:9.4f}")
 
 
 def _opened(name: str) -> tuple[Path, ModelFile]:

@@ -4,7 +4,7 @@ Inputs that are large on average matter more: their columns of the weight are sc
 rounding, and what computes the inputs is scaled down by as much, so that the model stays the same.
 How far, is searched for each product on real inputs. The paper's weight clipping is left out: it
 brings each group's output closer, but all groups shrink alike, and over the layers of a model that
-adds up to more than the rounding that it saves.
+adds up to more than the rounding that it saves. What is left is rounded with error feedback.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ from __future__ import annotations
 import numpy as np
 
 from isthmus.engine.model import ModelConfig
+from isthmus.engine.quantize.feedback import factors, round_with_feedback
 from isthmus.engine.quantize.layer import Inputs, Seen, Weights
 from isthmus.engine.quantize.threads import each
 from isthmus.kernels.base import F32, I32, QuantizedWeight
 from isthmus.kernels.quantize import round_to_nearest
 
 _EXPONENTS = tuple(i / 20 for i in range(20))
+_SAMPLES = 512
+"""Inputs of each product that the search for scales looks at, evenly spread over the text."""
 _ROWS = 128
 """Rows of each weight that the search for scales looks at."""
 _BLOCK_VALUES = 1 << 17
@@ -36,6 +39,22 @@ def quantize(weights: Weights, group: int) -> Matrices:
     return {name: round_to_nearest(weights[name], group=group) for name in matrices_of(weights)}
 
 
+def quantize_aware(weights: Weights, seen: Inputs, group: int) -> Matrices:
+    """A layer as it is, rounded with error feedback; `seen` holds what its products are given."""
+    found: Matrices = {}
+    for names, given in (
+        (("attn_q", "attn_k", "attn_v"), seen.qkv),
+        (("attn_output",), seen.output),
+        (("ffn_gate", "ffn_up"), seen.gate_up),
+        (("ffn_down",), seen.down),
+    ):
+        shared = factors(given.inputs, group)
+        for name in names:
+            matrix = f"{name}.weight"
+            found[matrix] = round_with_feedback(weights[matrix], shared, group)
+    return found
+
+
 def scale_layer(config: ModelConfig, weights: Weights, seen: Inputs, group: int) -> Weights:
     """The same layer with its scales moved; `seen` holds what its products were given.
 
@@ -48,7 +67,8 @@ def scale_layer(config: ModelConfig, weights: Weights, seen: Inputs, group: int)
         scales = best_scales(np.concatenate(rows), given, group, shared)
         for name in names:
             scaled[f"{name}.weight"] = scaled[f"{name}.weight"] * scales
-        given.samples = [samples / scales for samples in given.samples]
+        for inputs in given.windows:
+            np.divide(inputs, scales, out=inputs)
         return scales
 
     scaled["attn_norm.weight"] = weights["attn_norm.weight"] / search(
@@ -77,7 +97,8 @@ def best_scales(matrix: F32, seen: Seen, group: int, shared: I32 | None = None) 
     matrix: [rows, cols]. `shared` ([cols] integers) names inputs that must get the same scale.
     A scale of 1 everywhere, plain rounding, is among the candidates.
     """
-    inputs = seen.inputs.T
+    inputs = seen.inputs
+    inputs = inputs[:: max(1, len(inputs) // _SAMPLES)].T
     blocks = np.array_split(matrix, max(1, matrix.size // _BLOCK_VALUES))
     sizes, weight_sizes = seen.magnitude, _relative_sizes(matrix, group)
     if shared is not None:

@@ -29,6 +29,7 @@ from isthmus.engine.model import ModelFile
 from isthmus.engine.quantize.awq_search import (
     Matrices,
     quantize,
+    quantize_aware,
     scale_layer,
 )
 from isthmus.engine.quantize.layer import Inputs, Weights, read_layer, run_layer
@@ -51,8 +52,18 @@ class Method(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """A model on the evaluation text."""
+
+    perplexity: float
+    divergence: float
+    """From the float model, the mean over tokens (Kullback-Leibler, nats). It tells models apart
+    on far less text than perplexity does."""
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
-    """How a conversion went. Perplexities are of the same text, which the search has not seen."""
+    """How a conversion went. All is measured on the same text, which the search has not seen."""
 
     method: Method
     group: int
@@ -62,6 +73,8 @@ class Result:
     perplexity_rtn: float
     perplexity_awq: float | None
     """None for round-to-nearest."""
+    divergence_rtn: float
+    divergence_awq: float | None
 
 
 def convert(
@@ -97,15 +110,18 @@ def convert(
         weights = draft / safetensors.WEIGHTS
         safetensors.write(weights, work.described(), work.arrays())
         write_documents(draft, model, dtype="float16", config=_quantization(group))
-        found = work.perplexities()
+        found = work.measure()
+        rounded, aware = found["rtn"], found.get("awq")
         result = Result(
             method,
             group,
             weights.stat().st_size,
             texts.evaluated,
-            found["float"],
-            found["rtn"],
-            found.get("awq"),
+            found["float"].perplexity,
+            rounded.perplexity,
+            aware.perplexity if aware else None,
+            rounded.divergence,
+            aware.divergence if aware else None,
         )
         card = asdict(result) | {
             "title": f"{model.name}, 4-bit {method} group {group}",
@@ -226,7 +242,7 @@ class _Conversion:
         streams["rtn"] = self._through(weights, matrices, streams["rtn"])
         if self._method is Method.AWQ:
             weights = scale_layer(config, weights, seen, self._group)
-            matrices = quantize(weights, self._group)
+            matrices = quantize_aware(weights, seen, self._group)
             streams["awq"] = self._through(weights, matrices, streams["awq"])
         if self._progress is not None:
             self._progress(layer + 1, config.layers)
@@ -236,8 +252,8 @@ class _Conversion:
         rounded = weights | {name: weight.dequantize() for name, weight in matrices.items()}
         return run_layer(self._model.config, rounded, windows, None)
 
-    def perplexities(self) -> dict[str, float]:
-        """Of the evaluation text, by stream; asked for when all arrays have been."""
+    def measure(self) -> dict[str, Measured]:
+        """Each stream on the evaluation text; asked for when all arrays have been."""
         model, guides = self._model, len(self._texts.calibration)
         weight = vector(model, "output_norm.weight")
         wanted = np.concatenate([window[1:] for window in self._texts.evaluation])
@@ -246,21 +262,43 @@ class _Conversion:
             last = windows[guides:] if stream == "float" else windows
             normed = [rms_norm(x[:-1], weight, model.config.norm_eps) for x in last]
             ends[stream] = np.concatenate(normed)
+        # Over the vocabulary in chunks: the logarithm of the sum of exponentials, the wanted
+        # token's logit, and how far the float model's logits lie above on its own average.
         totals = {stream: np.full(len(wanted), -np.inf) for stream in ends}
         scores = {stream: np.empty(len(wanted)) for stream in ends}
+        above = {stream: np.zeros(len(wanted)) for stream in ends}
         first = 0
         head = "token_embd.weight" if model.config.tied_embedding else "output.weight"
         for chunk in chunks(model, head):
             here = (wanted >= first) & (wanted < first + len(chunk))
+            exact = (ends["float"] @ chunk.T).astype(np.float64)
+            summed = _log_sum(exact)
+            total = np.logaddexp(totals["float"], summed)
+            before, now = np.exp(totals["float"] - total), np.exp(summed - total)
+            odds = np.exp(exact - summed[:, None])
             for stream, end in ends.items():
-                rows = chunk if stream == "float" else _as_loaded(chunk)
-                logits = (end @ rows.T).astype(np.float64)
-                largest = logits.max(axis=1)
-                summed = largest + np.log(np.exp(logits - largest[:, None]).sum(axis=1))
-                totals[stream] = np.logaddexp(totals[stream], summed)
+                logits = exact
+                if stream != "float":
+                    logits = (end @ _as_loaded(chunk).T).astype(np.float64)
+                    average = (odds * (exact - logits)).sum(axis=1)
+                    above[stream] = above[stream] * before + average * now
+                totals[stream] = np.logaddexp(totals[stream], _log_sum(logits))
                 scores[stream][here] = logits[here, wanted[here] - first]
             first += len(chunk)
-        return {stream: float(np.exp((totals[stream] - scores[stream]).mean())) for stream in ends}
+        return {
+            stream: Measured(
+                float(np.exp((totals[stream] - scores[stream]).mean())),
+                float((above[stream] + totals[stream] - totals["float"]).mean()),
+            )
+            for stream in ends
+        }
+
+
+def _log_sum(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The logarithm of the sum of exponentials. [tokens, vocabulary] -> [tokens]"""
+    largest = logits.max(axis=1)
+    found: NDArray[np.float64] = largest + np.log(np.exp(logits - largest[:, None]).sum(axis=1))
+    return found
 
 
 def _as_loaded(rows: F32) -> F32:

@@ -17,9 +17,6 @@ from isthmus.engine.quantize.threads import each
 from isthmus.kernels.base import F32, Attention, RopeStyle
 from isthmus.kernels.numpy_ref import rms_norm, rotate
 
-_SAMPLES = 512
-"""Inputs that are kept of each product, evenly spread over the text."""
-
 Weights = dict[str, F32]
 """The tensors of one layer by the last parts of their GGUF names (`attn_q.weight`), rotary pairs
 in halves."""
@@ -41,30 +38,20 @@ def _is_matrix(name: str) -> bool:
 
 @dataclass(slots=True)
 class Seen:
-    """What a product was given: every input's size, and some inputs as they were."""
+    """What a product was given, window by window. Each [tokens, cols]"""
 
-    total: F32 | None = None
-    count: int = 0
-    samples: list[F32] = field(default_factory=list)
-
-    def add(self, inputs: F32, every: int) -> None:
-        """inputs: [tokens, cols]"""
-        size = np.abs(inputs).sum(axis=0)
-        self.total = size if self.total is None else self.total + size
-        self.count += len(inputs)
-        self.samples.append(inputs[::every].copy())
+    windows: list[F32] = field(default_factory=list)
 
     @property
     def magnitude(self) -> F32:
         """The mean size of each input. [cols]"""
-        assert self.total is not None  # there is always a text
-        mean: F32 = self.total / np.float32(self.count)
+        mean: F32 = np.abs(self.inputs).mean(axis=0)
         return mean
 
     @property
     def inputs(self) -> F32:
-        """The samples. [samples, cols]"""
-        return np.concatenate(self.samples)
+        """All of them. [tokens, cols]"""
+        return np.concatenate(self.windows)
 
 
 @dataclass(slots=True)
@@ -81,7 +68,6 @@ def run_layer(
     config: ModelConfig, weights: Mapping[str, F32], windows: Sequence[F32], watch: Inputs | None
 ) -> list[F32]:
     """The residual stream after the layer. windows: the stream before it, each [tokens, hidden]"""
-    every = max(1, sum(map(len, windows)) // _SAMPLES)
 
     def run(window: F32) -> tuple[F32, tuple[F32, ...]]:
         out, given = _run(config, weights, window)
@@ -92,7 +78,7 @@ def run_layer(
         for _, given in found:
             seen = (watch.qkv, watch.output, watch.gate_up, watch.down)
             for product, inputs in zip(seen, given, strict=True):
-                product.add(inputs, every)
+                product.windows.append(inputs)
     return [out for out, _ in found]
 
 
