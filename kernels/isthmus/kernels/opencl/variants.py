@@ -323,7 +323,7 @@ def default_choices(device: Capabilities) -> Choices:
     """What to use before anything was measured."""
     if device.kind is DeviceKind.CPU:
         gemm = {t: Variant.of("gemm.n", tokens=min(t, 16)) for t in TILES[1:]}
-        return Choices({}, {1: Variant.of("gemv.i", blocks=4), **gemm})
+        return Choices({}, {1: Variant.of("gemv.n", blocks=8), **gemm})
     wide = {"block": 64, "lanes": 2, "wgs": 32}
     gemm = {t: Variant.of("gemm.n", **wide, tokens=min(t, 16)) for t in TILES[1:]}
     small = device.work_group < 128
