@@ -13,7 +13,9 @@ import gguf_files
 import program
 import tiny_qwen2
 from isthmus.core import paths
+from isthmus.engine import whole_steps
 from isthmus.engine.prepared import pack_model
+from isthmus.engine.timing import Timing
 from isthmus.kernels.opencl.backend import OpenCLBackend
 from isthmus.kernels.opencl.products import Epilogue
 from isthmus.kernels.opencl.variants import ALGORITHMS, TILES, parse_shape
@@ -147,9 +149,32 @@ def test_a_reported_message_names_no_file(said: str, kept: str) -> None:
     assert selftest.without_paths(said) == kept
 
 
+def _whole_steps_are(monkeypatch: pytest.MonkeyPatch, ratio: float) -> None:
+    """Let whole steps with new choices take `ratio` times as long as before."""
+    before = Timing(prefill_tok_s=1000.0, decode_tok_s=100.0, copy_block_s=0.0)
+    after = Timing(1000.0 / ratio, 100.0 / ratio, 0.0)
+    monkeypatch.setattr(whole_steps, "in_turns", lambda *_: (before, after))
+
+
+def test_choices_that_make_whole_steps_slower_are_not_stored(
+    platform: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISTHMUS_HOME", str(tmp_path))
+    _whole_steps_are(monkeypatch, 1.5)
+    model = gguf_files.write_tiny(tmp_path / "tiny.gguf")
+    done = program.run(
+        "tune", "--model", str(model), "--device", platform, "--seconds", "1", "--json"
+    )
+    assert done.exit_code == 0, done.stderr
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert not report["kept"]
+    assert not Path(report["path"]).exists()
+
+
 def test_tune_stores_what_the_backend_then_uses_and_ships_it_on(
     platform: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    _whole_steps_are(monkeypatch, 0.9)
     monkeypatch.setenv("ISTHMUS_HOME", str(tmp_path / "home"))
     model = gguf_files.write_tiny(tmp_path / "tiny.gguf")
     asked = ("tune", "--model", str(model), "--device", platform, "--seconds", "1", "--json")
@@ -158,10 +183,8 @@ def test_tune_stores_what_the_backend_then_uses_and_ships_it_on(
     report = json.loads(done.stdout.splitlines()[-1])
     assert report["tried"] > 20
     assert {line["tile"] for line in report["choices"]} == set(TILES)
-    assert report["after"]["decode_tok_s"] > 0
-    assert Path(report["path"]).is_file() == report["kept"]
-    if not report["kept"]:
-        return
+    assert report["kept"]
+    assert Path(report["path"]).is_file()
     stored = OpenCLBackend(device=platform, tuned_dir=paths.tuned_dir()).choices
     for line in report["choices"]:
         form = parse_shape(line["shape"])

@@ -22,3 +22,13 @@ def write_whole(path: Path, text: str) -> None:
         if draft is not None:
             Path(draft).unlink(missing_ok=True)
         raise ConfigError(f"cannot write {path} ({error.strerror})", field="ISTHMUS_HOME") from None
+
+
+def remove(path: Path) -> None:
+    """Remove a file if it is there. Raises `ConfigError` when that fails."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot remove {path} ({error.strerror})", field="ISTHMUS_HOME"
+        ) from None

@@ -22,7 +22,7 @@ from typing import Any
 
 from isthmus.core.errors import ConfigError
 from isthmus.kernels.opencl.capabilities import Capabilities
-from isthmus.kernels.opencl.files import write_whole
+from isthmus.kernels.opencl.files import remove, write_whole
 from isthmus.kernels.opencl.layouts import WeightForm
 from isthmus.kernels.opencl.programs import read_source
 from isthmus.kernels.opencl.variants import (
@@ -199,10 +199,16 @@ class TunedFiles:
         self.write(list(merged.values()))
 
     def write(self, entries: Sequence[Tuned]) -> None:
-        """Make these the user's. Raises `ConfigError` where the folder cannot be written."""
+        """Make these the user's; no file is left for none of them.
+
+        Raises `ConfigError` where the folder cannot be written.
+        """
         if self.path is None:
             raise ValueError("there is no folder to keep choices in")
-        write_whole(self.path, dump(entries))
+        if entries:
+            write_whole(self.path, dump(entries))
+        else:
+            remove(self.path)
 
     def choices(self, device: Capabilities) -> Choices:
         """What `device` uses. A damaged file costs a warning and its choices, not the start."""
