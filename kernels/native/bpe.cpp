@@ -37,13 +37,19 @@ const Merge* Bpe::find(int32_t left, int32_t right) const {
 }
 
 void Bpe::encode(std::string_view word, std::vector<int32_t>& out) const {
-  std::vector<Piece> pieces;
+  std::vector<int32_t> tokens;
+  tokens.reserve(word.size());
   for (const char c : word) {
     const int32_t token = byte_ids_[static_cast<uint8_t>(c)];
-    const int at = static_cast<int>(pieces.size());
-    if (token >= 0) pieces.push_back({token, at - 1, at + 1});
+    if (token >= 0) tokens.push_back(token);
   }
-  const int count = static_cast<int>(pieces.size());
+  merge(tokens.data(), tokens.size(), out);
+}
+
+void Bpe::merge(const int32_t* tokens, size_t size, std::vector<int32_t>& out) const {
+  const int count = static_cast<int>(size);
+  std::vector<Piece> pieces(size);
+  for (int at = 0; at < count; ++at) pieces[at] = {tokens[at], at - 1, at + 1};
   std::priority_queue<Candidate> queue;
   const auto look_at = [&](int at) {
     if (at < 0 || pieces[at].after == count) return;

@@ -23,6 +23,9 @@ class Bpe {
   // Appends the tokens of `word` to `out`, in O(n log n). Bytes without a token are left out.
   void encode(std::string_view word, std::vector<int32_t>& out) const;
 
+  // Appends what becomes of `count` tokens to `out`; of merges of one rank the leftmost comes first.
+  void merge(const int32_t* tokens, size_t count, std::vector<int32_t>& out) const;
+
  private:
   const Merge* find(int32_t left, int32_t right) const;
 

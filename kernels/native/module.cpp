@@ -153,6 +153,13 @@ class BoundBpe {
     return tokens;
   }
 
+  std::vector<int32_t> merge(const Ints& tokens) const {
+    std::vector<int32_t> merged;
+    nb::gil_scoped_release release;
+    bpe_.merge(tokens.data(), tokens.size(), merged);
+    return merged;
+  }
+
  private:
   Ints byte_ids_;
   Table merges_;
@@ -189,7 +196,8 @@ NB_MODULE(_native, m) {
         nb::arg("planes"));
   nb::class_<BoundBpe>(m, "Bpe")
       .def(nb::init<const Ints&, const Table&>(), nb::arg("byte_ids"), nb::arg("merges"))
-      .def("encode", &BoundBpe::encode, nb::arg("words"));
+      .def("encode", &BoundBpe::encode, nb::arg("words"))
+      .def("merge", &BoundBpe::merge, nb::arg("tokens"));
   nb::class_<Builder>(m, "Builder")
       .def(nb::init<>())
       .def("add", &Builder::add, nb::arg("kind"), nb::arg("packed").none() = nb::none(),

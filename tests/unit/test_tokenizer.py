@@ -127,8 +127,8 @@ def test_control_tokens_are_never_shown() -> None:
 
 
 def test_a_pretokenizer_of_another_family_is_refused() -> None:
-    header = tiny_qwen2.header() | {"tokenizer.ggml.model": "llama"}
-    with pytest.raises(ModelNotSupported, match="byte-level BPE"):
+    header = tiny_qwen2.header() | {"tokenizer.ggml.model": "t5"}
+    with pytest.raises(ModelNotSupported, match=r"'t5'.*SentencePiece.*byte-level BPE.*qwen2"):
         tokenizer_spec(header, vocab=288)
 
 

@@ -89,7 +89,7 @@ class Answer:
         """Guesses the tokens that follow, when that is wanted."""
         self._tokenizer = tokenizer
         self._sampler = Sampler(job.sampling, job.tokens, job.constraint)
-        self._decoder = StreamDecoder(tokenizer)
+        self._decoder = StreamDecoder(tokenizer, after=job.tokens)
         self._calls = CallReader() if job.reads_calls else None
         self._stops = StopFilter(job.sampling.stop)
         self._text: list[str] = []

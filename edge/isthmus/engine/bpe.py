@@ -1,6 +1,7 @@
-"""Byte pair encoding: the bytes of a word become tokens, merged pair by pair in order of rank.
+"""Byte pair encoding: neighbouring tokens become one, pair by pair in order of rank.
 
-(Sennrich et al., arXiv 1508.07909, over bytes as GPT-2 does it.)
+(Sennrich et al., arXiv 1508.07909, over bytes as GPT-2 does it; SentencePiece begins with
+characters, see `isthmus.engine.spaces`.)
 """
 
 from __future__ import annotations
@@ -13,10 +14,14 @@ from isthmus.kernels.base import I32
 
 
 class Bpe(Protocol):
-    """Merges words. Safe to share between threads."""
+    """Merges tokens. Safe to share between threads."""
 
     def encode(self, words: Sequence[bytes]) -> list[int]:
         """The tokens of all words, one word after the other."""
+        ...
+
+    def merge(self, tokens: I32) -> list[int]:
+        """What becomes of a run of tokens; of two merges of one rank the left one comes first."""
         ...
 
 
@@ -33,17 +38,23 @@ class PlainBpe:
         """As `Bpe`."""
         return [token for word in words for token in self._encode(word)]
 
+    def merge(self, tokens: I32) -> list[int]:
+        """As `Bpe`."""
+        return self._merge(tokens.tolist())
+
     def _encode(self, word: bytes) -> list[int]:
-        tokens = [i for i in (self._byte_ids[byte] for byte in word) if i >= 0]
+        return self._merge([i for i in (self._byte_ids[byte] for byte in word) if i >= 0])
+
+    def _merge(self, tokens: list[int]) -> list[int]:
         while True:
             possible = [
-                (*self._merges[pair], at)
+                (self._merges[pair][0], at, self._merges[pair][1])
                 for at, pair in enumerate(pairwise(tokens))
                 if pair in self._merges
             ]
             if not possible:
                 return tokens
-            _, merged, at = min(possible)
+            _, at, merged = min(possible)
             tokens[at : at + 2] = [merged]
 
 

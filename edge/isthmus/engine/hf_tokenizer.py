@@ -10,8 +10,8 @@ from typing import Any
 
 from isthmus.engine import vocabulary
 from isthmus.engine.errors import ModelDamaged, ModelNotSupported, ModelUnavailable
-from isthmus.engine.hub_tokenizer import rules_of
-from isthmus.engine.model import TokenizerSpec
+from isthmus.engine.hub_tokenizer import rules_of, spaces_of
+from isthmus.engine.model import SpacePrefix, TokenizerSpec
 from isthmus.engine.vocabulary import TokenType
 from isthmus.engine.words import PRE_TOKENIZERS
 
@@ -29,6 +29,9 @@ def tokenizer_spec(folder: Path, *, vocab: int) -> TokenizerSpec:
         raise ModelDamaged(f"{folder / 'tokenizer.json'} is not a tokenizer") from error
     spec = vocabulary.tokenizer_spec(header, vocab=vocab)
     stated = _eos_ids(folder, config, ids, vocab)
+    spaces = _spaces(described)
+    if spaces is not None:
+        spec = replace(spec, pre_tokenizer=spaces[0], space_prefix=spaces[1])
     return replace(
         spec,
         eos_ids=tuple(dict.fromkeys((*stated, *spec.eos_ids))),
@@ -41,11 +44,13 @@ def _header(
 ) -> tuple[dict[str, Any], dict[str, int]]:
     """The same tokenizer in GGUF's key/values, and the ids of its added tokens by their texts."""
     model = described["model"]
-    rules = rules_of(described)
-    if model["type"] != "BPE" or model.get("byte_fallback") or rules is None:
+    spaced = _spaces(described) is not None
+    rules = None if model.get("byte_fallback") else rules_of(described)
+    if model["type"] != "BPE" or (rules is None and not spaced):
         raise ModelNotSupported(
-            f"{name}: this {model['type']} tokenizer is not supported; supported is byte-level "
-            f"BPE that splits text as {', '.join(PRE_TOKENIZERS)} do"
+            f"{name}: this {model['type']} tokenizer is not supported; supported are "
+            "SentencePiece's BPE, which falls back to bytes and has spaces as U+2581, and "
+            f"byte-level BPE that splits text as {', '.join(PRE_TOKENIZERS)} do"
         )
     added = {token["id"]: token for token in described["added_tokens"]}
     texts = {i: text for text, i in model["vocab"].items()}
@@ -61,7 +66,7 @@ def _header(
     bos = ids.get(_text(config.get("bos_token")))
     merges = model["merges"]
     return {
-        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.model": "llama" if spaced else "gpt2",
         "tokenizer.ggml.pre": rules,
         "tokenizer.ggml.tokens": [texts.get(i, f"<unused token {i}>") for i in range(count)],
         "tokenizer.ggml.token_type": types,
@@ -72,6 +77,11 @@ def _header(
 
 
 _MAX_UNUSED = 1 << 16
+
+
+def _spaces(described: Mapping[str, Any]) -> tuple[str, SpacePrefix] | None:
+    """SentencePiece's kind, and who gets a space in front; None for another tokenizer."""
+    return spaces_of(described) if described["model"].get("byte_fallback") else None
 
 
 def _json(path: Path, *, needed: bool = False) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from isthmus.kernels.base import F32, I32, U8, KVType, QuantizedWeight, RopeStyle
 
@@ -41,12 +41,17 @@ class ModelConfig:
         return int(self.layers * 2 * self.kv_heads * self.head_dim * kv_type.bits / 8)
 
 
+SpacePrefix = Literal["never", "first", "always"]
+"""Which text gets a space in front: that at the start of a prompt, or also what follows a control
+token or one that is found whole (`prepend_scheme` of Hugging Face's Metaspace)."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenizerSpec:
-    """A byte-level BPE tokenizer in flat tables, with what a chat needs of it."""
+    """A BPE tokenizer in flat tables, with what a chat needs of it."""
 
     pre_tokenizer: str
-    """One of `words.PRE_TOKENIZERS`."""
+    """One of `words.PRE_TOKENIZERS`, or of `spaces.SPACED` where no words are made."""
     texts: U8
     """The bytes of all tokens, one token after the other. [bytes]"""
     ends: I32
@@ -66,6 +71,7 @@ class TokenizerSpec:
     """Tokens that are found in a text before it is split into words."""
     chat_template: str
     """Jinja2 source, from the file."""
+    space_prefix: SpacePrefix = "never"
 
     def text(self, token_id: int) -> bytes:
         """The bytes that a token of the table stands for."""

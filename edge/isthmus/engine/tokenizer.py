@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from isthmus.core.errors import InvalidRequest
-from isthmus.engine.bpe import bpe
+from isthmus.engine.byte_level import ByteLevel
 from isthmus.engine.model import TokenizerSpec
-from isthmus.engine.words import Words
+from isthmus.engine.spaces import SPACED, Characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +33,11 @@ class Tokenizer:
 
     def __init__(self, spec: TokenizerSpec) -> None:
         self.spec = spec
-        self._words = Words(spec.pre_tokenizer)
-        self._bpe = bpe(spec.byte_ids, spec.merges)
+        spaced = Characters(spec) if spec.pre_tokenizer in SPACED else None
+        self._pieces = spaced or ByteLevel(spec)
+        self._prefixed = spaced.prefixed if spaced and spec.space_prefix != "never" else None
         self._special = frozenset(spec.special_ids)
-        self._taken = self._by_text() if self._words.takes_tokens else {}
+        self._apart = self._special.union(spec.whole_ids)
         self.longest_token_bytes = int(np.diff(spec.ends, prepend=0).max(initial=1))
         """No text has fewer tokens than its bytes divided by this."""
         self._control_ids = {spec.text(i).decode(): i for i in spec.special_ids}
@@ -63,26 +64,30 @@ class Tokenizer:
         """
         segments = (Segment(prompt),) if isinstance(prompt, str) else prompt
         ids: list[int] = []
+        begins = from_start
         for segment in segments:
             if segment.is_control:
                 ids.append(self._control_ids[segment.text])
+                begins = self.spec.space_prefix == "always"
             elif segment.text:
-                ids.extend(self._encode_text(segment.text))
+                ids.extend(self._encode_text(segment.text, begins=begins))
+                begins = False
         bos = self.spec.bos_id
         if from_start and self.spec.add_bos and bos is not None and ids[:1] != [bos]:
             ids.insert(0, bos)
         return ids
 
-    def _encode_text(self, text: str) -> list[int]:
+    def _encode_text(self, text: str, *, begins: bool) -> list[int]:
         ids: list[int] = []
         try:
             done = 0
             for found in self._whole.finditer(text) if self._whole else ():
                 if found.group() in self._whole_ids:
-                    ids += self._encode_words(text[done : found.start()])
+                    ids += self._encode_piece(text[done : found.start()], begins=begins)
                     ids.append(self._whole_ids[found.group()])
+                    begins = self.spec.space_prefix == "always"
                     done = found.end()
-            return ids + self._encode_words(text[done:])
+            return ids + self._encode_piece(text[done:], begins=begins)
         except UnicodeEncodeError:
             # JSON may spell half of a surrogate pair, and Python keeps it.
             raise InvalidRequest(
@@ -91,20 +96,10 @@ class Tokenizer:
                 field="messages",
             ) from None
 
-    def _encode_words(self, text: str) -> list[int]:
-        words = self._words.split(text)
-        if not self._taken:
-            return self._bpe.encode(words)
-        ids: list[int] = []
-        for word in words:
-            taken = self._taken.get(word)
-            ids += self._bpe.encode([word]) if taken is None else [taken]
-        return ids
-
-    def _by_text(self) -> dict[bytes, int]:
-        """The tokens that a word may be as it is, by their text."""
-        others = self._special.union(self.spec.whole_ids)
-        return {self.spec.text(i): i for i in range(self.vocab) if i not in others}
+    def _encode_piece(self, text: str, *, begins: bool) -> list[int]:
+        if text and begins and self._prefixed is not None:
+            text = self._prefixed(text)
+        return self._pieces.encode(text)
 
     def is_control(self, token_id: int) -> bool:
         """Whether this token is never shown."""
@@ -113,6 +108,15 @@ class Tokenizer:
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes that a token stands for; none for an id that the vocabulary does not use."""
         return self.spec.text(token_id) if 0 <= token_id < self.vocab else b""
+
+    def begins_after(self, token_ids: Sequence[int]) -> bool:
+        """Whether a text that follows these tokens begins with a space that is none of its own."""
+        match self.spec.space_prefix:
+            case "always":
+                return not token_ids or token_ids[-1] in self._apart
+            case "first":
+                return not token_ids
+        return False
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of an answer, without control tokens; broken bytes become U+FFFD.
@@ -129,12 +133,18 @@ class StreamDecoder:
     ends with, and that more tokens could have made whole, are never shown.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, *, after: Sequence[int] = ()) -> None:
+        """`after` are the tokens of the prompt: an answer may go on in the middle of a text."""
         self._tokenizer = tokenizer
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._begins = tokenizer.begins_after(after)
 
     def push(self, token_id: int) -> str:
         """The characters that this token completes; a control token completes none."""
+        begins, next_begins = self._begins, self._tokenizer.begins_after((token_id,))
         if self._tokenizer.is_control(token_id):
+            self._begins = begins or next_begins
             return ""
-        return self._utf8.decode(self._tokenizer.token_bytes(token_id))
+        self._begins = next_begins
+        raw = self._tokenizer.token_bytes(token_id)
+        return self._utf8.decode(raw.removeprefix(b" ") if begins else raw)

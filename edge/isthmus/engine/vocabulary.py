@@ -1,15 +1,21 @@
-"""A GGUF vocabulary, byte-level BPE, as the flat tables of a `TokenizerSpec`."""
+"""A GGUF vocabulary as the flat tables of a `TokenizerSpec`.
+
+It is byte-level BPE ("gpt2") with merges, or SentencePiece's BPE ("llama") with a score for each
+token, from which the merges follow.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from isthmus.engine import spaces
 from isthmus.engine.errors import ModelDamaged, ModelNotSupported
 from isthmus.engine.model import TokenizerSpec
+from isthmus.engine.spaces import SENTENCEPIECE
 from isthmus.engine.words import PRE_TOKENIZERS
 from isthmus.kernels.base import I32
 
@@ -39,14 +45,15 @@ def tokenizer_spec(header: Mapping[str, Any], *, vocab: int) -> TokenizerSpec:
     that does not fit together.
     """
     model, pre = header.get("tokenizer.ggml.model"), header.get("tokenizer.ggml.pre")
-    pre = _ALIASES.get(str(pre), pre)
-    if model != "gpt2" or pre not in PRE_TOKENIZERS:
+    pre = SENTENCEPIECE if model == "llama" else _ALIASES.get(str(pre), pre)
+    if model not in {"llama", "gpt2"} or pre not in {SENTENCEPIECE, *PRE_TOKENIZERS}:
         raise ModelNotSupported(
-            f"tokenizer {model!r} with pre-tokenizer {pre!r} is not supported; supported is "
-            f"byte-level BPE ('gpt2') with {', '.join(PRE_TOKENIZERS)}"
+            f"tokenizer {model!r} with pre-tokenizer {pre!r} is not supported; supported are "
+            f"SentencePiece's BPE ('llama') and byte-level BPE ('gpt2') with "
+            f"{', '.join(PRE_TOKENIZERS)}"
         )
+    spaced = pre == SENTENCEPIECE
     tokens = _strings(header, "tokenizer.ggml.tokens")
-    merges = _strings(header, "tokenizer.ggml.merges")
     types = header.get("tokenizer.ggml.token_type", [TokenType.NORMAL] * len(tokens))
     if not isinstance(types, list) or not 0 < len(tokens) == len(types) <= vocab:
         raise ModelDamaged(
@@ -57,20 +64,29 @@ def tokenizer_spec(header: Mapping[str, Any], *, vocab: int) -> TokenizerSpec:
     special = tuple(
         i for i, kind in enumerate(types) if kind in {TokenType.CONTROL, TokenType.UNKNOWN}
     )
-    whole = tuple(i for i, kind in enumerate(types) if kind == TokenType.USER_DEFINED)
-    texts = _texts(tokens, frozenset((*special, *whole)))
+    whole = tuple(
+        i
+        for i, kind in enumerate(types)
+        # Runs of spaces are merged like all others, as llama.cpp and Hugging Face's library do.
+        if kind == TokenType.USER_DEFINED and not (spaced and spaces.SPACE in tokens[i])
+    )
+    added = frozenset((*special, *whole))
+    tables = (_sentencepiece if spaced else _byte_level)(header, tokens, added)
+    adds_bos = header.get("tokenizer.ggml.add_bos_token", spaced or pre in _BEGINS_WITH_BOS)
+    prefixed = spaced and header.get("tokenizer.ggml.add_space_prefix", True) is True
     return TokenizerSpec(
         pre_tokenizer=pre,
-        texts=np.frombuffer(b"".join(texts), np.uint8),
-        ends=np.cumsum([len(text) for text in texts], dtype=np.int32),
-        byte_ids=_byte_ids(tokens),
-        merges=_merges(tokens, merges),
+        texts=np.frombuffer(b"".join(tables.texts), np.uint8),
+        ends=np.cumsum([len(text) for text in tables.texts], dtype=np.int32),
+        byte_ids=tables.byte_ids,
+        merges=tables.merges,
         bos_id=_token_id(header, "bos_token_id", len(tokens)),
-        add_bos=header.get("tokenizer.ggml.add_bos_token", pre in _BEGINS_WITH_BOS) is True,
+        add_bos=adds_bos is True,
         eos_ids=_eos_ids(header, tokens, special),
         special_ids=special,
         whole_ids=whole,
         chat_template=str(header.get("tokenizer.chat_template", "")),
+        space_prefix="always" if prefixed else "never",
     )
 
 
@@ -108,28 +124,57 @@ def _bytes_of_characters() -> dict[str, int]:
 BYTE_OF = _bytes_of_characters()
 
 
-def _texts(tokens: list[str], added: frozenset[int]) -> list[bytes]:
-    """The bytes of each token."""
-    return [
+class _Tables(NamedTuple):
+    texts: list[bytes]
+    byte_ids: I32
+    merges: I32
+
+
+def _byte_level(header: Mapping[str, Any], tokens: list[str], added: frozenset[int]) -> _Tables:
+    texts = [
         # An added token stands for its own text; every other one is written in byte characters.
         token.encode()
         if i in added or not all(character in BYTE_OF for character in token)
         else bytes(BYTE_OF[character] for character in token)
         for i, token in enumerate(tokens)
     ]
+    bytes_of = {i: BYTE_OF[token] for i, token in enumerate(tokens) if token in BYTE_OF}
+    return _Tables(texts, _byte_ids(bytes_of), _merges(header, tokens))
 
 
-def _byte_ids(tokens: list[str]) -> I32:
-    """The token of each byte, or -1. [256]"""
+def _sentencepiece(header: Mapping[str, Any], tokens: list[str], added: frozenset[int]) -> _Tables:
+    """The merges follow from the scores; tokenizer.json has none, and merges of its own."""
+    plain = {i: token for i, token in enumerate(tokens) if i not in added}
+    spelled = {i: spaces.spelled_byte(token) for i, token in plain.items()}
+    bytes_of = {i: byte for i, byte in spelled.items() if byte is not None}
+    texts = [token.encode() for token in tokens]
+    for i, token in plain.items():
+        texts[i] = bytes((bytes_of[i],)) if i in bytes_of else spaces.piece_bytes(token)
+    if "tokenizer.ggml.scores" not in header:
+        return _Tables(texts, _byte_ids(bytes_of), _merges(header, tokens))
+    scores = header["tokenizer.ggml.scores"]
+    pieces = {token: i for i, token in plain.items() if i not in bytes_of}
+    if not isinstance(scores, list) or len(scores) != len(tokens):
+        raise ModelDamaged("tokenizer.ggml.scores is missing or has not a number for each token")
+    try:
+        merges = spaces.merges_by_score(pieces, scores)
+    except (TypeError, ValueError) as error:
+        raise ModelDamaged(
+            "tokenizer.ggml.scores has something else than finite numbers"
+        ) from error
+    return _Tables(texts, _byte_ids(bytes_of), merges)
+
+
+def _byte_ids(bytes_of: Mapping[int, int]) -> I32:
+    """The token of each byte, or -1. `bytes_of` has the bytes by their tokens. [256]"""
     ids = np.full(256, -1, np.int32)
-    for i, token in enumerate(tokens):
-        if token in BYTE_OF:
-            ids[BYTE_OF[token]] = i
+    ids[[*bytes_of.values()]] = [*bytes_of]
     return ids
 
 
-def _merges(tokens: list[str], merges: list[str]) -> I32:
+def _merges(header: Mapping[str, Any], tokens: list[str]) -> I32:
     """Left, right, rank and result of each merge, in order of left and right. [merges, 4]"""
+    merges = _strings(header, "tokenizer.ggml.merges")
     ids = {token: i for i, token in enumerate(tokens)}
     rows: dict[tuple[int, int], tuple[int, int]] = {}
     for rank, merge in enumerate(merges):

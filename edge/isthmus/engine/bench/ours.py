@@ -79,7 +79,8 @@ class Contender:
     def text(self, tokens: int, *, seed: int | None = None) -> str:
         """A text of exactly `tokens` tokens, with no repeats to guess from; new without a seed."""
         draw = random.Random(-seed if seed is not None else next(self._fresh))
-        start = len(self.engine.tokenizer.encode(""))  # a beginning-of-text token
+        # A beginning-of-text token, and SentencePiece's space in front.
+        start = len(self.engine.tokenizer.encode(self._pieces[0])) - 1
         text = "".join(draw.choices(self._pieces, k=tokens - start))
         assert len(self.engine.tokenizer.encode(text)) == tokens
         return text
