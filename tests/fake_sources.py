@@ -31,6 +31,11 @@ class FakeSources:
 
     wheel: bytes = field(default_factory=wheel)
     hub_file: bytes = MODEL
+    repository: dict[str, bytes] = field(default_factory=dict)
+    """The files of someone/tiny on the hub, by their names."""
+    is_gated: bool = False
+    spoiled: dict[str, bytes] = field(default_factory=dict)
+    """What is sent in place of some of them."""
     html: bool = False
     cut_after: list[int] = field(default_factory=list)
     """Each download takes the first of these: the bytes after which the connection closes."""
@@ -43,6 +48,15 @@ class FakeSources:
     def downloads(self) -> list[str | None]:
         """The Range headers of all requests for a file."""
         return [r for method, path, r in self.requests if method == "GET" and "file" in path]
+
+    def fetched(self) -> list[str]:
+        """The names of the repository's files whose content was asked for."""
+        at = f"/someone/tiny/resolve/{COMMIT}/"
+        return [
+            path.removeprefix(at)
+            for method, path, _ in self.requests
+            if method == "GET" and path.startswith(at)
+        ]
 
     def __enter__(self) -> FakeSources:
         fake = self
@@ -81,8 +95,28 @@ class _Handler(BaseHTTPRequestHandler):
             self._file(sources.wheel)
         elif "/resolve/" in self.path and self.path.endswith("/file.gguf"):
             self._file(sources.hub_file)
+        elif self.path.startswith("/api/models/someone/tiny/revision/") and sources.repository:
+            files = [{"rfilename": name} for name in sources.repository]
+            about = {"id": "someone/tiny", "sha": COMMIT, "siblings": files}
+            self._send(json.dumps(about).encode(), kind="application/json")
+        elif self.path.startswith("/someone/tiny/resolve/"):
+            self._of_repository(self.path.rpartition("/")[2])
+        elif "someone" in self.path:
+            self._send(b"", 401, {"X-Error-Code": "RepoNotFound"})
         else:
             self._send(b"", 404)
+
+    def _of_repository(self, name: str) -> None:
+        content = self.sources.repository.get(name)
+        if self.sources.is_gated:
+            self._send(b"", 403, {"X-Error-Code": "GatedRepo"})
+        elif content is None:
+            self._send(b"", 404, {"X-Error-Code": "EntryNotFound"})
+        else:
+            blob = b"blob %d\0" % len(content) + content
+            is_large = name.endswith(".safetensors")
+            digest = hashlib.sha256(content) if is_large else hashlib.sha1(blob)
+            self._file(self.sources.spoiled.get(name, content), etag=digest.hexdigest())
 
     def _index(self) -> None:
         names = ["demo_model-1.0.tar.gz", "demo_model-0.9-py3-none-any.whl"]
@@ -95,13 +129,14 @@ class _Handler(BaseHTTPRequestHandler):
         page = json.dumps({"meta": {"api-version": "1.1"}, "name": "demo-model", "files": files})
         self._send(page.encode(), kind="application/vnd.pypi.simple.v1+json")
 
-    def _file(self, content: bytes) -> None:
+    def _file(self, content: bytes, etag: str | None = None) -> None:
         asked = self.headers.get("Range")
         start = int(asked.removeprefix("bytes=").split("-")[0]) if asked else 0
         if asked and start >= len(content):
             self._send(b"", 416, {"Content-Range": f"bytes */{len(content)}"})
             return
-        more = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": COMMIT}
+        digest = etag or hashlib.sha256(content).hexdigest()
+        more = {"ETag": f'"{digest}"', "X-Repo-Commit": COMMIT}
         if asked:
             more["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
         self._send(content[start:], 206 if asked else 200, more, faulty=True)

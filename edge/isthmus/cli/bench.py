@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help=__doc__, no_args_is_help=True)
 
-Model = Annotated[str, typer.Option(help="A name of the catalogue, or the path of a .gguf file.")]
+Model = Annotated[str, typer.Option(help="A known name, a path, or OWNER/NAME of a repository.")]
 BackendName = Annotated[
     str,
     typer.Option(
@@ -121,7 +121,7 @@ def _project(device: str, model: str, *, as_json: bool) -> None:
     from isthmus.engine.bench.projection import CHIPS, Shape, assumptions, projections
     from isthmus.engine.catalogue import locate, resolve
     from isthmus.engine.errors import ModelUnavailable
-    from isthmus.engine.gguf import read_gguf
+    from isthmus.engine.reading import read_model
 
     if device not in CHIPS:
         raise InvalidRequest(f"{device!r} is not one of {', '.join(CHIPS)}", field="--project")
@@ -131,7 +131,7 @@ def _project(device: str, model: str, *, as_json: bool) -> None:
         raise ModelUnavailable(f"get the model first: isthmus model pull {entry.name}")
     given = Shape.of(
         entry.name,
-        read_gguf(path).config,
+        read_model(path).config,
         bits=4.5,
         source="the file's shape; 4 bits in groups of 32 with a half-precision scale",
     )

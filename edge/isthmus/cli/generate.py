@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from isthmus.engine.engine import Engine
     from isthmus.engine.template import Prompt
 
-Model = Annotated[str, typer.Option(help="A name of the catalogue, or the path of a .gguf file.")]
+Model = Annotated[str, typer.Option(help="A known name, a path, or OWNER/NAME of a repository.")]
 BackendName = Annotated[
     str,
     typer.Option(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="List, get, inspect, convert and export models.")
 
-Name = Annotated[str, typer.Argument(help="A name of the catalogue, or the path of a .gguf file.")]
+Name = Annotated[str, typer.Argument(help="A known name, a path, or OWNER/NAME of a repository.")]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")
 ]
@@ -60,7 +60,7 @@ def list_models(as_json: AsJson = False) -> None:
             entry["quantization"],
             _size(entry["size_bytes"]),
             entry["licence"],
-            "known" if entry["sha256"] else "unverified",
+            "known" if entry["checksummed"] else "unverified",
             "yes" if entry["path"] else "no",
         )
     Console().print(table)
@@ -198,8 +198,10 @@ def _opened(name: str) -> tuple[Path, ModelFile]:
 
 def _described(entry: Entry) -> dict[str, Any]:
     from isthmus.engine.catalogue import locate
+    from isthmus.engine.checksums import NAME
 
     path = locate(entry)
+    pulled_folder = path is not None and (path / NAME).is_file()
     return {
         "name": entry.name,
         "title": entry.title,
@@ -208,6 +210,7 @@ def _described(entry: Entry) -> dict[str, Any]:
         "licence": entry.licence,
         "size_bytes": entry.size_bytes,
         "sha256": entry.sha256,
+        "checksummed": entry.sha256 is not None or pulled_folder,
         "sources": [str(source) for source in entry.sources],
         "path": None if path is None else str(path),
     }

