@@ -46,6 +46,8 @@ void attend_group(const float* q, const KVLayout& layout, const KVBlock* blocks,
   for (int b = 0; b * kBlock < positions; ++b) {
     const uint8_t* keys = blocks[b].data;
     const uint8_t* values = keys + tiles * tile_bytes;
+    // It may lie anywhere in the pool, where no hardware looks ahead.
+    const uint8_t* next = (b + 1) * kBlock < positions ? blocks[b + 1].data : keys;
     const int visible = positions - b * kBlock < kBlock ? positions - b * kBlock : kBlock;
     Vec score[G][kParts];
     for (int g = 0; g < G; ++g) {
@@ -53,6 +55,7 @@ void attend_group(const float* q, const KVLayout& layout, const KVBlock* blocks,
     }
     for (int t = 0; t < tiles; ++t) {
       const uint8_t* tile = keys + t * tile_bytes;
+      prefetch(next + t * tile_bytes, tile_bytes);
       const int rows = d - t * kBlock < kBlock ? d - t * kBlock : kBlock;
       const float* query[G];
       for (int g = 0; g < G; ++g) query[g] = q + static_cast<size_t>(g) * d + t * kBlock;
@@ -78,6 +81,7 @@ void attend_group(const float* q, const KVLayout& layout, const KVBlock* blocks,
     }
     for (int t = 0; t < tiles; ++t) {
       const uint8_t* tile = values + t * tile_bytes;
+      prefetch(next + (tiles + t) * tile_bytes, tile_bytes);
       const float* coefficient[G];
       Vec sum[G][kParts];
       for (int g = 0; g < G; ++g) {

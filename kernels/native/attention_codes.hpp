@@ -103,11 +103,14 @@ inline void attend_codes(const Queries& all, int first, int last, const KVLayout
   int from = 0;  // queries before it see nothing of the block at hand
   for (int b = 0; b < count; ++b) {
     const uint8_t* tile = blocks[b].data;
+    // It may lie anywhere in the pool, where no hardware looks ahead.
+    const uint8_t* next = blocks[b + 1 < count ? b + 1 : b].data;
     const auto visible = [&](int i) {
       return seen[i] - b * kBlock < kBlock ? seen[i] - b * kBlock : kBlock;
     };
     while (visible(from) <= 0) ++from;
-    for (int k = 0; k < tiles; ++k, tile += tile_bytes) {
+    for (int k = 0; k < tiles; ++k, tile += tile_bytes, next += tile_bytes) {
+      prefetch(next, tile_bytes);
       square_dots(tile_codes(tile), codes[k] + from, n - from, dots + from);
       for (int p = 0; p < kParts; ++p) {
         const Vec scales = load(tile_scales(tile) + p * kLanes);
@@ -118,7 +121,8 @@ inline void attend_codes(const Queries& all, int first, int last, const KVLayout
       }
     }
     for (int i = from; i < n; ++i) weigh(running[i], visible(i));
-    for (int k = 0; k < tiles; ++k, tile += tile_bytes) {
+    for (int k = 0; k < tiles; ++k, tile += tile_bytes, next += tile_bytes) {
+      prefetch(next, tile_bytes);
       Codes weights[kMaxQueries];
       for (int i = from; i < n; ++i) {
         code_weights(running[i], tile_scales(tile), visible(i), weights[i]);

@@ -36,11 +36,6 @@ namespace {
 constexpr int kAhead = 2048;
 constexpr int kFewTokens = 8;  // with more of them reading the weights is not what takes the time
 
-template <int Bytes>
-inline void prefetch(const uint8_t* p) {
-  for (int i = 0; i < Bytes; i += 64) __builtin_prefetch(p + i);
-}
-
 template <int T, int Planes>
 void row_block(const Matrix& w, const Activations& x, int index, float* out, int stride,
                const float* bias, bool accumulate) {
@@ -50,20 +45,20 @@ void row_block(const Matrix& w, const Activations& x, int index, float* out, int
   for (int t = 0; t < T; ++t) acc[t] = zero();
   if (w.bits == 4 && w.has_minimums) {
     for (int b = 0; b < blocks; ++b, tile += Matrix::kTile4) {
-      if (T == 1) prefetch<Matrix::kTile4>(tile + kAhead);
+      if (T == 1) prefetch(tile + kAhead, Matrix::kTile4);
       tile_dots4<T, Planes, true>(tile, x, b, acc);
     }
   } else if (w.bits == 4) {
     for (int b = 0; b < blocks; ++b, tile += Matrix::kTile8) {
-      if (T == 1) prefetch<Matrix::kTile8>(tile + kAhead);
+      if (T == 1) prefetch(tile + kAhead, Matrix::kTile8);
       tile_dots4<T, Planes, false>(tile, x, b, acc);
     }
   } else if (w.halved()) {
     const uint8_t* low = w.low_tiles() + static_cast<size_t>(index) * w.low_row_block_bytes();
     for (int b = 0; b < blocks; ++b, tile += Matrix::kTile8, low += Matrix::kLowTile) {
       if (T == 1) {
-        prefetch<Matrix::kTile8>(tile + kAhead);
-        prefetch<Matrix::kLowTile>(low + kAhead);
+        prefetch(tile + kAhead, Matrix::kTile8);
+        prefetch(low + kAhead, Matrix::kLowTile);
       }
       halved_tile_dots<T, Planes>(tile, low, x, b, acc);
     }
@@ -111,9 +106,9 @@ void wide_row_blocks(const Matrix& w, const Activations& x, int tokens, int inde
   for (int t = 0; t < count; ++t) sums[t][0] = sums[t][1] = _mm512_setzero_ps();
   for (int k = 0; k < blocks; ++k, tile += kTile, low += Matrix::kLowTile) {
     if (One || count <= kFewTokens) {
-      prefetch<kRowBlocks * kTile>(next + k * kRowBlocks * kTile);
+      prefetch(next + k * kRowBlocks * kTile, kRowBlocks * kTile);
       if (kHalved) {
-        prefetch<kRowBlocks * Matrix::kLowTile>(next_low + k * kRowBlocks * Matrix::kLowTile);
+        prefetch(next_low + k * kRowBlocks * Matrix::kLowTile, kRowBlocks * Matrix::kLowTile);
       }
     }
     WideTile tiles[2];

@@ -25,6 +25,10 @@ constexpr int kParts = kBlock / kLanes;
 typedef float Vec __attribute__((vector_size(4 * kLanes)));
 typedef int IntVec __attribute__((vector_size(4 * kLanes)));
 
+inline void prefetch(const uint8_t* p, size_t bytes) {
+  for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + i);
+}
+
 inline Vec splat(float x) { return Vec{} + x; }
 
 inline Vec load(const float* p) {
