@@ -65,8 +65,9 @@ def write_tiny(
 def write_published(path: Path, name: str) -> Path:
     """A model of `tiny_models` as llama.cpp's converter writes it, its matrices in Q8_0."""
     config = tiny_models.CONFIGS[name]
+    architecture = "llama" if name == "mistral" else name
     heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
-    writer = gguf.GGUFWriter(path, name)
+    writer = gguf.GGUFWriter(path, architecture)
     writer.add_block_count(config["num_hidden_layers"])
     writer.add_embedding_length(config["hidden_size"])
     writer.add_feed_forward_length(config["intermediate_size"])
@@ -98,11 +99,13 @@ def write_published(path: Path, name: str) -> Path:
             writer.add_string(key, value)
         else:
             writer.add_uint32(key, value)
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[name.upper()], config["num_hidden_layers"])
+    names = gguf.get_tensor_name_map(
+        gguf.MODEL_ARCH[architecture.upper()], config["num_hidden_layers"]
+    )
     for full, tensor in tiny_models.weights(config).items():
         values = tensor.astype(np.float32)
         turned = {"q_proj": heads, "k_proj": kv_heads}.get(full.split(".")[-2])
-        if turned and name in {"llama", "granite"}:
+        if turned and architecture in {"llama", "granite"}:
             pairs = values.reshape(turned, 2, -1, *values.shape[1:])
             values = np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(values.shape)
         ours = names.get_name(full, try_suffixes=(".weight", ".bias"))

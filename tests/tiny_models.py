@@ -68,6 +68,13 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "logits_scaling": 8.0,
     },
 }
+CONFIGS["mistral"] = _SHAPE | {
+    "model_type": "mistral",
+    "architectures": ["MistralForCausalLM"],
+    "tie_word_embeddings": False,
+    "head_dim": 32,
+    "sliding_window": None,
+}
 CONFIGS["granitemoehybrid"] = CONFIGS["granite"] | {
     "model_type": "granitemoehybrid",
     "architectures": ["GraniteMoeHybridForCausalLM"],

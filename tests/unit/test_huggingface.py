@@ -129,6 +129,21 @@ def test_what_would_answer_wrongly_is_refused(
         read_folder(tiny_models.write_folder(tmp_path / "m", "llama", extra=extra))
 
 
+def test_a_sliding_window_ends_the_context_of_a_mistral_model(tmp_path: Path) -> None:
+    whole = tiny_models.write_folder(tmp_path / "whole", "mistral")
+    narrow = tiny_models.write_folder(tmp_path / "narrow", "mistral", extra={"sliding_window": 64})
+    assert read_folder(whole).config.context == 512
+    assert read_folder(narrow).config.context == 64
+
+
+def test_a_tensor_type_that_is_not_known_is_named_with_those_that_are(tmp_path: Path) -> None:
+    folder = tiny_models.write_folder(tmp_path / "m", "llama")
+    weights = folder / safetensors.WEIGHTS
+    weights.write_bytes(weights.read_bytes().replace(b'"F16"', b'"F8_"', 1))
+    with pytest.raises(ModelNotSupported, match=r"type F8_; supported are F32, F16, BF16"):
+        read_folder(folder)
+
+
 def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
     name = "model.layers.1.mlp.up_proj.weight"
     with pytest.raises(ModelDamaged, match=r"layers\.1\.mlp\.up_proj\.weight.*missing"):

@@ -30,6 +30,8 @@ _AWQ_PARTS = ("qweight", "qzeros", "scales")
 _HYBRID = "granitemoehybrid"
 """Granite 4.0's class, for models with and without experts and Mamba layers; those without both
 are Granite, with the parts of the MLP under other names, gate and up in one tensor."""
+_SAME_AS = {"mistral": "llama", _HYBRID: "granite"}
+"""Classes that compute what another one does."""
 _HYBRID_NAMES = {
     "mlp.gate_proj": ("shared_mlp.input_linear", 0),
     "mlp.up_proj": ("shared_mlp.input_linear", 1),
@@ -107,12 +109,12 @@ def _config(
     described: _Description, tensors: Mapping[str, Stored]
 ) -> tuple[ModelConfig, Multipliers]:
     stated = described.values.get("model_type")
-    architecture = "granite" if stated == _HYBRID else stated
-    if architecture not in architectures.ROPE_STYLES:
+    if not isinstance(stated, str) or stated not in {*architectures.ROPE_STYLES, *_SAME_AS}:
         raise ModelNotSupported(
             f"{described.path}: architecture {stated!r} is not supported; supported are "
-            f"{architectures.supported()}"
+            f"{architectures.supported()}, {', '.join(_SAME_AS)}"
         )
+    architecture = _SAME_AS.get(stated, stated)
     _refuse_variants(described)
     hidden, heads = described.count("hidden_size"), described.count("num_attention_heads")
     kv_heads = described.count("num_key_value_heads", heads)
@@ -125,12 +127,15 @@ def _config(
     scaling_of = described.mapping("rope_parameters") or described.mapping("rope_scaling")
     base = float(scaling_of.get("rope_theta") or described.number("rope_theta", 10_000.0))
     context = described.count("max_position_embeddings")
+    if stated == "mistral" and described.values.get("sliding_window") is not None:
+        # Up to there a window sees all that came before.
+        context = min(context, described.count("sliding_window"))
     scaling = rope_scaling(scaling_of, base=base, head_dim=head_dim, context=context)
     layers = described.count("num_hidden_layers")
     if layers > len(tensors):
         raise ModelDamaged(f"{described.path}: {layers} layers are said, but not there")
     config = ModelConfig(
-        architecture=str(architecture),
+        architecture=architecture,
         layers=layers,
         hidden=hidden,
         ffn=described.count(
