@@ -62,8 +62,11 @@ def write_tiny(
     return path
 
 
-def write_published(path: Path, name: str) -> Path:
-    """A model of `tiny_models` as llama.cpp's converter writes it, its matrices in Q8_0."""
+def write_published(path: Path, name: str, *, extra: dict[str, Any] | None = None) -> Path:
+    """A model of `tiny_models` as llama.cpp's converter writes it, its matrices in Q8_0.
+
+    `extra` are key/values of the architecture that replace or join the others.
+    """
     config = tiny_models.CONFIGS[name]
     architecture = "llama" if name == "mistral" else name
     heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
@@ -92,6 +95,9 @@ def write_published(path: Path, name: str) -> Path:
     elif scaling:
         factors = [1.0, 3.299538946124295, *[8.0] * 6]  # as its converter computes them
         writer.add_tensor("rope_freqs.weight", np.array(factors, np.float32))
+    for key, value in (extra or {}).items():
+        writer.kv_data[0].pop(f"{architecture}.{key}", None)
+        writer.add_key_value(f"{architecture}.{key}", *value)
     for key, value in tiny_qwen2.header().items():
         if isinstance(value, list):
             writer.add_array(key, value)

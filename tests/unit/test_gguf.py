@@ -192,7 +192,7 @@ def test_a_header_that_claims_too_much_costs_no_memory(
 
 
 def test_half_a_head_is_damage_that_is_named(tmp_path: Path) -> None:
-    half = {"attention.key_length": (0.5, gguf.GGUFValueType.FLOAT32)}
+    half = {"attention.key_length": (2.5, gguf.GGUFValueType.FLOAT32)}
     path = write_tiny(tmp_path / "tiny.gguf", extra=half)
     with pytest.raises(ModelDamaged, match=r"attention\.key_length must be a whole number"):
         read_gguf(path)
@@ -274,7 +274,7 @@ def test_a_list_for_a_name_of_rope_scaling_is_refused(tmp_path: Path) -> None:
 def test_a_head_wider_than_its_tensors_is_damage_before_it_costs_memory(tmp_path: Path) -> None:
     uint, text = gguf.GGUFValueType.UINT32, gguf.GGUFValueType.STRING
     extra = {
-        "attention.key_length": (2**31, uint),
+        "attention.key_length": (2**16, uint),
         "rope.scaling.type": ("linear", text),
         "rope.scaling.factor": (2, uint),
     }

@@ -15,6 +15,17 @@ from typing import Any
 import numpy as np
 
 from isthmus.engine import architectures, blocks
+from isthmus.engine.bounds import (
+    FREQUENCY,
+    HEAD_DIM,
+    MULTIPLIER,
+    NORM_EPS,
+    POSITIONS,
+    ROPE_BASE,
+    SIZE,
+    STRETCH,
+    Bounds,
+)
 from isthmus.engine.errors import ModelDamaged, ModelNotSupported, ModelUnavailable
 from isthmus.engine.gguf_header import Tensor, read_header
 from isthmus.engine.model import ModelConfig, ModelFile
@@ -41,21 +52,15 @@ class _Values:
             raise ModelDamaged(f"{self.path.name}: {key} is missing or not a string")
         return value
 
-    def number(self, key: str, default: float | None = None) -> float:
-        """A positive, finite number of this architecture; `{key}` is without its prefix."""
+    def number(self, key: str, within: Bounds, default: float | None = None) -> float:
+        """A number of this architecture; `{key}` is without its prefix."""
         name = f"{self.architecture}.{key}"
-        value = self.values.get(name, default)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ModelDamaged(f"{self.path.name}: {name} is missing or not one number")
-        if not (math.isfinite(value) and value > 0):
-            raise ModelDamaged(f"{self.path.name}: {name} must be above zero, but is {value}")
-        return value
+        return within.check(f"{self.path.name}: {name}", self.values.get(name, default))
 
-    def count(self, key: str, default: int | None = None) -> int:
-        value = self.number(key, default)
-        if value != int(value):
-            raise ModelDamaged(f"{self.path.name}: {key} must be a whole number, but is {value}")
-        return int(value)
+    def count(self, key: str, default: int | None = None, *, within: Bounds = SIZE) -> int:
+        """The same for a whole number."""
+        name = f"{self.architecture}.{key}"
+        return within.check_whole(f"{self.path.name}: {name}", self.values.get(name, default))
 
     def optional(self, key: str) -> Any:
         return self.values.get(f"{self.architecture}.{key}")
@@ -104,7 +109,7 @@ def _config(header: _Values, tensors: Mapping[str, Tensor]) -> ModelConfig:
     _refuse_variants(header)
     hidden, heads = header.count("embedding_length"), header.count("attention.head_count")
     kv_heads = header.count("attention.head_count_kv", heads)
-    head_dim = header.count("attention.key_length", max(1, hidden // heads))
+    head_dim = header.count("attention.key_length", max(1, hidden // heads), within=HEAD_DIM)
     if heads % kv_heads or head_dim % 2:
         raise ModelDamaged(
             f"{header.path.name}: {heads} heads of width {head_dim} cannot share {kv_heads} "
@@ -128,10 +133,10 @@ def _config(header: _Values, tensors: Mapping[str, Tensor]) -> ModelConfig:
         kv_heads=kv_heads,
         head_dim=head_dim,
         vocab=embedding.shape[0],
-        context=header.count("context_length"),
-        rope_base=float(header.number("rope.freq_base", 10_000.0)),
+        context=header.count("context_length", within=POSITIONS),
+        rope_base=float(header.number("rope.freq_base", ROPE_BASE, 10_000.0)),
         rope_style=architectures.ROPE_STYLES[architecture],
-        norm_eps=float(header.number("attention.layer_norm_rms_epsilon")),
+        norm_eps=float(header.number("attention.layer_norm_rms_epsilon", NORM_EPS)),
         tied_embedding="output.weight" not in tensors,
         attention_bias="blk.0.attn_q.bias" in tensors,
         qk_norm=architecture == "qwen3",
@@ -143,10 +148,10 @@ def _multipliers(header: _Values, config: ModelConfig, scaling: RopeScaling) -> 
         return Multipliers(attention=scaling.attention)
     usual = config.head_dim**-0.5
     return Multipliers.of_granite(
-        embedding=header.number("embedding_scale", 1.0),
-        residual=header.number("residual_scale", 1.0),
-        attention=header.number("attention.scale", usual) * scaling.attention,
-        logits=header.number("logit_scale", 1.0),
+        embedding=header.number("embedding_scale", MULTIPLIER, 1.0),
+        residual=header.number("residual_scale", MULTIPLIER, 1.0),
+        attention=header.number("attention.scale", MULTIPLIER, usual) * scaling.attention,
+        logits=header.number("logit_scale", MULTIPLIER, 1.0),
         head_dim=config.head_dim,
     )
 
@@ -156,18 +161,17 @@ def _rope_scaling(
 ) -> RopeScaling:
     if _ROPE_FACTORS in tensors:  # llama3's, computed when the file was made
         factors = _vector(header.path, tensors, _ROPE_FACTORS)
-        if not (np.isfinite(factors).all() and factors.min() > 0):
-            raise ModelDamaged(f"{header.path.name}: {_ROPE_FACTORS} must be above zero")
-        return RopeScaling(tuple(factors.tolist()))
+        name = f"{header.path.name}: {_ROPE_FACTORS}"
+        return RopeScaling(tuple(FREQUENCY.check(name, factor) for factor in factors.tolist()))
     kind = header.optional("rope.scaling.type") or "none"
     described: dict[str, Any] = {
         "rope_type": "default" if kind == "none" else kind,
         "factor": header.optional("rope.scaling.factor"),
         "original_max_position_embeddings": header.optional("rope.scaling.original_context_length"),
     }
-    magnitude = header.number("rope.scaling.attn_factor", 1.0)
+    magnitude = header.number("rope.scaling.attn_factor", MULTIPLIER, 1.0)
     if magnitude != 1.0:
-        usual = 0.1 * math.log(max(header.number("rope.scaling.factor"), 1.0)) + 1
+        usual = 0.1 * math.log(header.number("rope.scaling.factor", STRETCH)) + 1
         described["attention_factor"] = magnitude * usual
     return rope_scaling(
         described, base=config.rope_base, head_dim=config.head_dim, context=config.context

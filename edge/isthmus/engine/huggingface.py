@@ -7,7 +7,6 @@ stay on disk and are read one at a time; they are asked for by their GGUF names.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,15 @@ import numpy as np
 
 from isthmus.engine import architectures, awq, safetensors
 from isthmus.engine.architectures import expected_tensors, hf_name
+from isthmus.engine.bounds import (
+    HEAD_DIM,
+    MULTIPLIER,
+    NORM_EPS,
+    POSITIONS,
+    ROPE_BASE,
+    SIZE,
+    Bounds,
+)
 from isthmus.engine.errors import ModelDamaged, ModelNotSupported, ModelUnavailable
 from isthmus.engine.hf_tokenizer import tokenizer_spec
 from isthmus.engine.model import ModelConfig, ModelFile
@@ -82,26 +90,24 @@ class _Description:
         self.path = path
         self.values: dict[str, Any] = values
 
-    def number(self, key: str, default: float | None = None) -> float:
-        """A positive, finite number."""
+    def number(self, key: str, within: Bounds, default: float | None = None) -> float:
         value = self.values.get(key)
-        value = default if value is None else value
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ModelDamaged(f"{self.path}: {key} is missing or not one number")
-        if not (math.isfinite(value) and value > 0):
-            raise ModelDamaged(f"{self.path}: {key} must be above zero, but is {value}")
-        return value
+        return within.check(f"{self.path}: {key}", default if value is None else value)
 
-    def count(self, key: str, default: int | None = None) -> int:
-        value = self.number(key, default)
-        if value != int(value) or value >= 1 << 31:
-            raise ModelDamaged(f"{self.path}: {key} must be a whole number, but is {value}")
-        return int(value)
+    def count(self, key: str, default: int | None = None, *, within: Bounds = SIZE) -> int:
+        value = self.values.get(key)
+        return within.check_whole(f"{self.path}: {key}", default if value is None else value)
 
     def mapping(self, key: str) -> dict[str, Any]:
         value = self.values.get(key) or {}
         if not isinstance(value, dict):
             raise ModelDamaged(f"{self.path}: {key} is not an object")
+        return value
+
+    def texts(self, key: str) -> list[str]:
+        value = self.values.get(key) or []
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise ModelDamaged(f"{self.path}: {key} is not a list of strings")
         return value
 
 
@@ -118,18 +124,22 @@ def _config(
     _refuse_variants(described)
     hidden, heads = described.count("hidden_size"), described.count("num_attention_heads")
     kv_heads = described.count("num_key_value_heads", heads)
-    head_dim = described.count("head_dim", max(1, hidden // heads))
+    head_dim = described.count("head_dim", max(1, hidden // heads), within=HEAD_DIM)
     if heads % kv_heads or head_dim % 2:
         raise ModelDamaged(
             f"{described.path}: {heads} heads of width {head_dim} cannot share {kv_heads} "
             "key/value heads"
         )
     scaling_of = described.mapping("rope_parameters") or described.mapping("rope_scaling")
-    base = float(scaling_of.get("rope_theta") or described.number("rope_theta", 10_000.0))
-    context = described.count("max_position_embeddings")
+    theta = scaling_of.get("rope_theta")
+    if theta is None:
+        base = float(described.number("rope_theta", ROPE_BASE, 10_000.0))
+    else:
+        base = float(ROPE_BASE.check(f"{described.path}: rope_theta", theta))
+    context = described.count("max_position_embeddings", within=POSITIONS)
     if stated == "mistral" and described.values.get("sliding_window") is not None:
         # Up to there a window sees all that came before.
-        context = min(context, described.count("sliding_window"))
+        context = min(context, described.count("sliding_window", within=POSITIONS))
     scaling = rope_scaling(scaling_of, base=base, head_dim=head_dim, context=context)
     layers = described.count("num_hidden_layers")
     if layers > len(tensors):
@@ -148,7 +158,7 @@ def _config(
         context=context,
         rope_base=base,
         rope_style=RopeStyle.HALVES,
-        norm_eps=float(described.number("rms_norm_eps", 1e-6)),
+        norm_eps=float(described.number("rms_norm_eps", NORM_EPS, 1e-6)),
         tied_embedding=described.values.get("tie_word_embeddings") is True
         or "lm_head.weight" not in tensors,
         attention_bias=hf_name("blk.0.attn_q.bias") in tensors,
@@ -162,10 +172,10 @@ def _multipliers(described: _Description, config: ModelConfig, scaling: RopeScal
     if config.architecture != "granite":
         return Multipliers(attention=scaling.attention)
     return Multipliers.of_granite(
-        embedding=described.number("embedding_multiplier", 1.0),
-        residual=described.number("residual_multiplier", 1.0),
-        attention=described.number("attention_multiplier", 1.0) * scaling.attention,
-        logits=described.number("logits_scaling", 1.0),
+        embedding=described.number("embedding_multiplier", MULTIPLIER, 1.0),
+        residual=described.number("residual_multiplier", MULTIPLIER, 1.0),
+        attention=described.number("attention_multiplier", MULTIPLIER, 1.0) * scaling.attention,
+        logits=described.number("logits_scaling", MULTIPLIER, 1.0),
         head_dim=config.head_dim,
     )
 
@@ -174,10 +184,10 @@ def _refuse_variants(described: _Description) -> None:
     """Refuse what would run but give wrong answers."""
     values = described.values
     activation = values.get("hidden_act") or "silu"
-    layers = set(values.get("layer_types") or ()) - {"attention", "full_attention"}
+    layers = set(described.texts("layer_types")) - {"attention", "full_attention"}
     variants = {
         "a mixture of experts": bool(values.get("num_local_experts")),
-        f"layers of type {', '.join(sorted(map(str, layers)))}": bool(layers),
+        f"layers of type {', '.join(sorted(layers))}": bool(layers),
         "no rotary positions": values.get("position_embedding_type", "rope") != "rope",
         f"the activation {activation!r}": activation != "silu",
         "sliding-window attention": bool(values.get("use_sliding_window")),

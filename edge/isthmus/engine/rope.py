@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from isthmus.engine.bounds import FREQUENCY, MULTIPLIER, POSITIONS, STRETCH
 from isthmus.engine.errors import ModelDamaged, ModelNotSupported
 
 SUPPORTED = ("default", "linear", "llama3", "yarn", "longrope")
@@ -55,18 +56,25 @@ def rope_scaling(
     )
 
 
-class _Numbers:
-    """Positive numbers by name, with errors that say which."""
+_BOUNDS = {
+    "factor": STRETCH,
+    "attention_factor": MULTIPLIER,
+    "original_max_position_embeddings": POSITIONS,
+}
 
-    def __init__(self, values: Mapping[Any, Any]) -> None:
+
+class _Numbers:
+    """Numbers by name, with errors that say which."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = values
 
-    def of(self, name: str | int, default: float | None = None) -> float:
+    def of(self, name: str, default: float | None = None) -> float:
         value = self._values.get(name)
-        value = default if value is None else value
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e9:
-            raise ModelDamaged(f"the rope scaling's {name} is missing or not above zero")
-        return float(value)
+        if value is None and default is not None:
+            return default
+        within = _BOUNDS.get(name, FREQUENCY)
+        return float(within.check(f"the rope scaling's {name}", value))
 
 
 def _frequencies(base: float, pairs: int) -> Any:
@@ -102,9 +110,10 @@ def _yarn(numbers: _Numbers, base: float, pairs: int, context: int) -> RopeScali
 def _longrope(numbers: _Numbers, factors: Any, pairs: int, context: int) -> RopeScaling:
     if not isinstance(factors, list) or len(factors) != pairs:
         raise ModelDamaged(f"the rope scaling's long_factor is not a list of {pairs} numbers")
-    checked = _Numbers(dict(enumerate(factors)))
+    named = {f"long_factor[{i}]": factor for i, factor in enumerate(factors)}
+    checked = _Numbers(named)
     trained = numbers.of("original_max_position_embeddings", context)
     stretched = numbers.of("factor", context / trained)
     usual = math.sqrt(1 + math.log(stretched) / math.log(trained)) if stretched > 1 else 1.0
     magnitude = numbers.of("attention_factor", usual)
-    return RopeScaling(tuple(checked.of(i) for i in range(pairs)), magnitude**2)
+    return RopeScaling(tuple(map(checked.of, named)), magnitude**2)
