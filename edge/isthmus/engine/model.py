@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal, Protocol
+
+import numpy as np
 
 from isthmus.kernels.base import F32, I32, U8, KVType, QuantizedWeight, RopeStyle
 
@@ -77,6 +79,11 @@ class TokenizerSpec:
         """The bytes that a token of the table stands for."""
         start = self.ends[token_id - 1] if token_id else 0
         return self.texts[start : self.ends[token_id]].tobytes()
+
+    def same_as(self, other: TokenizerSpec) -> bool:
+        """Whether both do the same with every text."""
+        names = (field.name for field in fields(self))
+        return all(np.array_equal(getattr(self, name), getattr(other, name)) for name in names)
 
 
 class Dense(Protocol):

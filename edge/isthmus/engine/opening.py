@@ -13,6 +13,7 @@ from isthmus.core import paths
 from isthmus.engine.catalogue import locate, resolve, size_of
 from isthmus.engine.errors import ModelUnavailable
 from isthmus.engine.fallback import Fallback, Loaded, Runner
+from isthmus.engine.model import ModelConfig, TokenizerSpec
 from isthmus.engine.phases import preferred
 from isthmus.engine.prepared import LoadedModel, load
 from isthmus.engine.split import SplitBackend
@@ -61,14 +62,15 @@ def open_runners(
     _, path = _find(model)
     if backend != "auto":
         loaded, made = open_model(model, backend=backend, threads=threads)
-        return Opened(loaded, made, partial(load_model, model, made))
+        return Opened(loaded, made, partial(_load_again, model, made, _Identity.of(loaded)))
     phases = choose(path, threads)
     chosen = () if phases is None else (phases.decode, phases.prefill)
     names = [*dict.fromkeys([*chosen, *BACKENDS])]
     loaded, made = open_model(model, backend=chosen[0] if chosen else "auto", threads=threads)
     at = names.index(made.name)
-    standbys = [Runner(name, partial(_load, model, name, threads)) for name in names[at:]]
-    reload = partial(load_model, model, made)
+    same = _Identity.of(loaded)
+    standbys = [Runner(name, partial(_load, model, name, threads, same)) for name in names[at:]]
+    reload = partial(_load_again, model, made, same)
     passed = pairwise(names[: at + 1])
     passed_over = Counter(Fallback(*pair, BackendUnavailable.kind) for pair in passed)
     if phases is None or phases.prefill == phases.decode:
@@ -76,15 +78,40 @@ def open_runners(
     reads = create(
         phases.prefill, threads=threads, cache=paths.cache_dir(), tuned=paths.tuned_dir()
     )
-    both = SplitBackend(reads, made, lambda: load_model(model, reads).ops)
+    both = SplitBackend(reads, made, lambda: _load_again(model, reads, same).ops)
     return Opened(loaded, both, reload, tuple(standbys), passed_over)
 
 
-def _load(model: str, backend: str, threads: int | None) -> Loaded:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Identity:
+    """What of a model an engine is built around, and may not change under it."""
+
+    config: ModelConfig
+    tokenizer: TokenizerSpec
+
+    @classmethod
+    def of(cls, model: LoadedModel) -> _Identity:
+        return cls(model.config, model.tokenizer)
+
+    def check(self, again: LoadedModel) -> LoadedModel:
+        """`again`, with new weights perhaps. Raises `ModelUnavailable` for another model."""
+        if again.config != self.config or not self.tokenizer.same_as(again.tokenizer):
+            raise ModelUnavailable(
+                f"the file of model {again.name!r} was replaced by another model's while it was "
+                "out of memory; restart to use that one, or put the first back"
+            )
+        return again
+
+
+def _load_again(model: str, backend: Backend, same: _Identity) -> LoadedModel:
+    return same.check(load_model(model, backend))
+
+
+def _load(model: str, backend: str, threads: int | None, same: _Identity) -> Loaded:
     if backend == LAST_RESORT:
         _check_memory(_find(model)[1])
     loaded, made = open_model(model, backend=backend, threads=threads)
-    return made, loaded.ops
+    return made, same.check(loaded).ops
 
 
 def _check_memory(path: Path) -> None:
