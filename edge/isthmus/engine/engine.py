@@ -7,6 +7,7 @@ import atexit
 import contextlib
 import logging
 import threading
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
@@ -17,6 +18,7 @@ from isthmus.core.checks import check_sampling
 from isthmus.core.deadline import Deadline
 from isthmus.core.errors import (
     ContextTooLong,
+    DeadlineExceeded,
     InternalError,
     InvalidRequest,
     IsthmusError,
@@ -52,6 +54,8 @@ _log = logging.getLogger(__name__)
 PREFILL_CHUNK = 128
 """The most tokens in one step: a cancelled prefill stops at the next one."""
 DEFAULT_CONTEXT_TOKENS = 8192
+_GRACE_S = 1.0
+"""A step may end this long after a deadline before the answer ends without it."""
 
 
 class Engine:
@@ -73,9 +77,12 @@ class Engine:
         speculation: bool = True,
         idle_unload_s: float | None = None,
         reload: Callable[[], LoadedModel] | None = None,
+        renew: Callable[[], Loaded] | None = None,
         standbys: Sequence[Runner] = (),
     ) -> None:
         """Plan `model` on `backend`, and on the next of `standbys` whenever one fails.
+
+        One that was lost is made anew by `renew` and goes on when it works again.
 
         `context_tokens` bounds a conversation; `kv_bytes` what the keys and values of all
         conversations, running and remembered, may take: by default as much as one that fills the
@@ -97,7 +104,7 @@ class Engine:
         self._keeps_forms = is_installed()
         self._idle_unload_s = idle_unload_s
         self._plan = FallbackPlan(
-            [_runner(model, backend, reload), *standbys], kv=shape, max_tokens=PREFILL_CHUNK
+            [_runner(model, backend, reload, renew), *standbys], kv=shape, max_tokens=PREFILL_CHUNK
         )
         self._pool = KVPool(shape, self._plan.copy_block)
         self._scheduler = Scheduler(
@@ -144,6 +151,7 @@ class Engine:
             speculation=speculation,
             idle_unload_s=idle_unload_s,
             reload=opened.reload,
+            renew=opened.renew,
             standbys=opened.standbys,
         )
         engine.fallbacks.update(opened.passed_over or {})
@@ -309,6 +317,10 @@ class Engine:
         job = Job(segments, tokens, sampling, limit, deadline, sink, constraint, reads_calls)
         answer = Answer(job, self.tokenizer)
         self._submit(answer)
+        # The engine's thread heeds the deadline between two steps; one may never end.
+        late = DeadlineExceeded("the time for this answer is used up")
+        left_s = deadline.remaining_s()
+        alarm = None if left_s is None else loop.call_later(left_s + _GRACE_S, sink, late)
         try:
             while True:
                 event = await events.get()
@@ -319,6 +331,8 @@ class Engine:
                     return
         finally:
             answer.cancelled = True
+            if alarm is not None:
+                alarm.cancel()
 
     def close(self) -> None:
         """Stop the thread; answers that still run end with `Unavailable`."""
@@ -352,11 +366,10 @@ class Engine:
             self._wake.notify()
 
     def _work(self) -> None:
+        idle_since = time.monotonic()
         while True:
             with self._wake:
-                while not self._arrived and not self._closed and not self._busy:
-                    if not self._wake.wait(self._idle_unload_s if self.loaded else None):
-                        self._unload()
+                self._wake.wait_for(self._has_work, self._patience_s(idle_since))
                 arrived, self._arrived = self._arrived, []
                 closed = self._closed
             for answer in arrived:
@@ -365,6 +378,9 @@ class Engine:
                 self._scheduler.fail_all(Unavailable("the engine was closed"))
                 self._plan.close()
                 return
+            if not self._busy:
+                self._use_idleness(idle_since)
+                continue
             try:
                 self._scheduler.step()
             except IsthmusError as error:  # the model did not come back
@@ -374,11 +390,28 @@ class Engine:
                 # The type alone: an exception's text could quote a user's.
                 _log.error("a step failed: %s", type(error).__name__)
                 self._scheduler.fail_all(InternalError("the engine failed; its log has more"))
+            idle_since = time.monotonic()
 
-    def _unload(self) -> None:
-        self._pool.forget_all()
-        self._plan.unload()
-        _log.info("%s was unloaded after %s s without work", self.model_name, self._idle_unload_s)
+    def _has_work(self) -> bool:
+        return bool(self._arrived) or self._closed or self._busy
+
+    def _patience_s(self, idle_since: float) -> float | None:
+        """How long to wait for work before there is something else to do."""
+        if not self.loaded:
+            return None
+        waits = [wait for wait in (self._plan.retry_in_s,) if wait is not None]
+        if self._idle_unload_s is not None:
+            waits.append(max(0.0, idle_since + self._idle_unload_s - time.monotonic()))
+        return min(waits, default=None)
+
+    def _use_idleness(self, idle_since: float) -> None:
+        unload_s = self._idle_unload_s
+        if unload_s is not None and time.monotonic() - idle_since >= unload_s:
+            self._pool.forget_all()
+            self._plan.unload()
+            _log.info("%s was unloaded after %s s without work", self.model_name, unload_s)
+        elif self._plan.retry_in_s == 0 and self._plan.retry():
+            self._scheduler.start_over()
 
     @property
     def _busy(self) -> bool:
@@ -386,7 +419,10 @@ class Engine:
 
 
 def _runner(
-    model: LoadedModel, backend: Backend, reload: Callable[[], LoadedModel] | None
+    model: LoadedModel,
+    backend: Backend,
+    reload: Callable[[], LoadedModel] | None,
+    renew: Callable[[], Loaded] | None,
 ) -> Runner:
     """What runs a model that is loaded already."""
     loaded = [model.ops]
@@ -397,7 +433,7 @@ def _runner(
             loaded.append(reload().ops)
         return backend, loaded.pop()
 
-    return Runner(backend.name, load, unloads=reload is not None)
+    return Runner(backend.name, load, unloads=reload is not None, renew=renew)
 
 
 def _pool_shape(

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections import Counter, deque
+import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,10 +17,19 @@ import numpy as np
 
 from isthmus.core.errors import IsthmusError
 from isthmus.engine.resident import ResidentPlan
+from isthmus.kernels import LAST_RESORT
 from isthmus.kernels.base import Backend, Batch, KVShape, Op, Step
 from isthmus.kernels.errors import BackendLost, BackendUnavailable, InvalidResult
 
 _log = logging.getLogger(__name__)
+
+RETRY_S = 60.0
+"""A backend whose failure may pass is tried again after this long, and then after twice as long."""
+_MOST_RETRY_S = 3600.0
+SLOWLY = "which takes seconds for a token; isthmus doctor tells what is wrong with the others"
+"""What there is to say of the last resort."""
+RECOVERED = "recovered"
+"""The reason of going back to a backend that had been lost."""
 
 Loaded = tuple[Backend, Sequence[Op]]
 """A backend, and the model's operators over weights that it packed."""
@@ -38,6 +48,8 @@ class Runner:
     """Raises the engine's errors for the model and `BackendUnavailable` for the backend."""
     unloads: bool = True
     """Whether the weights may leave memory while nobody needs them, to be loaded again."""
+    renew: Callable[[], Loaded] | None = None
+    """As `load`, with a backend made anew after the loss of the first; None: it stays lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +70,20 @@ class FallbackPlan:
 
     def __init__(self, runners: Sequence[Runner], *, kv: KVShape, max_tokens: int) -> None:
         """Plan on the first runner that can. Raises `BackendUnavailable` when none can."""
-        self._left = deque(runners)
+        self._runners = tuple(runners)
         self._strict = len(runners) == 1
         self._kv = kv
         self._max_tokens = max_tokens
         self._reasons: dict[str, str] = {}
         self.fallbacks: Counter[Fallback] = Counter()
         """How often each has happened."""
-        self._backend, self._plan = self._next_plan()
+        self._lost: int | None = None
+        """The best of the runners that may come back."""
+        self._pause_s, self._due = RETRY_S, 0.0
+        self._broken = False
+        """The last runner failed: it has to be made anew."""
+        self._at = 0
+        self._backend, self._plan = self._next_plan(0)
 
     @property
     def backend(self) -> Backend:
@@ -89,13 +107,12 @@ class FallbackPlan:
         `BackendUnavailable` when there is none, and what loading the model raises.
         """
         try:
-            step = self._plan.run(batch)
-            # The largest of a row with a NaN is NaN.
-            if step.logits.size and not np.isfinite(step.logits.max(axis=1)).all():
-                raise InvalidResult(f"the {self._backend.name} backend returned no numbers")
+            if self._broken:
+                self._backend, self._plan = self._made_anew(self._at)
+                self._broken = False
+            return _checked(self._plan.run(batch), self._backend)
         except Exception as error:
             raise self._failed(error) from error
-        return step
 
     def copy_block(self, source: int, target: int) -> None:
         """Copy a block of the pool. Raises as `run`."""
@@ -114,6 +131,41 @@ class FallbackPlan:
         with contextlib.suppress(Exception):
             self._plan.close()
 
+    @property
+    def retry_in_s(self) -> float | None:
+        """Seconds until a lost backend is worth another try; None: none that could come back."""
+        return None if self._lost is None else max(0.0, self._due - time.monotonic())
+
+    def retry(self) -> bool:
+        """Try the lost backend on a token; True when it goes on, with an empty KV pool."""
+        if self._lost is None:
+            return False
+        name, lost = self._runners[self._lost].name, self._lost
+        self._wait_longer()
+        try:
+            backend, plan = self._made_anew(lost)
+            try:
+                _checked(plan.run(_one_token()), backend)
+            except BaseException:
+                with contextlib.suppress(Exception):
+                    plan.close()
+                raise
+        except Exception as error:
+            _log.info("the %s backend still fails: %s", name, _message(name, error))
+            if not _may_pass(error):
+                self._lost = None
+            return False
+        self.close()
+        self.fallbacks[Fallback(self._backend.name, backend.name, RECOVERED)] += 1
+        _log.warning("the %s backend works again and goes on", backend.name)
+        self._at, self._lost = lost, None
+        self._backend, self._plan = backend, plan
+        return True
+
+    def _wait_longer(self) -> None:
+        self._due = time.monotonic() + self._pause_s
+        self._pause_s = min(2 * self._pause_s, _MOST_RETRY_S)
+
     def _failed(self, error: Exception) -> Exception:
         """Go on from `error` of a step; what to raise in its place."""
         if not _is_the_backends(error):
@@ -121,55 +173,88 @@ class FallbackPlan:
         name = self._backend.name
         # The type alone: the text of an error that we did not write could quote a user's.
         told = error.message if isinstance(error, IsthmusError) else type(error).__name__
-        if self._left:
-            self.close()
-        else:
+        last = self._at + 1 == len(self._runners)
+        self._broken = last and self._runners[self._at].renew is not None
+        if last and not self._broken:
             self.unload()  # the next request tries once more
+        else:
+            self.close()
         if self._strict:
             own = isinstance(error, IsthmusError)
             return error if own else BackendLost(f"the {name} backend failed ({told})")
         self._reasons[name] = told
-        if not self._left:
+        if last:
             return BackendUnavailable("every backend has failed", self._reasons)
-        self._count(name, error, told)
+        self._give_up(error, told)
         try:
-            self._backend, self._plan = self._next_plan()
+            self._backend, self._plan = self._next_plan(self._at + 1)
         except IsthmusError as none_left:
+            self._broken = True
             return none_left
         return PlanReplaced()
 
-    def _next_plan(self) -> tuple[Backend, ResidentPlan]:
-        """The next runner's plan. Raises `BackendUnavailable`, or what loading the model raises."""
-        while True:
-            runner = self._left.popleft()
+    def _next_plan(self, at: int) -> tuple[Backend, ResidentPlan]:
+        """The plan of the first runner from number `at` on that can.
+
+        Raises `BackendUnavailable`, or what loading the model raises.
+        """
+        for index, runner in enumerate(self._runners[at:], at):
+            self._at = index
             try:
-                backend, ops = runner.load()
-                plan = ResidentPlan(
-                    backend,
-                    ops,
-                    kv=self._kv,
-                    max_tokens=self._max_tokens,
-                    reload=_reload(runner) if runner.unloads else None,
-                )
+                return self._made(runner, runner.load)
             except Exception as error:
                 if self._strict or not _is_the_backends(error):
                     raise
                 # No request's text is near yet, so the whole message may be told.
                 self._reasons[runner.name] = _message(runner.name, error)
-                if not self._left:
+                if index + 1 == len(self._runners):
                     raise BackendUnavailable("no backend works here", self._reasons) from error
-                self._count(runner.name, error, self._reasons[runner.name])
-                continue
-            return backend, plan
+                self._give_up(error, self._reasons[runner.name])
+        raise ValueError("there is no backend to plan on")
 
-    def _count(self, source: str, error: Exception, told: str) -> None:
-        target = self._left[0].name
-        self.fallbacks[Fallback(source, target, _reason(error))] += 1
-        _log.warning("the %s backend failed: %s; going on with %s", source, told, target)
+    def _made_anew(self, at: int) -> tuple[Backend, ResidentPlan]:
+        runner = self._runners[at]
+        return self._made(runner, runner.renew or runner.load)
+
+    def _made(self, runner: Runner, load: Callable[[], Loaded]) -> tuple[Backend, ResidentPlan]:
+        backend, ops = load()
+        reload = _reload(runner) if runner.unloads else None
+        plan = ResidentPlan(backend, ops, kv=self._kv, max_tokens=self._max_tokens, reload=reload)
+        return backend, plan
+
+    def _give_up(self, error: Exception, told: str) -> None:
+        """Count and log that the runner at hand failed and the next is to go on."""
+        failed, target = self._runners[self._at], self._runners[self._at + 1].name
+        if self._lost is None and _may_pass(error) and failed.renew is not None:
+            self._lost = self._at
+            self._wait_longer()
+        self.fallbacks[Fallback(failed.name, target, _reason(error))] += 1
+        how = f", {SLOWLY}" if target == LAST_RESORT else ""
+        _log.warning(
+            "the %s backend failed: %s; going on with %s%s", failed.name, told, target, how
+        )
 
 
 def _reload(runner: Runner) -> Callable[[], Sequence[Op]]:
     return lambda: runner.load()[1]
+
+
+def _checked(step: Step, backend: Backend) -> Step:
+    """`step`, when its logits are numbers. Raises `InvalidResult`."""
+    # The largest of a row with a NaN is NaN.
+    if step.logits.size and not np.isfinite(step.logits.max(axis=1)).all():
+        raise InvalidResult(f"the {backend.name} backend returned no numbers")
+    return step
+
+
+def _one_token() -> Batch:
+    """The first token of the vocabulary, in the first block."""
+    zero = np.zeros(1, np.int32)
+    return Batch(zero, zero, zero, np.zeros((1, 1), np.int32), zero, greedy=True)
+
+
+def _may_pass(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or (isinstance(error, BackendLost) and error.may_pass)
 
 
 def _is_the_backends(error: Exception) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from pathlib import Path
 from isthmus.core import paths
 from isthmus.engine.catalogue import locate, resolve, size_of
 from isthmus.engine.errors import ModelUnavailable
-from isthmus.engine.fallback import Fallback, Loaded, Runner
+from isthmus.engine.fallback import SLOWLY, Fallback, Loaded, Runner
 from isthmus.engine.model import ModelConfig, TokenizerSpec
 from isthmus.engine.phases import preferred
 from isthmus.engine.prepared import LoadedModel, load
@@ -21,6 +22,8 @@ from isthmus.engine.timing import Phases
 from isthmus.kernels import BACKENDS, LAST_RESORT, create
 from isthmus.kernels.base import Backend
 from isthmus.kernels.errors import BackendUnavailable
+
+_log = logging.getLogger(__name__)
 
 _AS_FLOATS = 8
 """How much larger a model of 4 bits gets in float32."""
@@ -35,6 +38,8 @@ class Opened:
     model: LoadedModel
     backend: Backend
     reload: Callable[[], LoadedModel]
+    renew: Callable[[], Loaded]
+    """Makes the backend anew, after the loss of the first."""
     standbys: tuple[Runner, ...] = ()
     """Who goes on when it fails, in order."""
     passed_over: Counter[Fallback] | None = None
@@ -62,24 +67,29 @@ def open_runners(
     _, path = _find(model)
     if backend != "auto":
         loaded, made = open_model(model, backend=backend, threads=threads)
-        return Opened(loaded, made, partial(_load_again, model, made, _Identity.of(loaded)))
+        same = _Identity.of(loaded)
+        renew = partial(_load, model, backend, threads, same)
+        return Opened(loaded, made, partial(_load_again, model, made, same), renew)
     phases = choose(path, threads)
     chosen = () if phases is None else (phases.decode, phases.prefill)
     names = [*dict.fromkeys([*chosen, *BACKENDS])]
-    loaded, made = open_model(model, backend=chosen[0] if chosen else "auto", threads=threads)
+    first = chosen[0] if chosen else "auto"
+    made = create(first, threads=threads, cache=paths.cache_dir(), tuned=paths.tuned_dir())
+    if made.name == LAST_RESORT:
+        _check_memory(path)
+        _log.warning("no other backend works here: going on with %s, %s", made.name, SLOWLY)
+    loaded = load_model(model, made)
     at = names.index(made.name)
     same = _Identity.of(loaded)
-    standbys = [Runner(name, partial(_load, model, name, threads, same)) for name in names[at:]]
+    standbys = [_standby(model, name, threads, same) for name in names[at:]]
     reload = partial(_load_again, model, made, same)
     passed = pairwise(names[: at + 1])
     passed_over = Counter(Fallback(*pair, BackendUnavailable.kind) for pair in passed)
     if phases is None or phases.prefill == phases.decode:
-        return Opened(loaded, made, reload, tuple(standbys[1:]), passed_over)
-    reads = create(
-        phases.prefill, threads=threads, cache=paths.cache_dir(), tuned=paths.tuned_dir()
-    )
-    both = SplitBackend(reads, made, lambda: _load_again(model, reads, same).ops)
-    return Opened(loaded, both, reload, tuple(standbys), passed_over)
+        return Opened(loaded, made, reload, standbys[0].load, tuple(standbys[1:]), passed_over)
+    both = _with_prefill(model, phases.prefill, threads, made, same)
+    renew = partial(_load_both, model, phases, threads, same)
+    return Opened(loaded, both, reload, renew, tuple(standbys), passed_over)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,6 +111,23 @@ class _Identity:
                 "out of memory; restart to use that one, or put the first back"
             )
         return again
+
+
+def _standby(model: str, backend: str, threads: int | None, same: _Identity) -> Runner:
+    load = partial(_load, model, backend, threads, same)
+    return Runner(backend, load, renew=load)
+
+
+def _with_prefill(
+    model: str, prefill: str, threads: int | None, decode: Backend, same: _Identity
+) -> SplitBackend:
+    reads = create(prefill, threads=threads, cache=paths.cache_dir(), tuned=paths.tuned_dir())
+    return SplitBackend(reads, decode, lambda: _load_again(model, reads, same).ops)
+
+
+def _load_both(model: str, phases: Phases, threads: int | None, same: _Identity) -> Loaded:
+    made, ops = _load(model, phases.decode, threads, same)
+    return _with_prefill(model, phases.prefill, threads, made, same), ops
 
 
 def _load_again(model: str, backend: Backend, same: _Identity) -> LoadedModel:

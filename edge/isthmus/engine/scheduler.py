@@ -113,10 +113,10 @@ class Scheduler:
         try:
             return self._step()
         except PlanReplaced:
-            self._start_over()
+            self.start_over()
             return True
 
-    def _start_over(self) -> None:
+    def start_over(self) -> None:
         """Compute every running answer again from its tokens: the pool is another, and empty."""
         for answer in reversed(self._running):
             answer.computed = 0

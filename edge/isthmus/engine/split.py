@@ -63,6 +63,11 @@ class SplitBackend:
         return self.prefill.on_cpu and self.decode.on_cpu
 
     @property
+    def may_hang(self) -> bool:
+        """Whether one of them may."""
+        return self.prefill.may_hang or self.decode.may_hang
+
+    @property
     def driver(self) -> str:
         """Both drivers."""
         return f"{self.prefill.driver}; {self.decode.driver}"

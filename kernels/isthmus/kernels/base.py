@@ -350,6 +350,11 @@ class Backend(Protocol):
         ...
 
     @property
+    def may_hang(self) -> bool:
+        """Whether it waits for a driver, whose answer may never come."""
+        ...
+
+    @property
     def kv_types(self) -> tuple[KVType, ...]:
         """The forms in which it can keep keys and values."""
         ...

@@ -4,6 +4,7 @@ Unavailable
 ├── BackendUnavailable    no backend fits, or the one asked for does not work here
 └── BackendLost           a backend that worked has stopped working; another may go on
 ├── DeviceLost        the device went away, or its driver gave up
+├── DeviceHung        the device does not answer
 ├── OutOfDeviceMemory the device refused an allocation
 └── InvalidResult     a kernel returned what is no number
 """
@@ -31,18 +32,28 @@ class BackendLost(Unavailable):
 
     kind = "backend_lost"
     retryable = True
+    may_pass = False
+    """Whether the backend is worth another try after a while."""
 
 
 class DeviceLost(BackendLost):
     """The device went away, or its driver gave up. Plans and packed weights on it are gone."""
 
     kind = "device_lost"
+    may_pass = True
+
+
+class DeviceHung(BackendLost):
+    """The device has not answered for minutes. A thread waits for it still."""
+
+    kind = "device_hung"
 
 
 class OutOfDeviceMemory(BackendLost):
     """The device refused an allocation. What was made before is still there."""
 
     kind = "out_of_device_memory"
+    may_pass = True
 
 
 class InvalidResult(BackendLost):

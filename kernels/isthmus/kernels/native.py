@@ -223,6 +223,7 @@ class NativeBackend:
     name = "native"
     kv_types = tuple(_KV_TYPES)
     on_cpu = True
+    may_hang = False
     layout = "tiles8.3"
 
     def __init__(

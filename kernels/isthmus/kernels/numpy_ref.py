@@ -66,6 +66,7 @@ class NumpyBackend:
     name = "numpy"
     kv_types = tuple(KVType)
     on_cpu = True
+    may_hang = False
     device = f"numpy {np.__version__}"
     driver = np.__version__
     layout = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -28,11 +29,13 @@ class FlakyBackend:
 
     inner: Backend
     name: str = "flaky"
-    steps: Mapping[int, Exception | None] = field(default_factory=dict)
-    """What the step of that number raises, counted from 1 over all plans; None: it returns NaN."""
+    steps: Mapping[int, Exception | threading.Event | None] = field(default_factory=dict)
+    """What the step of that number raises, counted from 1 over all plans; None: it returns NaN, an
+    event: it hangs until that is set."""
     on_plan: Exception | None = None
     on_copy: Exception | None = None
     on_close: Exception | None = None
+    may_hang: bool = False
     ran: int = 0
     """Steps so far."""
 
@@ -91,8 +94,10 @@ class _FlakyPlan:
         if script.ran not in script.steps:
             return self._plan.run(batch)
         failure = script.steps[script.ran]
-        if failure is not None:
+        if isinstance(failure, Exception):
             raise failure
+        if failure is not None:
+            failure.wait()
         step = self._plan.run(batch)
         logits = step.logits.copy()
         logits[-1:, logits.shape[1] // 2] = np.nan

@@ -28,6 +28,7 @@ class OpenCLBackend:
     """
 
     name = "opencl"
+    may_hang = True
     kv_types = tuple(KVType)
 
     def __init__(
