@@ -34,6 +34,7 @@ async def test_a_plain_answer_says_where_it_was_made() -> None:
         assert isthmus["reasons"] == ["cloud_offline"]
         assert isthmus["latency"]["ttft_ms"] <= isthmus["latency"]["total_ms"]
         assert isthmus["prefilled_tokens"] == 10
+        assert isthmus["prefill_backend"] == isthmus["decode_backend"] == "scripted"
 
 
 async def test_a_stream_gives_the_same_text_then_one_final_chunk_with_usage() -> None:

@@ -36,7 +36,7 @@ async def test_piped_lines_are_one_conversation_and_each_answer_says_where_it_wa
         status, out, err = await isthmus("chat", "--url", agent.url, said="Hi\n\nAnd now?\n")
     assert status == 0
     assert out == "Hello there.\nHello there.\n"
-    assert err.count("edge (cloud_offline) · scripted") == 2
+    assert err.count("edge (cloud_offline) · scripted on scripted") == 2
     assert "5 new + 15 cached prompt tokens" in err
     assert [m.text for m in engine.requests[1].messages] == ["Hi", "Hello there.", "And now?"]
 

@@ -25,6 +25,7 @@ from isthmus.core.events import Delta, Finished, Started
 from isthmus.engine.engine import Engine
 from isthmus.engine.errors import ModelUnavailable
 from isthmus.engine.fallback import Fallback, Runner
+from isthmus.engine.perplexity import measure
 from isthmus.engine.prepared import pack_model
 from isthmus.kernels.base import Backend
 from isthmus.kernels.errors import (
@@ -285,3 +286,18 @@ async def test_the_native_backend_hands_over_to_the_reference_in_mid_answer() ->
     assert engine.fallbacks == {Fallback("native", "numpy", "invalid_result"): 1}
     assert len((await answer(engine, chat("hello there")))[1]) == 12
     engine.close()
+
+
+@pytest.mark.parametrize("failure", [lambda: None, lambda: DeviceLost("gone")])
+def test_a_perplexity_is_computed_to_its_end_by_the_next_backend(failure: Failure) -> None:
+    text = "A text of more than one window. " * 40
+    numpy = NumpyBackend()
+    model = pack_model(tiny_qwen2.model(), numpy)
+    expected = measure(model, numpy, text)
+    assert expected.tokens > model.config.context  # so that the fifth step is of another window
+    assert expected.decode_backend == "numpy"
+    standby = Runner("numpy", lambda: (numpy, model.ops))
+    found = measure(model, flaky(steps={5: failure()}), text, standbys=[standby])
+    assert found == expected
+    with pytest.raises(BackendLost):
+        measure(model, flaky(steps={5: failure()}), text)

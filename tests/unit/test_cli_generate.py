@@ -1,9 +1,13 @@
-"""`isthmus generate` refuses what no sampler can work with, before it looks for a model."""
+"""`isthmus generate` and `perplexity`: what they refuse, and what they report."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
+from gguf_files import write_tiny
 from isthmus.cli.main import main
 
 
@@ -30,3 +34,26 @@ def test_a_setting_that_makes_no_sense_is_an_error_that_names_it(
         main(["generate", "--prompt", "x", "--model", "no-such-model", *arguments])
     assert caught.value.code == 2
     assert field in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("backend", ["auto", "native", "numpy"])
+def test_both_name_what_computed(
+    backend: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ISTHMUS_HOME", str(tmp_path / "home"))
+    text = tmp_path / "text.txt"
+    text.write_text("a text of some words")
+    model = str(write_tiny(tmp_path / "tiny.gguf"))
+    first = "native" if backend == "auto" else backend
+    for command in (
+        ["generate", "--prompt", "a b", "--max-tokens", "4"],
+        ["perplexity", str(text)],
+    ):
+        with pytest.raises(SystemExit) as caught:
+            main([*command, "--model", model, "--backend", backend, "--json"])
+        assert caught.value.code == 0
+        told = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert told["prefill_backend"] == told["decode_backend"] == first

@@ -181,7 +181,7 @@ def _as_json(report: Report) -> dict[str, Any]:
     ours, *peers = report.results
     shown = {
         "model": report.model,
-        "backend": backends(ours.hello),
+        "backend": backends(ours.hello.prefill_backend, ours.hello.decode_backend),
         "prefill_backend": ours.hello.prefill_backend,
         "decode_backend": ours.hello.decode_backend,
         "device": ours.hello.device,
@@ -231,8 +231,9 @@ def _show(report: Report) -> None:
     if not console.is_terminal:
         console.width = 120  # nobody's window to fit
     read = report.read_gb_s
+    on = backends(ours.hello.prefill_backend, ours.hello.decode_backend)
     console.print(
-        f"{report.model} on {backends(ours.hello)} ({ours.hello.device}), {len(read.values)} runs; "
+        f"{report.model} on {on} ({ours.hello.device}), {len(read.values)} runs; "
         f"memory reads {read.median:.1f} GB/s ±{read.spread / 2:.0%}",
         highlight=False,
     )

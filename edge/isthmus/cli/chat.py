@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from isthmus.cli.flags import backends
+
 if TYPE_CHECKING:
     import httpx
 
@@ -178,10 +180,13 @@ def _message(body: str) -> str:
 
 
 def _told(summary: Json) -> str:
-    """`edge (easy) · smollm2-135m · first token 41 ms · 118 tok/s · 12 new + 30 cached tokens`"""
+    """`edge (easy) · smollm2-135m on native · first token 41 ms · 118 tok/s · 12 new + 30 …`"""
     isthmus = summary["isthmus"]
     latency = isthmus["latency"]
     parts = [f"{isthmus['target']} ({', '.join(isthmus['reasons'])})", isthmus["model"]]
+    if isthmus["target"] == "edge":
+        on = backends(isthmus["prefill_backend"], isthmus["decode_backend"])
+        parts[-1] += f" on {on}"
     if isthmus["same_model_demo"]:
         parts.append("same-model demo")
     if latency["ttft_ms"] is not None:

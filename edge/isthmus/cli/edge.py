@@ -58,7 +58,8 @@ def serve(
     def loaded() -> None:
         engine = agent.device.engine
         if engine is not None:
-            print(f"ready: {engine.model_name} on {backends(engine)}", file=sys.stderr)
+            on = backends(engine.prefill_backend, engine.decode_backend)
+            print(f"ready: {engine.model_name} on {on}", file=sys.stderr)
 
     print(f"agent: {url}/v1 (metrics {url}/metrics); Ctrl-C stops it", file=sys.stderr)
     asyncio.run(server.serve(agent, settings, sock, on_loaded=loaded))

@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from isthmus.core.addresses import split
 from isthmus.core.errors import ConfigError
@@ -52,21 +52,9 @@ def agent_settings(
     return EdgeConfig.load(path, given(flags))
 
 
-class Split(Protocol):
-    """Who does what of a model's work: an engine, or what a report says of one."""
-
-    @property
-    def prefill_backend(self) -> str: ...
-
-    @property
-    def decode_backend(self) -> str: ...
-
-
-def backends(of: Split) -> str:
-    """The backends in words."""
-    if of.prefill_backend == of.decode_backend:
-        return of.decode_backend
-    return f"{of.prefill_backend} (prefill) and {of.decode_backend} (decode)"
+def backends(prefill: str, decode: str) -> str:
+    """What computes prompts and what writes answers, in words."""
+    return decode if prefill == decode else f"{prefill} (prefill) and {decode} (decode)"
 
 
 def url_of(host: str, port: int) -> str:

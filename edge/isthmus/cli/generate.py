@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from isthmus.cli.flags import backends
 from isthmus.core.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ BackendName = Annotated[
     str,
     typer.Option(
         "--backend",
-        help="native, numpy, or one instruction set as in native:avx2; auto takes the best.",
+        help="native, opencl, numpy, or more closely native:avx2 or opencl:NAME: that one or an "
+        "error. auto takes the best for each phase, and the next when one fails.",
     ),
 ]
 Threads = Annotated[
@@ -84,6 +86,8 @@ def generate(
             message = Message(Role.USER, (TextPart(text),))
             asked = engine.prompt(ChatRequest("generate", (message,)))
         result = asyncio.run(_run(engine, asked, sampling, max_tokens, show=not as_json))
+        result["prefill_backend"] = engine.prefill_backend
+        result["decode_backend"] = engine.decode_backend
         result["guessed_tokens"] = engine.speculated.proposed
         result["guessed_right_tokens"] = engine.speculated.accepted
     finally:
@@ -136,17 +140,23 @@ def perplexity(
 
     Example: isthmus perplexity README.md --backend numpy --json
     """
-    from isthmus.engine.opening import open_model
+    from isthmus.engine.opening import open_runners
     from isthmus.engine.perplexity import measure
 
     text = read_text(file)
-    loaded, made = open_model(model, backend=backend, threads=threads)
-    result = measure(loaded, made, text)
-    shown = {"perplexity": round(result.perplexity, 4), "tokens": result.tokens}
+    opened = open_runners(model, backend=backend, threads=threads)
+    result = measure(opened.model, opened.backend, text, standbys=opened.standbys)
+    shown = {
+        "perplexity": round(result.perplexity, 4),
+        "tokens": result.tokens,
+        "prefill_backend": result.prefill_backend,
+        "decode_backend": result.decode_backend,
+    }
+    on = backends(result.prefill_backend, result.decode_backend)
     print(
         json.dumps(shown)
         if as_json
-        else f"perplexity {result.perplexity:.4f} over {result.tokens} tokens"
+        else f"perplexity {result.perplexity:.4f} over {result.tokens} tokens, on {on}"
     )
 
 

@@ -169,7 +169,9 @@ class _System:
         engine = agent.device.engine
         device = agent.device.problem
         if engine is not None:
-            device = f"{engine.model_name} on {backends(engine)}"
+            device = (
+                f"{engine.model_name} on {backends(engine.prefill_backend, engine.decode_backend)}"
+            )
         url = url_of(self.settings.host, self.settings.port)
         cloud = self.cloud_label if reachable else "did not start"
         ledger = agent.ledger.path if agent.ledger is not None else "none"

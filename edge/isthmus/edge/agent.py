@@ -238,12 +238,19 @@ class Agent:
                 match event:
                     case Started():
                         trail.started(event)
+                        self._tell_backends(trail)
                     case Delta():
                         if trail.show(event):
                             yield event
                     case Finished():
                         trail.finished(event.usage)
+                        self._tell_backends(trail)
                         yield replace(event, usage=trail.usage)
+
+    def _tell_backends(self, trail: Trail) -> None:
+        engine = self.device.engine
+        if trail.route is Target.EDGE and engine is not None:
+            trail.ran_on(engine.prefill_backend, engine.decode_backend)
 
     def _request_for(
         self, trail: Trail, target: Target, conversation: Conversation

@@ -61,6 +61,7 @@ def isthmus_object(trail: Trail) -> Json:
     """Everything about where the answer was made and what it took."""
     decision = trail.decision
     usage = trail.usage
+    edge = trail.edge_leg
     return {
         "request_id": trail.request.request_id,
         "target": trail.route.value,
@@ -70,6 +71,8 @@ def isthmus_object(trail: Trail) -> Json:
         "thresholds": _all_rounded(decision.thresholds) if decision else {},
         "privacy_class": trail.privacy_class.value,
         "model": trail.model,
+        "prefill_backend": edge.prefill_backend if edge else None,
+        "decode_backend": edge.decode_backend if edge else None,
         "same_model_demo": trail.same_model_demo,
         "price": {"spent_usd": usd(trail.price_micro_usd), "saved_usd": usd(trail.saved_micro_usd)},
         "latency": {

@@ -30,6 +30,9 @@ class Leg:
     cached_tokens: int = 0
     completion_tokens: int = 0
     same_model_demo: bool = False
+    prefill_backend: str | None = None
+    decode_backend: str | None = None
+    """The device's, last; the cloud does not tell its own."""
 
     @property
     def usage(self) -> Usage:
@@ -108,6 +111,11 @@ class Trail:
         leg.cached_tokens = event.cached_tokens
         leg.same_model_demo = event.same_model_demo
 
+    def ran_on(self, prefill_backend: str, decode_backend: str) -> None:
+        """The device computes with these by now."""
+        self.legs[-1].prefill_backend = prefill_backend
+        self.legs[-1].decode_backend = decode_backend
+
     def show(self, delta: Delta) -> bool:
         """Note a piece of the answer; whether there is anything in it for the client."""
         self.legs[-1].completion_tokens += delta.tokens
@@ -161,6 +169,11 @@ class Trail:
     def model(self) -> str:
         """The model that answered (last)."""
         return self.legs[-1].model if self.legs else ""
+
+    @property
+    def edge_leg(self) -> Leg | None:
+        """The device's share of the answer; None when it had none."""
+        return next((leg for leg in self.legs if leg.target is Target.EDGE), None)
 
     def usage_by_target(self) -> dict[Target, Usage]:
         """What each tier computed."""

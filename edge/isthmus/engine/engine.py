@@ -42,7 +42,6 @@ from isthmus.engine.opening import open_runners
 from isthmus.engine.prepared import LoadedModel
 from isthmus.engine.scheduler import MAX_RUNNING, Scheduler
 from isthmus.engine.speculation import PromptLookup, SpeculationCount
-from isthmus.engine.split import SplitBackend
 from isthmus.engine.tokenizer import Segment, Tokenizer
 from isthmus.kernels.base import BLOCK_TOKENS, Backend, KVShape, KVType
 
@@ -103,9 +102,9 @@ class Engine:
         self._grammars: Grammars | None = None
         self._keeps_forms = is_installed()
         self._idle_unload_s = idle_unload_s
-        self._plan = FallbackPlan(
-            [_runner(model, backend, reload, renew), *standbys], kv=shape, max_tokens=PREFILL_CHUNK
-        )
+        ops_again = None if reload is None else lambda: reload().ops
+        first = Runner.of(backend, model.ops, reload=ops_again, renew=renew)
+        self._plan = FallbackPlan([first, *standbys], kv=shape, max_tokens=PREFILL_CHUNK)
         self._pool = KVPool(shape, self._plan.copy_block)
         self._scheduler = Scheduler(
             self._plan,
@@ -176,14 +175,12 @@ class Engine:
     @property
     def prefill_backend(self) -> str:
         """The backend that computes prompts."""
-        backend = self._plan.backend
-        return backend.prefill.name if isinstance(backend, SplitBackend) else backend.name
+        return self._plan.prefill_backend
 
     @property
     def decode_backend(self) -> str:
         """The backend that writes answers."""
-        backend = self._plan.backend
-        return backend.decode.name if isinstance(backend, SplitBackend) else backend.name
+        return self._plan.decode_backend
 
     @property
     def device(self) -> str:
@@ -416,24 +413,6 @@ class Engine:
     @property
     def _busy(self) -> bool:
         return self._scheduler.running + self._scheduler.waiting > 0
-
-
-def _runner(
-    model: LoadedModel,
-    backend: Backend,
-    reload: Callable[[], LoadedModel] | None,
-    renew: Callable[[], Loaded] | None,
-) -> Runner:
-    """What runs a model that is loaded already."""
-    loaded = [model.ops]
-
-    def load() -> Loaded:
-        # Given away once: the plan alone holds the weights, so that they can go.
-        if not loaded and reload is not None:
-            loaded.append(reload().ops)
-        return backend, loaded.pop()
-
-    return Runner(backend.name, load, unloads=reload is not None, renew=renew)
 
 
 def _pool_shape(

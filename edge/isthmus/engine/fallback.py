@@ -12,11 +12,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from isthmus.core.errors import IsthmusError
 from isthmus.engine.resident import ResidentPlan
+from isthmus.engine.split import SplitBackend
 from isthmus.kernels import LAST_RESORT
 from isthmus.kernels.base import Backend, Batch, KVShape, Op, Step
 from isthmus.kernels.errors import BackendLost, BackendUnavailable, InvalidResult
@@ -39,6 +41,19 @@ class PlanReplaced(Exception):
     """The step was not computed: another backend goes on, whose KV pool is empty."""
 
 
+class Steps(Protocol):
+    """What there is to run, for whoever heeds that it may be replaced."""
+
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens that one batch may hold."""
+        ...
+
+    def run(self, batch: Batch) -> Step:
+        """Run one step. Raises `PlanReplaced` when the pool is another, and empty."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Runner:
     """A backend that a model can run on, made and loaded when its turn comes."""
@@ -50,6 +65,26 @@ class Runner:
     """Whether the weights may leave memory while nobody needs them, to be loaded again."""
     renew: Callable[[], Loaded] | None = None
     """As `load`, with a backend made anew after the loss of the first; None: it stays lost."""
+
+    @classmethod
+    def of(
+        cls,
+        backend: Backend,
+        ops: Sequence[Op],
+        *,
+        reload: Callable[[], Sequence[Op]] | None = None,
+        renew: Callable[[], Loaded] | None = None,
+    ) -> Runner:
+        """What runs a model that is loaded already."""
+        loaded = [ops]
+
+        def load() -> Loaded:
+            # Given away once: the plan alone holds the weights, so that they can go.
+            if not loaded and reload is not None:
+                loaded.append(reload())
+            return backend, loaded.pop()
+
+        return cls(backend.name, load, unloads=reload is not None, renew=renew)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +124,18 @@ class FallbackPlan:
     def backend(self) -> Backend:
         """The backend in use."""
         return self._backend
+
+    @property
+    def prefill_backend(self) -> str:
+        """The name of what computes prompts."""
+        backend = self._backend
+        return backend.prefill.name if isinstance(backend, SplitBackend) else backend.name
+
+    @property
+    def decode_backend(self) -> str:
+        """The name of what writes answers."""
+        backend = self._backend
+        return backend.decode.name if isinstance(backend, SplitBackend) else backend.name
 
     @property
     def loaded(self) -> bool:

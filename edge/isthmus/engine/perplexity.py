@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from isthmus.core.errors import InvalidRequest
+from isthmus.engine.fallback import FallbackPlan, PlanReplaced, Runner, Steps
 from isthmus.engine.prepared import LoadedModel
 from isthmus.engine.tokenizer import Tokenizer
-from isthmus.kernels.base import F32, Backend, Batch, KVShape, KVType, Plan
+from isthmus.kernels.base import F32, Backend, Batch, KVShape, KVType
 
 _CHUNK = 128
 WINDOW = 2048
@@ -24,26 +26,40 @@ class Perplexity:
 
     perplexity: float
     tokens: int
+    prefill_backend: str
+    decode_backend: str
+    """Those that computed the end of the text."""
 
 
-def measure(model: LoadedModel, backend: Backend, text: str) -> Perplexity:
-    """The perplexity of `text`. Raises `InvalidRequest` when it has fewer than two tokens."""
+def measure(
+    model: LoadedModel, backend: Backend, text: str, *, standbys: Sequence[Runner] = ()
+) -> Perplexity:
+    """The perplexity of `text`, on the next of `standbys` whenever a backend fails.
+
+    Raises `InvalidRequest` when it has fewer than two tokens, and as `FallbackPlan` does.
+    """
     tokens = Tokenizer(model.tokenizer).encode(text)
     if len(tokens) < 2:
         raise InvalidRequest("the text has no two tokens to predict one from the other")
     window = min(WINDOW, model.config.context)
     shape = KVShape.for_tokens(window)
-    plan = backend.plan(model.ops, kv=shape, max_tokens=_CHUNK)
+    runners = [Runner.of(backend, model.ops), *standbys]
+    plan = FallbackPlan(runners, kv=shape, max_tokens=_CHUNK)
     losses: list[float] = []
+    start = 0
     try:
-        for start in range(0, len(tokens), window):
-            losses += _losses(plan, shape, tokens[start : start + window])
+        while start < len(tokens):
+            # A window that a backend did not end is another one's from its start.
+            with contextlib.suppress(PlanReplaced):
+                losses += _losses(plan, shape, tokens[start : start + window])
+                start += window
     finally:
         plan.close()
-    return Perplexity(math.exp(math.fsum(losses) / len(losses)), len(losses))
+    mean = math.fsum(losses) / len(losses)
+    return Perplexity(math.exp(mean), len(losses), plan.prefill_backend, plan.decode_backend)
 
 
-def logits_of(plan: Plan, shape: KVShape, tokens: Sequence[int]) -> Iterator[F32]:
+def logits_of(plan: Steps, shape: KVShape, tokens: Sequence[int]) -> Iterator[F32]:
     """The logits after each of `tokens`, in pieces of [chunk, vocab]; the pool is overwritten."""
     table = np.arange(shape.blocks, dtype=np.int32)[None]
     for start in range(0, len(tokens), plan.max_tokens):
@@ -79,7 +95,7 @@ def largest_shortfall(
     return float((rows.max(axis=1) - chosen).max())
 
 
-def _losses(plan: Plan, shape: KVShape, tokens: list[int]) -> list[float]:
+def _losses(plan: Steps, shape: KVShape, tokens: list[int]) -> list[float]:
     """Minus the natural log-probability of every token but the first."""
     losses: list[float] = []
     for logits in logits_of(plan, shape, tokens):

@@ -14,34 +14,20 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from isthmus.core.errors import DeadlineExceeded, IsthmusError, Overloaded
 from isthmus.core.events import Started
 from isthmus.engine.answer import Answer
-from isthmus.engine.fallback import PlanReplaced
+from isthmus.engine.fallback import PlanReplaced, Steps
 from isthmus.engine.kv import KVPool, Lease
 from isthmus.engine.pace import Pace
 from isthmus.engine.speculation import MAX_DRAFT, MakeDrafter, SpeculationCount, Speculator
-from isthmus.kernels.base import F32, Batch, Step
+from isthmus.kernels.base import F32, Batch
 
 MAX_RUNNING = 8
 """Answers in one batch."""
-
-
-class Steps(Protocol):
-    """What the scheduler needs of a plan."""
-
-    @property
-    def max_tokens(self) -> int:
-        """The most tokens that one batch may hold."""
-        ...
-
-    def run(self, batch: Batch) -> Step:
-        """Run one step. Raises `PlanReplaced` when the pool is another, and empty."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
