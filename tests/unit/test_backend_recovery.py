@@ -148,10 +148,10 @@ async def test_it_is_tried_again_until_it_works_and_may_be_lost_again() -> None:
     made: list[FlakyBackend] = []
 
     def renew() -> Loaded:
-        if len(made) == 1:  # refused, then wrong numbers at first, then well for a while
+        if len(made) == 1:  # refused, then lost at once, then well for a while, then for good
             made.append(FlakyBackend(NumpyBackend(), "gpu"))
             raise gone
-        steps = {1: gone} if len(made) == 2 else {4: gone}
+        steps: dict[int, Exception] = {2: {1: gone}, 3: {4: gone}}.get(len(made), {})
         made.append(FlakyBackend(NumpyBackend(), "gpu", steps=steps))
         return loaded_on(made[-1])
 
@@ -160,9 +160,9 @@ async def test_it_is_tried_again_until_it_works_and_may_be_lost_again() -> None:
     assert [await tokens_of(engine)] == expected
     await until(lambda: engine.decode_backend == "gpu")
     assert len(made) == 4
+    assert engine.fallbacks[Fallback("numpy", "gpu", RECOVERED)] == 1
     assert [await tokens_of(engine)] == expected
     assert engine.fallbacks[Fallback("gpu", "numpy", "device_lost")] == 2
-    assert engine.fallbacks[Fallback("numpy", "gpu", RECOVERED)] == 1
     engine.close()
 
 
