@@ -216,6 +216,12 @@ def test_an_unknown_tokenizer_is_named_with_the_known_ones(tmp_path: Path) -> No
         read_gguf(path)
 
 
+def test_a_part_of_a_split_model_is_told_apart_from_damage(tmp_path: Path) -> None:
+    path = write_tiny(tmp_path / "tiny.gguf", tokenizer={"split.count": 3})
+    with pytest.raises(ModelNotSupported, match=r"one of 3 parts.*llama-gguf-split --merge"):
+        read_gguf(path)
+
+
 def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
     path = write_tiny(tmp_path / "tiny.gguf", without=("blk.1.ffn_up.weight",))
     with pytest.raises(ModelDamaged, match=r"blk\.1\.ffn_up\.weight.*missing"):

@@ -18,7 +18,7 @@ from isthmus.cli.main import main
 from isthmus.engine import download, safetensors
 from isthmus.engine.catalogue import catalogue, locate, resolve
 from isthmus.engine.download import Progress
-from isthmus.engine.errors import ModelUnavailable, UnknownModel
+from isthmus.engine.errors import ModelNotSupported, ModelUnavailable, UnknownModel
 from isthmus.engine.huggingface import read_folder
 from isthmus.engine.pull import pull
 from isthmus.engine.safetensors import Described
@@ -94,6 +94,8 @@ def test_a_repository_is_pulled_by_its_name_with_what_the_engine_reads(
     assert len(sums) == len(NEEDED)
     assert sorted(sources.fetched()) == sorted(NEEDED)
     assert not partial(home).exists()
+    documents = sum(len(files[name]) for name in NEEDED - {*SHARDS})
+    assert seen[0].done_bytes == documents
     steps = [step.done_bytes for step in seen]
     assert steps == sorted(steps)
     assert {step.total_bytes for step in seen} == {sum(len(files[name]) for name in NEEDED)}
@@ -226,6 +228,27 @@ def test_a_repository_of_gguf_files_says_so(home: Path, sources: FakeSources) ->
     sources.repository = {"a.Q4_0.gguf": b"", "README.md": b""}
     with pytest.raises(ModelUnavailable, match=r"config\.json.*it has a\.Q4_0\.gguf.*models\.toml"):
         pull(NAME)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"model_type": "mamba2"}, r"'mamba2' is not supported; supported are llama"),
+        ({"quantization_config": {"quant_method": "gptq"}}, r"'gptq'.*supported are AWQ"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_before_its_weights_are_fetched(
+    home: Path,
+    sources: FakeSources,
+    files: dict[str, bytes],
+    changes: dict[str, object],
+    told: str,
+) -> None:
+    config = json.loads(files["config.json"]) | changes
+    sources.repository["config.json"] = json.dumps(config).encode()
+    with pytest.raises(ModelNotSupported, match=told):
+        pull(NAME)
+    assert not {*SHARDS} & {*sources.fetched()}
 
 
 def test_an_index_cannot_lead_out_of_the_folder(home: Path, sources: FakeSources) -> None:

@@ -235,6 +235,7 @@ def _facts(path: Path, opened: ModelFile) -> dict[str, Any]:
         "context": config.context,
         "rope_base": config.rope_base,
         "tied_embedding": config.tied_embedding,
+        "tokenizer": tokenizer.pre_tokenizer,
         "eos_ids": list(tokenizer.eos_ids),
         "control_tokens": len(tokenizer.special_ids),
         "chat_template": bool(tokenizer.chat_template),

@@ -81,6 +81,11 @@ def read_gguf(path: Path) -> ModelFile:
         raise ModelDamaged(
             f"{path.name} is not a whole GGUF file ({error}); delete it and pull the model again"
         ) from error
+    if (parts := header.values.get("split.count", 1)) != 1:
+        raise ModelNotSupported(
+            f"{path.name} is one of {parts} parts of a model; supported are whole files: join them "
+            "with llama-gguf-split --merge"
+        )
     tensors, values = header.tensors, _Values(path, header.values)
     plain = _config(values, tensors)
     _check_tensors(path, plain, tensors, size=len(data))

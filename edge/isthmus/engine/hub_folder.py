@@ -20,6 +20,7 @@ from isthmus.engine.catalogue import HubSource
 from isthmus.engine.checksums import sha256_of, write_checksums
 from isthmus.engine.download import DownloadFailed, Progress, Report, client, fetch
 from isthmus.engine.errors import ModelDamaged
+from isthmus.engine.huggingface import check_documents
 
 _NEEDED = ("config.json", "tokenizer.json")
 _USEFUL = ("generation_config.json", "tokenizer_config.json", "chat_template.jinja")
@@ -47,7 +48,8 @@ class _File:
 def folder_from_hub(source: HubSource, scratch: Path, report: Report) -> Path:
     """Bring the model folder into `scratch`, going on with what an earlier attempt left there.
 
-    Raises `DownloadFailed`.
+    Raises `DownloadFailed`, and `ModelNotSupported` or `ModelDamaged` before the weights are
+    fetched of a model that could not be read.
     """
     if hub.is_offline():
         raise DownloadFailed(
@@ -56,22 +58,23 @@ def folder_from_hub(source: HubSource, scratch: Path, report: Report) -> Path:
     source, listed = _listed(source)
     to = scratch / "folder"
     to.mkdir(exist_ok=True)
+    names = [name for name in (*_NEEDED, *_USEFUL, safetensors.INDEX) if name in listed]
     with client() as http:
         bring = partial(_bring, http, to, str(source))
-        names = [name for name in (*_NEEDED, *_USEFUL) if name in listed]
-        if safetensors.INDEX in listed:
-            bring(_file(source, safetensors.INDEX), _silent)
-            names += [safetensors.INDEX, *_shards(to, listed)]
-        else:
-            names.append(safetensors.WEIGHTS)
-        files = [_file(source, name) for name in names]
-        total = sum(file.size_bytes for file in files)
-        done = 0
-        for file in files:
+        documents = [_file(source, name) for name in names]
+        for file in documents:
+            bring(file, _silent)
+        # Before gigabytes arrive in vain.
+        check_documents(to)
+        weights = [_file(source, name) for name in _weights(to, listed)]
+        total = sum(file.size_bytes for file in (*documents, *weights))
+        done = sum(file.size_bytes for file in documents)
+        for file in weights:
             bring(file, partial(_add_up, report, done, total))
             done += file.size_bytes
+    kept = {file.name for file in (*documents, *weights)}
     for path in to.iterdir():
-        if path.name not in names:
+        if path.name not in kept:
             path.unlink()  # of another commit
     write_checksums(to)
     return to
@@ -93,7 +96,10 @@ def _listed(source: HubSource) -> tuple[HubSource, set[str]]:
     return replace(source, revision=info.sha or source.revision), names
 
 
-def _shards(folder: Path, listed: set[str]) -> list[str]:
+def _weights(folder: Path, listed: set[str]) -> list[str]:
+    """The names of the weight files. An index of another commit may lie there."""
+    if safetensors.INDEX not in listed:
+        return [safetensors.WEIGHTS]
     try:
         names = safetensors.files_of(folder)
     except ModelDamaged as error:

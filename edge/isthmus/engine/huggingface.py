@@ -48,11 +48,6 @@ _HYBRID_NAMES = {
 """The tensor, and which of its parts of equal size."""
 
 
-def is_model_folder(path: Path) -> bool:
-    """Whether `path` looks like one."""
-    return (path / "config.json").is_file()
-
-
 def read_folder(folder: Path) -> ModelFile:
     """Open a model folder.
 
@@ -72,6 +67,15 @@ def read_folder(folder: Path) -> ModelFile:
         vector=reader.vector,
     )
     return fold(model, multipliers)
+
+
+def check_documents(folder: Path) -> None:
+    """Whether a folder that has no weights yet could be read with them. Raises as `read_folder`."""
+    described = _Description(folder)
+    _stated_architecture(described)
+    _refuse_variants(described)
+    _awq_group(described)
+    tokenizer_spec(folder, vocab=described.count("vocab_size"))
 
 
 class _Description:
@@ -111,15 +115,20 @@ class _Description:
         return value
 
 
-def _config(
-    described: _Description, tensors: Mapping[str, Stored]
-) -> tuple[ModelConfig, Multipliers]:
+def _stated_architecture(described: _Description) -> str:
     stated = described.values.get("model_type")
     if not isinstance(stated, str) or stated not in {*architectures.ROPE_STYLES, *_SAME_AS}:
         raise ModelNotSupported(
             f"{described.path}: architecture {stated!r} is not supported; supported are "
             f"{architectures.supported()}, {', '.join(_SAME_AS)}"
         )
+    return stated
+
+
+def _config(
+    described: _Description, tensors: Mapping[str, Stored]
+) -> tuple[ModelConfig, Multipliers]:
+    stated = _stated_architecture(described)
     architecture = _SAME_AS.get(stated, stated)
     _refuse_variants(described)
     hidden, heads = described.count("hidden_size"), described.count("num_attention_heads")
