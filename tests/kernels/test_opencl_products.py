@@ -9,13 +9,14 @@ import pytest
 
 from isthmus.core import paths
 from isthmus.kernels.base import F32, QuantizedWeight
-from isthmus.kernels.opencl.layouts import form_of, pack, restore
+from isthmus.kernels.opencl.capabilities import DeviceKind
+from isthmus.kernels.opencl.layouts import WeightForm, form_of, pack, restore
 from isthmus.kernels.opencl.products import Epilogue
 from isthmus.kernels.opencl.programs import ProgramCache
 from isthmus.kernels.opencl.runtime import Device, devices, open_device
 from isthmus.kernels.opencl.trial import Trial
 from isthmus.kernels.opencl.variants import ALGORITHMS, Variant, default_choices, variants
-from opencl_devices import PLATFORMS, requires_opencl, thorough
+from opencl_devices import GPU, PLATFORMS, requires_opencl, thorough
 from random_steps import random_weight
 
 pytestmark = requires_opencl
@@ -179,8 +180,22 @@ def test_a_device_refuses_what_it_cannot_hold(device: Device) -> None:
     wide = Variant.of("gemv.n", block=64, lanes=1, wgs=64, split=8)
     assert "at most 64 work-items" in str(wide.misfit(form, small, paired=False))
     few = replace(small, local_bytes=100)
-    assert "local memory" in str(Variant.of("gemv.n").misfit(form, few, paired=False))
+    assert "local memory" in str(Variant.of("gemv.n", split=8).misfit(form, few, paired=False))
     odd = Variant.of("gemv.n", block=16, lanes=16)
     assert odd.misfit(form, small, paired=False) is None
     for tile, variant in default_choices(small).default.items():
         assert variant.misfit(form, small, paired=True) is None, tile
+
+
+@pytest.mark.parametrize("kind", list(DeviceKind))
+@pytest.mark.parametrize("local_bytes", [16 << 10, 32 << 10, 48 << 10])
+def test_rows_that_local_memory_cannot_stage_are_normed_apart(
+    kind: DeviceKind, local_bytes: int
+) -> None:
+    device = replace(GPU, kind=kind, local_bytes=local_bytes)
+    gemv = default_choices(device).default[1]
+    short, long = (WeightForm(4096, cols, 4, 32, symmetric=False) for cols in (576, 14_336))
+    assert gemv.norms(short, device)
+    assert not gemv.norms(long, device)
+    for form in (short, long):
+        assert gemv.misfit(form, device, paired=True) is None

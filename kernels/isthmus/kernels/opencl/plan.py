@@ -210,7 +210,8 @@ class OpenCLPlan:
         norm = self._norm(norming, gather=wanted)
         plain = Operand(buffers.n, out, width, buffers.step, counter, bias, epilogue)
         weight = _own(packed)
-        fuses = self._variant(weight, plain, 1).algorithm.norms
+        limits = self._device.capabilities
+        fuses = self._variant(weight, plain, 1).norms(weight.form, limits)
         one = replace(plain, x=buffers.x, norm=norming) if fuses else plain
         product = self._product(weight, plain, one)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from isthmus.kernels.opencl.capabilities import Capabilities, DeviceKind
-from isthmus.kernels.opencl.layouts import Layout, WeightForm
+from isthmus.kernels.opencl.layouts import Layout, WeightForm, padded
 
 Tunables = Mapping[str, int]
 Size = tuple[int, int, int]
@@ -42,6 +42,8 @@ class Algorithm:
     """Defines that make this algorithm of a file that has several."""
     norms: bool = False
     """Whether it can norm the residual stream of one token on the way in (NORM)."""
+    norm_floats: Callable[[Tunables, WeightForm], int] = lambda _t, _f: 0
+    """Local memory that takes beside, in floats."""
     image: bool = False
     """Whether weights are read as an image."""
     needs: str | None = None
@@ -117,6 +119,13 @@ class Variant:
         """Work-groups along `rows`."""
         return -(-rows // self.algorithm.group_rows(self.tunables))
 
+    def norms(self, form: WeightForm, device: Capabilities) -> bool:
+        """Whether it can norm the residual stream of one token on the way into this product."""
+        algorithm = self.algorithm
+        floats = algorithm.local_floats(self.tunables, form)
+        floats += algorithm.norm_floats(self.tunables, form)
+        return algorithm.norms and 4 * floats <= device.local_bytes
+
     def misfit(self, form: WeightForm, device: Capabilities, *, paired: bool) -> str | None:
         """Why it cannot be used for this weight on this device, or None when it can.
 
@@ -165,10 +174,8 @@ def _n_contiguous(name: str, tokens: tuple[int, ...], *, fp16: bool = False) -> 
         block=lambda t: t["block"],
         group_rows=lambda t: t["lanes"] * t["wgs"] * t["blocks"],
         local=lambda t: (t["wgs"], 1, t["split"]),
-        local_floats=lambda t, f: (
-            t["split"] * t["wgs"] * t["tokens"] * t["lanes"]
-            + (2 * f.padded_cols if t["tokens"] == 1 else 0)
-        ),
+        local_floats=lambda t, _: t["split"] * t["wgs"] * t["tokens"] * t["lanes"],
+        norm_floats=lambda t, f: padded(f.cols) + f.groups + t["split"] * t["wgs"] * t["lanes"],
         norms=tokens == (1,) and not fp16,
         rule=_n_rule,
     )

@@ -95,6 +95,8 @@ class Evaluator:
         packed, placed = material.placed(variant.layout, copies, self._device)
         tokens = 1 if job.tile == 1 else job.tile
         several = 1 if variant.tokens == 1 else max(tokens, variant.tokens) + 3  # a part of a tile
+        limits = self._device.capabilities
+        normed = job.problem.normed and variant.norms(packed.form, limits)
         trials = [
             Trial(
                 self._device,
@@ -103,11 +105,11 @@ class Evaluator:
                 max_tokens=several,
                 parts=parts,
                 epilogue=job.problem.epilogue,
-                norm=material.norm if variant.algorithm.norms and job.problem.normed else None,
+                norm=material.norm if normed else None,
             )
             for parts in placed
         ]
-        error = material.disagreement(trials[0], variant, several)
+        error = material.disagreement(trials[0], variant, several, normed=normed)
         if error is not None:
             return Outcome(error=error)
         if not job.seconds:
@@ -153,9 +155,10 @@ class _Material:
             placed.append(place(held[-1], device))  # which may be read in place
         return packed, placed[:copies]
 
-    def disagreement(self, trial: Trial, variant: Variant, tokens: int) -> str | None:
+    def disagreement(
+        self, trial: Trial, variant: Variant, tokens: int, *, normed: bool
+    ) -> str | None:
         """How far off a variant is, or None when it is right."""
-        normed = variant.algorithm.norms and self.problem.normed
         plain = self._normed if normed else self._plain[:tokens]
         before = None
         wanted = plain
