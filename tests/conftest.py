@@ -5,10 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from isthmus.engine.gguf import read_gguf
 from isthmus.engine.model import ModelFile
 from isthmus.engine.pull import pull
+
+# How long an example takes is no finding: the machine may be busy.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

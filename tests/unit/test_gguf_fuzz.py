@@ -223,7 +223,6 @@ def test_a_hostile_tokenizer_is_refused(
 
 @settings(
     max_examples=150,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(

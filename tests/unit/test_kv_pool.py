@@ -225,7 +225,7 @@ ACTION = st.one_of(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(3, 12), st.lists(ACTION, max_size=60))
 def test_a_sequence_reads_what_was_computed_for_its_own_tokens(
     blocks: int, actions: list[tuple[str, object]]
@@ -282,7 +282,7 @@ def naively_covered(finished: list[list[int]], tokens: list[int]) -> int:
     return best
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(SEQUENCE, max_size=12), SEQUENCE)
 def test_a_pool_with_room_shares_as_much_as_a_list_of_all_sequences_would(
     sequences: list[list[int]], asked: list[int]

@@ -200,7 +200,7 @@ def test_a_guess_puts_nobody_off() -> None:
     assert sum(len(batch.tokens) - len(batch.rows) for batch in bench.plan.batches) == 3
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=40), min_size=1, max_size=5),
     st.integers(2, 6),
