@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,16 +17,16 @@ from isthmus.engine.model import ModelFile
 from isthmus.engine.perplexity import all_logits
 from isthmus.engine.prepared import load, pack_model
 from isthmus.engine.tokenizer import Tokenizer
-from isthmus.kernels.base import Batch, KVShape, KVType, Plan, RopeStyle
+from isthmus.kernels.base import Attention, Backend, Batch, KVShape, KVType, Op, Plan, RopeStyle
 from isthmus.kernels.errors import InvalidResult, OutOfDeviceMemory
 from isthmus.kernels.numpy_ref import NumpyBackend
 from isthmus.kernels.opencl.backend import OpenCLBackend
-from isthmus.kernels.opencl.plan import OpenCLPlan
+from isthmus.kernels.opencl.plan import OpenCLPlan, Sized
 from isthmus.kernels.opencl.programs import ProgramCache
 from isthmus.kernels.opencl.runtime import Device, devices
 from isthmus.kernels.opencl.variants import uniform_choices
 from opencl_devices import PLATFORMS, requires_opencl, thorough
-from random_steps import batch, shaped_model
+from random_steps import Sizes, batch, random_graph, shaped_model
 
 pytestmark = requires_opencl
 WHERE_INT8_MAY_ROUND_OTHERWISE = 4e-2
@@ -255,6 +256,53 @@ def test_a_pool_larger_than_an_allocation_is_split_by_its_heads(platform: str) -
     again = plan.run(one(int(asked.tokens[-1]), 39, [first, moved]))
     np.testing.assert_allclose(again.logits[0], expected[-1], rtol=5e-3, atol=5e-3)
     plan.close()
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+@pytest.mark.parametrize("units", [1, 2, 9])
+def test_a_cpu_takes_one_token_through_layers_that_are_alike_in_one_launch(
+    platform: str, units: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(12)
+    packer, reference = backend(platform), NumpyBackend()
+    if not packer.on_cpu:
+        pytest.skip("is for CPUs")
+    sizes = Sizes(hidden=96, ffn=160, vocab=288, kv_heads=2, group=2, head_dim=32)
+    shape = KVShape(blocks=20)  # more than one part holds
+    asked = batch(rng, [400], 288, shape=shape)
+    exact = reference.plan(layers_of_two_kinds(reference, sizes), kv=shape, max_tokens=400)
+    expected = exact.run(asked).logits[-1]
+
+    cores = replace(packer.capabilities, compute_units=units)
+    handle = next(handle for known, handle in devices() if known == packer.capabilities)
+    device = Device(cores, handle, ProgramCache(paths.cache_dir() / "opencl"))
+    ops = layers_of_two_kinds(packer, sizes)
+    plan = OpenCLPlan(ops, shape, 400, device, packer.choices)
+    plan.run(asked)
+    sent: list[int] = []
+    submit = device.submit
+
+    def counted(launches: Sequence[Sized]) -> None:
+        sent.append(len(launches))
+        submit(launches)
+
+    monkeypatch.setattr(device, "submit", counted)
+    last = one(int(asked.tokens[-1]), 399, asked.block_tables[0].tolist())
+    for _ in range(2):
+        found = plan.run(last).logits[0]
+        np.testing.assert_allclose(found, expected, rtol=5e-3, atol=5e-3)
+    assert sent == [4, 4]  # the embedding, two layers, one of another kind, the head
+    plan.close()
+
+
+def layers_of_two_kinds(backend: Backend, sizes: Sizes) -> list[Op]:
+    """Two layers that are alike and one that is not."""
+    first, second = random_graph(backend, 13, sizes), random_graph(backend, 14, sizes)
+    third = random_graph(backend, 15, replace(sizes, ffn=sizes.ffn - 32))
+    graph = [first[0]]
+    for layer, ops in enumerate((first, second, third)):
+        graph += [replace(o, layer=layer) if isinstance(o, Attention) else o for o in ops[1:8]]
+    return [*graph, *first[8:]]
 
 
 @thorough

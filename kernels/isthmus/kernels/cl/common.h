@@ -61,8 +61,26 @@ inline float total16(float16 v) { return total8(v.lo + v.hi); }
 // The compiler fuses it where the device can; `fma` would be emulated where it cannot.
 #define MAD(a, b, c) ((a) * (b) + (c))
 
+// Have a line of memory in the cache soon. OpenCL's own `prefetch` does nothing in PoCL.
+#ifdef __clang__
+#define FETCH(p) __builtin_prefetch(p)
+#else
+#define FETCH(p) prefetch(p, 16)
+#endif
+
+// A code of `bits` bits, the j-th of a word, is moved to the top of a float's mantissa: the bits of
+// 1 + code / 2^bits, without a conversion.
+#define MANTISSA_OF(bits) (23 - (bits))
+#define LEFT(bits, j) (MANTISSA_OF(bits) > (j) * (bits) ? MANTISSA_OF(bits) - (j) * (bits) : 0)
+#define RIGHT(bits, j) ((j) * (bits) > MANTISSA_OF(bits) ? (j) * (bits) - MANTISSA_OF(bits) : 0)
+#define MANTISSA_MASK(bits) (((1u << (bits)) - 1u) << MANTISSA_OF(bits))
+#define BITS_OF_CODE(bits, word, j) \
+  (((((word) << LEFT(bits, j)) >> RIGHT(bits, j)) & MANTISSA_MASK(bits)) | 0x3f800000u)
+
+#define SILU(v) ((v) / (1.0f + exp(-(v))))
+
 // A step's numbers, all in one buffer so that a step is one write: tokens, wanted rows, and where
 // each of the arrays below begins. See opencl/step.py.
-enum { kTokens, kWanted, kIds, kPositions, kTables, kRows, kTurns, kParts };
+enum { kTokens, kWanted, kIds, kPositions, kTables, kRows, kTurns, kParts, kTickets };
 
 #endif

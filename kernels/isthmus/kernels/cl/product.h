@@ -52,12 +52,8 @@
 #define GROUPS (COLS / GROUP)
 #define WORDS_A_GROUP (GROUP / CODES_A_WORD)
 
-// A code is moved to the top of a float's mantissa: 1 + code / 2^BITS without a conversion.
-#define MANTISSA (23 - BITS)
-#define MANTISSA_MASK (((1u << BITS) - 1u) << MANTISSA)
-#define LEFT(j) (MANTISSA > (j) * BITS ? MANTISSA - (j) * BITS : 0)
-#define RIGHT(j) ((j) * BITS > MANTISSA ? (j) * BITS - MANTISSA : 0)
-#define CODE_BITS(word, j) (((((word) << LEFT(j)) >> RIGHT(j)) & MANTISSA_MASK) | 0x3f800000u)
+#define MANTISSA MANTISSA_OF(BITS)
+#define CODE_BITS(word, j) BITS_OF_CODE(BITS, word, j)
 // weight = STEP(scale) * CODE(word, j) + base, with base = minimum - STEP(scale)
 #define STEP(scale) ((scale) * (float)(1 << BITS))
 #if SYMMETRIC
@@ -65,8 +61,6 @@
 #else
 #define BASE(scale, minimum) ((minimum) - STEP(scale))
 #endif
-
-#define SILU(v) ((v) / (1.0f + exp(-(v))))
 
 #if X_IMAGE
 #define X_ARGUMENT __read_only image1d_buffer_t x

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +36,7 @@ class AttentionKernels:
         self._kv = kv
         self._held: list[F32] = []
         self._pools: dict[int, list[tuple[int, Any, Any]]] = {}
+        self._normings: dict[int, tuple[Any, float]] = {}
         self._cpu = device.capabilities.kind is DeviceKind.CPU
         group = kv.dtype.group or op.head_dim
         groups = -(-op.head_dim // group)
@@ -65,20 +66,45 @@ class AttentionKernels:
                 "KV": _FORMS[kv.dtype],
                 "KV_GROUP": group,
                 "WGS": self._group,
+                "MOST_PARTS": _MOST_PARTS,
                 "POSITION_LANES": 16 if self._cpu else 1,
                 "DIM_LANES": dim_lanes,
             },
         )
         self._few = max(1, min(max_tokens, 4 * device.capabilities.compute_units // op.kv_heads))
         partial = self._few * op.heads * _MOST_PARTS * (op.head_dim + 2)
-        self._partial = device.zeros(partial)
+        self.partial = device.zeros(partial)
+        """What heads have found in parts of the context: `partial` in attention.h."""
 
-    def parts(self, tokens: int, last_position: int) -> int:
-        """In how many parts the context of a step is worth splitting."""
+    @property
+    def defines(self) -> Mapping[str, int | float]:
+        """The defines of attention.h, but for which heads are in a pool."""
+        return self._source.defines
+
+    @property
+    def local_floats(self) -> int:
+        """The room that a group of `attend` has in local memory, in floats."""
+        shared = self._op.heads // self._op.kv_heads
+        return shared * (self._op.head_dim + self._kv.block_tokens) + self._op.head_dim
+
+    def pool(self, layer: int) -> tuple[Any, Any] | None:
+        """The keys and the values of a layer where all heads of each are in one buffer."""
+        pools = self._pools[layer]
+        return pools[0][1:] if len(pools) == 1 else None
+
+    def norming(self, layer: int) -> tuple[Any, float]:
+        """What the heads of q and k are normed by, where they are."""
+        return self._normings[layer]
+
+    def parts(self, tokens: int, last_position: int, *, joined: bool) -> int:
+        """In how many parts the context of a step is worth splitting.
+
+        `joined` where no launch of its own joins them again.
+        """
         if tokens > self._few:
             return 1
         blocks = last_position // self._kv.block_tokens + 1
-        return min(_MOST_PARTS, -(-blocks // self._part_blocks))
+        return min(_MOST_PARTS, -(-blocks // (_PART_BLOCKS if joined else self._part_blocks)))
 
     def prepare(self, op: Attention, qkv: Any, a: Any, step: Any) -> Callable[[Shape], list[Sized]]:
         """The launches of one layer."""
@@ -93,14 +119,14 @@ class AttentionKernels:
             keys, values = self._device.room(size), self._device.room(size)
             pools.append((heads, keys, values))
             defines = {"FIRST_HEAD": first, "POOL_HEADS": heads}
-            arguments = (qkv, keys, values, a, self._partial, step, *norming)
+            arguments = (qkv, keys, values, a, self.partial, step, *norming)
             kept = (qkv, keys, values, step, *norming)
             items = heads * local[0]
             stores.append((self._launch("store", kept, defines), items))
             attends.append((self._launch("attend", arguments, defines), items))
             fused.append((self._launch("attend", arguments, {**defines, "FUSED": 1}), items))
-        self._pools[op.layer] = pools
-        combine = self._launch("combine", (self._partial, a, step), {})
+        self._pools[op.layer], self._normings[op.layer] = pools, norming
+        combine = self._launch("combine", (self.partial, a, step), {})
 
         def make(shape: Shape) -> list[Sized]:
             first = [] if shape.fused else [(one, (n, shape.tokens, 1)) for one, n in stores]
@@ -165,6 +191,7 @@ class AttentionKernels:
     def close(self) -> None:
         """Let the pool go."""
         self._pools.clear()
+        self._normings.clear()
         self._held.clear()
 
 

@@ -35,6 +35,14 @@ from isthmus.kernels.opencl import step as steps
 from isthmus.kernels.opencl.attention import AttentionKernels
 from isthmus.kernels.opencl.best import BestKernel
 from isthmus.kernels.opencl.capabilities import DeviceKind
+from isthmus.kernels.opencl.layers import (
+    COUNTERS,
+    LAYER_OPS,
+    WEIGHTS,
+    Layer,
+    LayerBuffers,
+    join_layers,
+)
 from isthmus.kernels.opencl.layouts import PackedWeight, padded
 from isthmus.kernels.opencl.products import (
     Epilogue,
@@ -113,6 +121,7 @@ class OpenCLPlan:
         self._best = BestKernel(device, self._open.logits, self._vocab, max_tokens)
         before = (None, *ops[:-1])
         self._makes = [self._prepare(op, last) for op, last in zip(ops, before, strict=True)]
+        self._joined = self._join_layers(ops)
         self._lists: dict[Shape, list[Sized]] = {}
         device.finish()
 
@@ -127,7 +136,8 @@ class OpenCLPlan:
         ffn = next(op.gate_up.rows // 2 for op in ops if isinstance(op, GatedMLP))
         widths = (self._hidden, self._hidden, qkv, attention.heads * attention.head_dim, ffn)
         device = self._device
-        numbers = steps.capacity(max_tokens, self._kv.blocks, attention.head_dim)
+        counters = COUNTERS * sum(isinstance(op, Attention) for op in ops)
+        numbers = steps.capacity(max_tokens, self._kv.blocks, attention.head_dim, counters)
         x, n, qkv_out, a, h = (device.zeros(tokens * padded(width)) for width in widths)
         logits = device.zeros(tokens * padded(self._vocab))
         return _Buffers(x, n, qkv_out, a, h, logits, device.zeros(numbers))
@@ -153,6 +163,41 @@ class OpenCLPlan:
                 return self._residual(op.weight, buffers.h)
             case Head():
                 return self._head(op, last)
+
+    def _join_layers(self, ops: Sequence[Op]) -> int:
+        """Let one token go through as many layers as it can in a launch; how many launches."""
+        buffers = self._open
+        found = (self._layer(at, ops[at : at + LAYER_OPS]) for at in range(len(ops)))
+        layers = [layer for layer in found if layer is not None]
+        shared = LayerBuffers(buffers.x, buffers.qkv, buffers.h, buffers.step)
+        joined = join_layers(self._device, layers, self._attention, shared)
+        for which, sized in reversed(joined):
+            self._makes[which] = [_for_one_token(sized, self._makes[which])]
+        return len(joined)
+
+    def _layer(self, at: int, ops: Sequence[Op]) -> Layer | None:
+        """The layer of these operators, the first being the graph's `at`-th, if they are one."""
+        match ops:
+            case [
+                Norm() as before_qkv,
+                QKV() as qkv,
+                Attention() as attention,
+                Output() as output,
+                Norm() as before_mlp,
+                GatedMLP() as mlp,
+                Down() as down,
+            ]:
+                packed = map(_own, (qkv.weight, output.weight, mlp.gate_up, down.weight))
+                weights = [(weight, self._parts(weight)) for weight in packed]
+                return Layer(
+                    at=at,
+                    index=attention.layer,
+                    weights=dict(zip(WEIGHTS, weights, strict=True)),
+                    bias=None if qkv.bias is None else self._vector(qkv.bias),
+                    attention_norm=Norming(self._vector(before_qkv.weight), before_qkv.eps),
+                    mlp_norm=Norming(self._vector(before_mlp.weight), before_mlp.eps),
+                )
+        return None
 
     def _embed(self, table: Packed) -> Make:
         weight = _own(table)
@@ -307,7 +352,10 @@ class OpenCLPlan:
         buffers = self._open
         check_batch(batch, kv=self._kv, max_tokens=self._max_tokens, vocab=self._vocab)
         shape = self._shape(batch)
-        numbers = steps.encode(batch, self._frequencies, self._kv.block_tokens, shape.parts)
+        counters = COUNTERS * self._joined if shape.tokens == 1 else 0
+        numbers = steps.encode(
+            batch, self._frequencies, self._kv.block_tokens, shape.parts, counters
+        )
         device = self._device
         device.write(buffers.step, numbers)
         device.submit(self._launches(shape))
@@ -331,7 +379,8 @@ class OpenCLPlan:
     def _shape(self, batch: Batch) -> Shape:
         tokens = len(batch.tokens)
         fused = tokens == 1 or bool((np.diff(batch.sequence) > 0).all())
-        parts = self._attention.parts(tokens, int(batch.positions.max()))
+        joined = tokens == 1 and self._joined > 0
+        parts = self._attention.parts(tokens, int(batch.positions.max()), joined=joined)
         return Shape(tokens, len(batch.rows), fused, parts, batch.capture, batch.greedy)
 
     def _launches(self, shape: Shape) -> list[Sized]:
@@ -381,6 +430,17 @@ def _own(packed: Packed) -> PackedWeight:
     if not isinstance(packed, PackedWeight):
         raise TypeError("an operator holds a weight packed by another backend")
     return packed
+
+
+def _for_one_token(joined: Sized, several: Sequence[Make]) -> Make:
+    """One launch for one token, several for more."""
+
+    def make(shape: Shape) -> list[Sized]:
+        if shape.tokens == 1:
+            return [joined]
+        return [sized for one in several for sized in one(shape)]
+
+    return make
 
 
 def _nothing(_shape: Shape) -> list[Sized]:

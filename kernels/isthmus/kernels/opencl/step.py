@@ -1,7 +1,8 @@
 """A step's numbers in one buffer, so that a step is one write.
 
 A header (`common.h` names its entries), then for each token its id, its position, where its block
-table begins, the wanted rows, cos and sin of each of its turns as float32, and the block tables.
+table begins, the wanted rows, cos and sin of each of its turns as float32, the block tables, and
+zeros in which the groups of a launch count what they have done.
 """
 
 from __future__ import annotations
@@ -27,14 +28,15 @@ class Entry(IntEnum):
     ROWS = 5
     TURNS = 6
     PARTS = 7
+    TICKETS = 8
 
 
 HEADER = len(Entry)
 
 
-def capacity(max_tokens: int, blocks: int, head_dim: int) -> int:
+def capacity(max_tokens: int, blocks: int, head_dim: int, counters: int) -> int:
     """Most numbers of a step."""
-    return HEADER + max_tokens * (4 + head_dim + blocks)
+    return HEADER + max_tokens * (4 + head_dim + blocks) + counters
 
 
 def turns(positions: I32, frequencies: F64) -> F32:
@@ -46,7 +48,7 @@ def turns(positions: I32, frequencies: F64) -> F32:
     return out.reshape(len(positions), -1)
 
 
-def encode(batch: Batch, frequencies: F64, block_tokens: int, parts: int) -> I32:
+def encode(batch: Batch, frequencies: F64, block_tokens: int, parts: int, counters: int = 0) -> I32:
     """The numbers of a step."""
     count, wanted = len(batch.tokens), len(batch.rows)
     used, sequence = batch.block_tables, batch.sequence
@@ -61,12 +63,14 @@ def encode(batch: Batch, frequencies: F64, block_tokens: int, parts: int) -> I32
     first_turn = rows + wanted
     turned = turns(batch.positions, frequencies)
     first_table = first_turn + turned.size
-    out = np.empty(first_table + used.shape[0] * width, np.int32)
-    out[:HEADER] = (count, wanted, ids, positions, tables, rows, first_turn, parts)
+    first_counter = first_table + used.shape[0] * width
+    out = np.empty(first_counter + counters, np.int32)
+    out[:HEADER] = (count, wanted, ids, positions, tables, rows, first_turn, parts, first_counter)
     out[ids:positions] = batch.tokens
     out[positions:tables] = batch.positions
     out[tables:rows] = first_table + sequence * width
     out[rows:first_turn] = batch.rows
     out[first_turn:first_table] = turned.reshape(-1).view(np.int32)
-    out[first_table:] = used[:, :width].reshape(-1)
+    out[first_table:first_counter] = used[:, :width].reshape(-1)
+    out[first_counter:] = 0
     return out
