@@ -21,6 +21,7 @@ from isthmus.engine.bench import base, compare
 from isthmus.engine.bench.base import Contender, Hello
 from isthmus.engine.bench.compare import Figure, Report, Result
 from isthmus.engine.bench.ours import Contender as Ours
+from isthmus.engine.engine import Engine
 from isthmus.engine.pace import Pace
 from isthmus.kernels import bandwidth
 from program import run
@@ -100,6 +101,16 @@ def test_speculation_that_changes_an_answer_is_an_error_and_not_a_figure(
     monkeypatch.setitem(ours.__dict__, "guessing", ScriptedAnswer())
     with pytest.raises(InternalError, match="changed an answer"):
         asyncio.run(ours.speedup("poem"))
+    ours.engine.close()
+
+
+def test_an_answer_may_turn_on_a_backend_that_rounds_by_the_number_of_tokens(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = Ours(str(tiny), "native", 1)
+    monkeypatch.setitem(ours.__dict__, "guessing", ScriptedAnswer())
+    monkeypatch.setattr(Engine, "decode_backend", "opencl")
+    assert asyncio.run(ours.speedup("poem")) == 1.0  # a single token has no speed
     ours.engine.close()
 
 
