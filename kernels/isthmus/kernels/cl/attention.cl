@@ -25,9 +25,11 @@ void attend(__global const float* restrict qkv, __global uchar* keys, __global u
             __global const int* restrict step, __global const float* restrict norms,
             const float eps) {
   __local float q[SHARED * HEAD_DIM], key[HEAD_DIM], weights[SHARED * BLOCK_TOKENS];
+  __local float widths[WIDTHS];
   const int part = (int)get_group_id(2), parts = (int)get_num_groups(2);
   attend_part(qkv, keys, values, parts > 1 ? 0 : a, partial, step, norms, eps, q, key, weights,
-              (int)get_group_id(1), (int)get_group_id(0), part, parts, FUSED, (int)get_local_id(0));
+              widths, (int)get_group_id(1), (int)get_group_id(0), part, parts, FUSED,
+              (int)get_local_id(0));
 }
 
 // Join the parts of a long context. Work-groups: HEADS by tokens.

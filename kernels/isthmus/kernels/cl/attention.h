@@ -71,6 +71,7 @@
 #define KV_GROUPS ((HEAD_DIM + KV_GROUP - 1) / KV_GROUP)
 #define DIM_STEPS ((HEAD_DIM + WGS * DIM_LANES - 1) / (WGS * DIM_LANES))
 #define CODES (BLOCK_TOKENS * HEAD_DIM)
+#define WIDTHS (KV == 2 ? BLOCK_TOKENS * KV_GROUPS : 1)  // scales of a block, as floats
 #if KV == 0
 #define KV_BYTES (4 * CODES)
 typedef float kv_t;
@@ -185,12 +186,12 @@ inline void store_head(__global const float* from, __global uchar* keys, __globa
 // What the positions of a part of the context, up to the token's own, give to the heads of q that
 // share a head of k and v: into `a`, or where that is 0 into `partial`. With `keeps`
 // the token's own keys and values are kept first. A group's room: q [SHARED][HEAD_DIM], key
-// [HEAD_DIM], weights [SHARED][BLOCK_TOKENS].
+// [HEAD_DIM], weights [SHARED][BLOCK_TOKENS], widths [WIDTHS].
 inline void attend_part(__global const float* qkv, __global uchar* keys, __global uchar* values,
                         __global float* a, __global float* partial, __global const int* step,
                         __global const float* norms, const float eps, __local float* q,
-                        __local float* key, __local float* weights, int token, int kept, int part,
-                        int parts, int keeps, int item) {
+                        __local float* key, __local float* weights, __local float* widths, int token,
+                        int kept, int part, int parts, int keeps, int item) {
   const int head = FIRST_HEAD + kept;
   WHERE(token)
   const int seen = position + 1;
@@ -213,10 +214,12 @@ inline void attend_part(__global const float* qkv, __global uchar* keys, __globa
 
   float top[SHARED], total[SHARED];
   DVEC sum[SHARED * DIM_STEPS];
+#pragma unroll
   for (int g = 0; g < SHARED; ++g) {
     top[g] = -INFINITY;
     total[g] = 0.0f;
   }
+#pragma unroll
   for (int i = 0; i < SHARED * DIM_STEPS; ++i) sum[i] = 0.0f;
 
   for (int block = first; block < last; ++block) {
@@ -227,36 +230,58 @@ inline void attend_part(__global const float* qkv, __global uchar* keys, __globa
     __global const half* key_scales = (__global const half*)(keys + at + CODES);
     __global const half* value_scales = (__global const half*)(values + at + CODES);
 #endif
+#if WGS == 1
+    if (block + 1 < last) {
+      const size_t next = ((size_t)table[block + 1] * POOL_HEADS + kept) * KV_BYTES;
+      for (int i = 0; i < KV_BYTES; i += 64) {
+        FETCH(keys + next + i);
+        FETCH(values + next + i);
+      }
+    }
+#endif
     const int count = min(BLOCK_TOKENS, seen - block * BLOCK_TOKENS);
 
     for (int i = item * POSITION_LANES; i < BLOCK_TOKENS; i += WGS * POSITION_LANES) {
       PVEC score[SHARED];
+#pragma unroll
       for (int g = 0; g < SHARED; ++g) score[g] = 0.0f;
 #if KV == 2
       for (int group = 0; group < KV_GROUPS; ++group) {
         PVEC share_of[SHARED];
+#pragma unroll
         for (int g = 0; g < SHARED; ++g) share_of[g] = 0.0f;
-        for (int d = group * KV_GROUP; d < min((group + 1) * KV_GROUP, HEAD_DIM); ++d) {
+        for (int nth = 0; nth < KV_GROUP; ++nth) {
+          const int d = group * KV_GROUP + nth;
+          if (HEAD_DIM % KV_GROUP && d >= HEAD_DIM) break;
           const PVEC value = LOAD_KV(POSITION_LANES, key_at + d * BLOCK_TOKENS + i);
+#pragma unroll
           for (int g = 0; g < SHARED; ++g) {
             share_of[g] = MAD(value, (PVEC)(q[g * HEAD_DIM + d]), share_of[g]);
           }
         }
         const PVEC scale = JOIN(load_half, POSITION_LANES)(0, key_scales + group * BLOCK_TOKENS + i);
+#pragma unroll
         for (int g = 0; g < SHARED; ++g) score[g] = MAD(share_of[g], scale, score[g]);
       }
 #else
       for (int d = 0; d < HEAD_DIM; ++d) {
         const PVEC value = LOAD_KV(POSITION_LANES, key_at + d * BLOCK_TOKENS + i);
+#pragma unroll
         for (int g = 0; g < SHARED; ++g) {
           score[g] = MAD(value, (PVEC)(q[g * HEAD_DIM + d]), score[g]);
         }
       }
 #endif
+#pragma unroll
       for (int g = 0; g < SHARED; ++g) {
         JOIN(store, POSITION_LANES)(score[g], 0, weights + g * BLOCK_TOKENS + i);
       }
     }
+#if KV == 2
+    for (int i = item; i < BLOCK_TOKENS * KV_GROUPS / 16; i += WGS) {
+      vstore16(vload_half16(i, value_scales), i, widths);
+    }
+#endif
     SYNC(CLK_LOCAL_MEM_FENCE);
     // What lies beyond the last position was never written: it counts as far away.
     for (int i = item; i < SHARED * BLOCK_TOKENS; i += WGS) {
@@ -264,6 +289,7 @@ inline void attend_part(__global const float* qkv, __global uchar* keys, __globa
     }
     SYNC(CLK_LOCAL_MEM_FENCE);
     float now[SHARED];
+#pragma unroll
     for (int g = 0; g < SHARED; ++g) {
       float16 most = vload16(0, weights + g * BLOCK_TOKENS);
       for (int i = 1; i < BLOCK_TOKENS / 16; ++i) {
@@ -275,6 +301,7 @@ inline void attend_part(__global const float* qkv, __global uchar* keys, __globa
       now[g] = max(top[g], max(most2.x, most2.y));
     }
     SYNC(CLK_LOCAL_MEM_FENCE);
+#pragma unroll
     for (int g = 0; g < SHARED; ++g) {
       for (int i = item * POSITION_LANES; i < BLOCK_TOKENS; i += WGS * POSITION_LANES) {
         __local float* weight = weights + g * BLOCK_TOKENS + i;
@@ -282,6 +309,7 @@ inline void attend_part(__global const float* qkv, __global uchar* keys, __globa
       }
     }
     SYNC(CLK_LOCAL_MEM_FENCE);
+#pragma unroll
     for (int g = 0; g < SHARED; ++g) {
       const float shrink = exp(top[g] - now[g]);
       top[g] = now[g];
@@ -290,6 +318,7 @@ inline void attend_part(__global const float* qkv, __global uchar* keys, __globa
       const float8 totals8 = totals.lo + totals.hi;
       const float4 totals4 = totals8.lo + totals8.hi;
       total[g] = total[g] * shrink + (totals4.x + totals4.y) + (totals4.z + totals4.w);
+#pragma unroll
       for (int i = 0; i < DIM_STEPS; ++i) sum[g * DIM_STEPS + i] *= shrink;
     }
     for (int p = 0; p < count; ++p) {
@@ -299,7 +328,7 @@ inline void attend_part(__global const float* qkv, __global uchar* keys, __globa
         if (HEAD_DIM % (WGS * DIM_LANES) && d >= HEAD_DIM) break;
         DVEC value = LOAD_KV(DIM_LANES, value_at + p * HEAD_DIM + d);
 #if KV == 2
-        value *= vload_half(p * KV_GROUPS + d / KV_GROUP, value_scales);
+        value *= widths[p * KV_GROUPS + d / KV_GROUP];
 #endif
 #pragma unroll
         for (int g = 0; g < SHARED; ++g) {
@@ -311,6 +340,7 @@ inline void attend_part(__global const float* qkv, __global uchar* keys, __globa
     SYNC(CLK_LOCAL_MEM_FENCE);  // the next block writes its weights over these
   }
 
+#pragma unroll
   for (int g = 0; g < SHARED; ++g) {
     const int h = head * SHARED + g;
     __global float* to = a + (size_t)token * A_STRIDE + h * HEAD_DIM;
@@ -323,6 +353,7 @@ inline void attend_part(__global const float* qkv, __global uchar* keys, __globa
         to[HEAD_DIM + 1] = total[g];
       }
     }
+#pragma unroll
     for (int i = 0; i < DIM_STEPS; ++i) {
       const int d = (i * WGS + item) * DIM_LANES;
       if (d >= HEAD_DIM) break;

@@ -180,6 +180,7 @@ void layers(__global const ulong* restrict addresses, const int count, const flo
             __global float* partial, __global float* h, __global int* step, const int first_counter) {
   __local float input[MOST_COLS], sums[MOST_COLS / 16];
   __local float q[SHARED * HEAD_DIM], key[HEAD_DIM], weights[SHARED * BLOCK_TOKENS];
+  __local float widths[WIDTHS];
   volatile __global int* counters = step + step[kTickets] + first_counter;
   const int parts = step[kParts];
   int ticket = atomic_inc(counters), begin = 0, end = 0;
@@ -218,7 +219,7 @@ void layers(__global const ulong* restrict addresses, const int count, const flo
       for (; ticket < end; ticket = next_piece(counters)) {
         const int piece = ticket - begin;
         attend_part(qkv, keys, values, 0, partial, step, head_norms, head_eps, q, key,
-                    weights, 0, piece % KV_HEADS, piece / KV_HEADS, parts, 1, 0);
+                    weights, widths, 0, piece % KV_HEADS, piece / KV_HEADS, parts, 1, 0);
       }
     }
 

@@ -84,8 +84,9 @@ class AttentionKernels:
     @property
     def local_floats(self) -> int:
         """The room that a group of `attend` has in local memory, in floats."""
-        shared = self._op.heads // self._op.kv_heads
-        return shared * (self._op.head_dim + self._kv.block_tokens) + self._op.head_dim
+        op, tokens = self._op, self._kv.block_tokens
+        scales = tokens * -(-op.head_dim // (self._kv.dtype.group or op.head_dim))
+        return op.heads // op.kv_heads * (op.head_dim + tokens) + op.head_dim + scales
 
     def pool(self, layer: int) -> tuple[Any, Any] | None:
         """The keys and the values of a layer where all heads of each are in one buffer."""
