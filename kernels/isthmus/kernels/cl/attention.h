@@ -1,4 +1,4 @@
-// What attention.cl and layer.cl share: norm the heads of q and k where a model has that, turn q and
+// What attention.cl and layers.cl share: norm the heads of q and k where a model has that, turn q and
 // k by their positions (RoPE), keep k and v in the paged pool, and a = softmax(q k / sqrt(d)) v with
 // an online softmax over the blocks of the pool.
 //

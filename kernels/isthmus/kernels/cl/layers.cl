@@ -1,8 +1,10 @@
 // layers: all that one token does in some layers of the model, in one launch, for a CPU, where the
 // threads of a launch cost more to wake than a small product takes. Every stage of a layer is cut
-// into pieces, and the work-groups, one a core, take them in order by a ticket. Who has the first
-// piece of a stage waits until all before it are done: those were taken by groups that run already,
-// so it cannot wait for ever, be there one group or many.
+// into pieces, and the work-groups, one a core, take one after the other. A group begins with a stage
+// when all pieces before it are done. Others that run already have those, so it cannot wait for ever,
+// be there one group or many; and a group that has waited long (it may keep its core from the very
+// thread that it waits for) leaves the rest to the others: who does the last piece of a stage is
+// never one that waits.
 //
 // The residual stream x [X_STRIDE] is read and added to. Weights lie as in product_n.cl, with any
 // BLOCK that 16 divides; attention.h says what its arguments are. What differs between layers is
@@ -10,8 +12,8 @@
 // taken, and of those done, both zero at first, stand in `step` at kTickets.
 #include "attention.h"
 
-// The shape and form of each weight of a layer: its padded rows and columns, bits, group, whether minimum =
-// -2^(BITS-1) * scale, rows that lie together, and into how many pieces it is cut.
+// The shape and form of each weight of a layer: its padded rows and columns, bits, group, whether
+// minimum = -2^(BITS-1) * scale, rows that lie together, and into how many pieces it is cut.
 #ifndef QKV_ROWS
 #define QKV_ROWS 960
 #define QKV_COLS 576
@@ -57,6 +59,9 @@
 #ifndef AHEAD
 #define AHEAD 1024        // words between what is multiplied and what is fetched from memory
 #endif
+#ifndef PATIENCE
+#define PATIENCE 8000000  // looks at a counter: about a millisecond
+#endif
 #define ENTRIES 18        // addresses of a layer
 
 #define WEIGHT(name)                                                                        \
@@ -71,8 +76,13 @@
                NAME##_GROUP, NAME##_SYMMETRIC, NAME##_BLOCK, input, sums)
 // The runs of 16 rows of a piece.
 #define RUNS(NAME, run)                                                    \
-  int run = (ticket - begin) * (NAME##_ROWS / 16) / NAME##_PIECES;         \
-  run < (ticket - begin + 1) * (NAME##_ROWS / 16) / NAME##_PIECES; ++run
+  int run = (piece - begin) * (NAME##_ROWS / 16) / NAME##_PIECES;         \
+  run < (piece - begin + 1) * (NAME##_ROWS / 16) / NAME##_PIECES; ++run
+
+// Take pieces as long as there are some before `end`.
+#define EACH_PIECE                                                                 \
+  int piece = take_piece(counters, end); piece < end;                              \
+      atomic_inc(counters + 1), piece = take_piece(counters, end)
 
 // The product of 16 rows with the input; all but the pointers and `row` is known to the compiler.
 static inline __attribute__((always_inline))
@@ -144,17 +154,20 @@ inline void sum_groups(__local const float* input, const int groups, const int g
   }
 }
 
-// Wait for the pieces before `begin`. An atomic operation is a fence too on a CPU.
-inline void wait_for(volatile __global int* counters, int begin) {
-  while (counters[1] < begin) {
+// The next piece before `end`, or `end` when all of those are taken.
+inline int take_piece(volatile __global int* counters, int end) {
+  for (int piece = counters[0]; piece < end; piece = counters[0]) {
+    if (atomic_cmpxchg(counters, piece, piece + 1) == piece) return piece;
   }
-  atomic_add(counters + 1, 0);
+  return end;
 }
 
-// A piece is done; the next one to do.
-inline int next_piece(volatile __global int* counters) {
-  atomic_inc(counters + 1);
-  return atomic_inc(counters);
+// Whether the pieces before `begin` are done, now or soon. Atomic operations are fences on a CPU.
+inline int comes(volatile __global int* counters, int begin) {
+  for (int i = 0; i < PATIENCE; ++i) {
+    if (counters[1] >= begin) return atomic_add(counters + 1, 0) >= begin;
+  }
+  return 0;
 }
 
 // Note the addresses of the l-th layer of a launch.
@@ -183,7 +196,7 @@ void layers(__global const ulong* restrict addresses, const int count, const flo
   __local float widths[WIDTHS];
   volatile __global int* counters = step + step[kTickets] + first_counter;
   const int parts = step[kParts];
-  int ticket = atomic_inc(counters), begin = 0, end = 0;
+  int begin = 0, end = 0;
 
   for (int l = 0; l < count; ++l, addresses += ENTRIES) {
     NOTED(qkv, 0)
@@ -199,11 +212,11 @@ void layers(__global const ulong* restrict addresses, const int count, const flo
 
     begin = end;
     end += QKV_PIECES;
-    if (ticket < end) {
-      wait_for(counters, begin);
+    if (counters[0] < end) {
+      if (!comes(counters, begin)) return;
       norm_input(x, attention_norm, attention_eps, input);
       sum_groups(input, QKV_COLS / QKV_GROUP, QKV_GROUP, sums);
-      for (; ticket < end; ticket = next_piece(counters)) {
+      for (EACH_PIECE) {
         for (RUNS(QKV, run)) {
           float16 value = SIXTEEN_ROWS(qkv, QKV, run);
           if (BIAS) value += vload16(run, bias);
@@ -214,33 +227,33 @@ void layers(__global const ulong* restrict addresses, const int count, const flo
 
     begin = end;
     end += KV_HEADS * parts;
-    if (ticket < end) {
-      wait_for(counters, begin);
-      for (; ticket < end; ticket = next_piece(counters)) {
-        const int piece = ticket - begin;
-        attend_part(qkv, keys, values, 0, partial, step, head_norms, head_eps, q, key,
-                    weights, widths, 0, piece % KV_HEADS, piece / KV_HEADS, parts, 1, 0);
+    if (counters[0] < end) {
+      if (!comes(counters, begin)) return;
+      for (EACH_PIECE) {
+        const int head = (piece - begin) % KV_HEADS, part = (piece - begin) / KV_HEADS;
+        attend_part(qkv, keys, values, 0, partial, step, head_norms, head_eps, q, key, weights,
+                    widths, 0, head, part, parts, 1, 0);
       }
     }
 
     begin = end;
     end += OUTPUT_PIECES;
-    if (ticket < end) {
-      wait_for(counters, begin);
+    if (counters[0] < end) {
+      if (!comes(counters, begin)) return;
       join_input(partial, parts, input);
       sum_groups(input, OUTPUT_COLS / OUTPUT_GROUP, OUTPUT_GROUP, sums);
-      for (; ticket < end; ticket = next_piece(counters)) {
+      for (EACH_PIECE) {
         for (RUNS(OUTPUT, run)) vstore16(vload16(run, x) + SIXTEEN_ROWS(output, OUTPUT, run), run, x);
       }
     }
 
     begin = end;
     end += GATE_UP_PIECES;
-    if (ticket < end) {
-      wait_for(counters, begin);
+    if (counters[0] < end) {
+      if (!comes(counters, begin)) return;
       norm_input(x, mlp_norm, mlp_eps, input);
       sum_groups(input, GATE_UP_COLS / GATE_UP_GROUP, GATE_UP_GROUP, sums);
-      for (; ticket < end; ticket = next_piece(counters)) {
+      for (EACH_PIECE) {
         for (RUNS(GATE_UP, run)) {
           const float16 both = SIXTEEN_ROWS(gate_up, GATE_UP, run);
           vstore8(SILU(both.even) * both.odd, run, h);
@@ -250,11 +263,11 @@ void layers(__global const ulong* restrict addresses, const int count, const flo
 
     begin = end;
     end += DOWN_PIECES;
-    if (ticket < end) {
-      wait_for(counters, begin);
+    if (counters[0] < end) {
+      if (!comes(counters, begin)) return;
       for (int i = 0; i < DOWN_COLS / 16; ++i) vstore16(vload16(i, h), i, input);
       sum_groups(input, DOWN_COLS / DOWN_GROUP, DOWN_GROUP, sums);
-      for (; ticket < end; ticket = next_piece(counters)) {
+      for (EACH_PIECE) {
         for (RUNS(DOWN, run)) vstore16(vload16(run, x) + SIXTEEN_ROWS(down, DOWN, run), run, x);
       }
     }
