@@ -52,7 +52,6 @@ GPU = Capabilities(
     compute_units=32,
     fp16=True,
     subgroups=(32,),
-    subgroup_extension="cl_khr_subgroups",
     image_size=(16_384, 16_384),
     image_texels=1 << 20,
     work_group=256,

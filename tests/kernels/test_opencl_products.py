@@ -7,17 +7,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from clang_kernels import requires_clang
 from isthmus.core import paths
 from isthmus.kernels.base import F32, QuantizedWeight
+from isthmus.kernels.opencl.algorithms import ALGORITHMS
 from isthmus.kernels.opencl.capabilities import DeviceKind
 from isthmus.kernels.opencl.layouts import WeightForm, form_of, pack, restore
 from isthmus.kernels.opencl.products import Epilogue
 from isthmus.kernels.opencl.programs import ProgramCache
 from isthmus.kernels.opencl.runtime import Device, devices, open_device
 from isthmus.kernels.opencl.trial import Trial
-from isthmus.kernels.opencl.variants import ALGORITHMS, Variant, default_choices, variants
+from isthmus.kernels.opencl.variants import Variant, default_choices, variants
 from opencl_devices import GPU, PLATFORMS, requires_opencl, thorough
 from random_steps import random_weight
+from spir_device import spir_device
 
 pytestmark = requires_opencl
 FORMS = [(4, 32), (4, 128), (4, 16), (6, 16), (8, 32)]
@@ -45,6 +48,10 @@ TELLING = (
             "gemm.k8n4.img:tokens=2,wgs=1",
             "gemm.n.local:block=32,staged=1,rows=2,each=8,tokens=8",
             "gemm.k.local:staged=1,wgs=8",
+            "gemv.k:staged=1,rows=2,wgs=8",
+            "gemv.k8n4.img:staged=1,wgs=16,x_image=1",
+            "gemm.k8n4.local:rows=2,wgs=8",
+            "gemm.k8n4.img.local:staged=1,each=8,tokens=8",
         )
     ),
 )
@@ -127,6 +134,45 @@ def test_a_norm_on_the_way_in_agrees_too(device: Device, text: str) -> None:
         np.testing.assert_allclose(found, expected(weight, normed), rtol=1e-4, atol=2e-3)
 
 
+@requires_clang
+@thorough
+@pytest.mark.parametrize(
+    "text",
+    [
+        "gemv.n:fp16=1",
+        "gemv.n:fp16=1,block=64,lanes=2,wgs=32,split=2",
+        "gemm.n:fp16=1,tokens=8",
+        "gemv.k:fp16=1,sub=1,wgs=16",
+        "gemv.k:sub=1,wgs=32,rows=1",
+        "gemv.k8n4:fp16=1,staged=1,wgs=8",
+        "gemv.k8n4.img:fp16=1,sub=1,wgs=8",
+        "gemm.k8n4:fp16=1,wgs=4",
+        "gemm.n.local:fp16=1",
+        "gemm.k.local:fp16=1,staged=1,wgs=8",
+        "gemm.k8n4.img.local:fp16=1",
+    ],
+)
+def test_what_only_other_devices_offer_agrees_where_clang_compiles_it(text: str) -> None:
+    rng = np.random.default_rng(7)
+    device, variant = spir_device(), Variant.parse(text)
+    bound = 2e-2 if variant.tunables["fp16"] else 1e-4
+    for (bits, group), (rows, cols) in zip(FORMS[:2], [(70, 200), (288, 576)], strict=True):
+        weight = random_weight(rng, bits, group, rows, cols)
+        tokens = 1 if variant.tokens == 1 else variant.tokens + 3
+        x = rng.standard_normal((tokens, cols)).astype(np.float32)
+        right = expected(weight, x)
+        off = Trial(device, weight, variant, max_tokens=tokens).run(x) - right
+        assert np.abs(off).max() <= bound * np.abs(right).max()
+        if variant.tunables["fp16"]:
+            assert np.abs(off).max() > 1e-5 * np.abs(right).max()  # it did compute in halves
+        if variant.algorithm.norms:
+            scale = rng.uniform(0.5, 1.5, cols).astype(np.float32)
+            normed = x / np.sqrt(np.mean(x * x) + np.float32(1e-5)) * scale
+            right = expected(weight, normed)
+            found = Trial(device, weight, variant, max_tokens=1, norm=(scale, 1e-5)).run(x)
+            assert np.abs(found - right).max() <= bound * np.abs(right).max()
+
+
 @thorough
 def test_a_weight_larger_than_an_allocation_is_split(device: Device) -> None:
     rng = np.random.default_rng(4)
@@ -135,9 +181,9 @@ def test_a_weight_larger_than_an_allocation_is_split(device: Device) -> None:
     small = replace(device.capabilities, allocation_bytes=41_000, image_size=(64, 32))
     handle = next(h for c, h in devices() if c.platform == small.platform)
     tight = Device(small, handle, ProgramCache(None))
-    for name, algorithm in ALGORITHMS.items():
+    for name in ALGORITHMS:
         variant = Variant.of(name)
-        if variant.tokens > 1 or algorithm.needs:
+        if variant.tokens > 1:
             continue
         trial = Trial(tight, weight, variant, max_tokens=1)
         assert len(trial._launches) == 5

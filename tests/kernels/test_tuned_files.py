@@ -87,7 +87,7 @@ def test_a_choice_that_the_device_cannot_run_is_not_taken(tmp_path: Path) -> Non
 
 def test_an_unverified_choice_waits_for_its_self_test_on_this_very_device(tmp_path: Path) -> None:
     files = TunedFiles(tmp_path)
-    unverified = "gemv.n.fp16:block=32"
+    unverified = "gemv.n:block=32,fp16=1"
     files.keep([one(GPU, **{SHAPE: tiles(unverified)})])
     assert not files.choices(GPU).table
     passed, text = Passed(tmp_path), str(Variant.parse(unverified))
@@ -156,4 +156,4 @@ def test_what_ships_is_whole_and_needs_no_self_test() -> None:
     for entry in shipped():
         assert entry.choices
         for variants in entry.choices.values():
-            assert all(variant.algorithm.verified for variant in variants.values())
+            assert all(variant.verified for variant in variants.values())

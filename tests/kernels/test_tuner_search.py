@@ -114,3 +114,27 @@ def test_seeds_and_their_neighbours_are_variants_of_the_tile(tile: int) -> None:
         assert variant not in around
         for other in around:
             assert sum(a != b for a, b in zip(other.values, variant.values, strict=True)) == 1
+
+
+def test_what_a_device_has_beyond_the_core_is_among_the_seeds_and_only_there() -> None:
+    adreno = replace(GPU, subgroups=(64, 128))
+    found = {(v.tunables.get("fp16"), v.tunables.get("sub")) for v in seeds(1, adreno)}
+    assert {(0, 0), (1, 1)} <= found
+    plain = replace(GPU, fp16=False, subgroups=())
+    assert all(variant.verified for variant in seeds(1, plain))
+
+
+def test_sub_groups_of_a_size_are_tried_where_there_is_a_choice() -> None:
+    adreno = replace(GPU, subgroups=(64, 128))
+    around = [v for v in neighbours(Variant.of("gemv.k8n4.img", wgs=128)) if v.tunables["sub"]]
+    fits = {
+        v.tunables["sub"] for v in around if v.misfit(PROBLEM.form, adreno, paired=True) is None
+    }
+    assert fits == {1, 64, 128}
+    one_size = replace(GPU, subgroups=(32,))
+    fits = {
+        v.tunables["sub"] for v in around if v.misfit(PROBLEM.form, one_size, paired=True) is None
+    }
+    assert fits == {1}
+    small = Variant.of("gemv.k8n4.img", wgs=32, sub=64)
+    assert "smaller than a sub-group" in str(small.misfit(PROBLEM.form, adreno, paired=True))

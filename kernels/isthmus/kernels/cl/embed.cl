@@ -1,21 +1,18 @@
 // embed: x = table[token], the rows of a quantized table. One work-item has one word of a token.
 // Layout of the table: product_n.cl's, or with BLOCK = 1 rows one after the other.
+#ifndef IMAGE
+#define IMAGE 0           // 1: the table is read as product_k.cl's image
+#endif
+#if IMAGE
+#define TEXEL 2
+#endif
 #include "product.h"
 
 #ifndef BLOCK
 #define BLOCK 16
 #endif
-#ifndef IMAGE
-#define IMAGE 0           // 1: the table is read as product_k.cl's image
-#endif
 #ifndef WIDTH
 #define WIDTH 576         // columns of the table, without their padding
-#endif
-
-#if IMAGE
-#define CODES __read_only image2d_t codes
-#else
-#define CODES __global const uint* restrict codes
 #endif
 
 __kernel void embed(CODES, PRODUCT_ARGUMENTS) {
@@ -25,7 +22,7 @@ __kernel void embed(CODES, PRODUCT_ARGUMENTS) {
   const size_t block = row / BLOCK, lane = row % BLOCK;
 #if IMAGE
   uint texel[4];
-  vstore4(read_imageui(codes, (int2)(at, row / 4)), 0, texel);
+  vstore4(TEXEL_AT(at, row / 4), 0, texel);
   const uint word = texel[lane];
 #else
   const uint word = codes[(block * WORDS + at) * BLOCK + lane];

@@ -40,6 +40,12 @@
 #ifndef X_IMAGE
 #define X_IMAGE 0         // 1: x is read as texels of four floats; for kernels that say so
 #endif
+#ifndef FP16
+#define FP16 0            // 1: a group is multiplied and added up in half precision (cl_khr_fp16)
+#endif
+#ifndef TEXEL
+#define TEXEL 0           // 1: rows lie in fours (K8N4) and are read as texels; 2: out of an image
+#endif
 #ifndef NORM
 #define NORM 0            // 1: one token, normed on the way in; of NORM_WIDTH columns
 #endif
@@ -60,6 +66,26 @@
 #define BASE(scale, minimum) ((scale) * (-1.5f * (float)(1 << BITS)))
 #else
 #define BASE(scale, minimum) ((minimum) - STEP(scale))
+#endif
+
+// The type to multiply in, and a code in it: a half's mantissa has 10 bits.
+#if FP16
+#pragma OPENCL EXTENSION cl_khr_fp16 : enable
+typedef half real;
+#define REAL_CODE(word, j) \
+  as_half((ushort)(((word) >> ((j) * BITS) & ((1u << BITS) - 1u)) << (10 - BITS) | 0x3c00u))
+#else
+typedef float real;
+#define REAL_CODE(word, j) as_float(CODE_BITS(word, j))
+#endif
+
+// A texel of K8N4: four words, of 8 columns (4 of 8 bits) by 4 rows.
+#if TEXEL == 2
+#define CODES __read_only image2d_t codes
+#define TEXEL_AT(at, quad) read_imageui(codes, (int2)(at, quad))
+#else
+#define CODES __global const uint* restrict codes
+#define TEXEL_AT(at, quad) vload4((size_t)(quad)*WORDS + (at), codes)
 #endif
 
 #if X_IMAGE

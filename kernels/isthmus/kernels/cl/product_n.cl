@@ -1,6 +1,6 @@
 // product.n: n-contiguous. A work-item has LANES neighbouring rows and TOKENS tokens, all in
 // registers; a work-group has WGS such items along the rows, and SPLIT times as many along the
-// columns, whose sums meet in local memory.
+// columns, whose sums meet in local memory. Knows FP16 and NORM.
 //
 //   codes     [rows / BLOCK][WORDS][BLOCK] uint, the first column in the lowest bits
 //   scales    [rows / BLOCK][GROUPS][BLOCK] half; minimums alike
@@ -17,9 +17,6 @@
 #endif
 #ifndef TOKENS
 #define TOKENS 1          // 1 is a GEMV, 2 to 8 a thin tile, 16 a large one
-#endif
-#ifndef FP16
-#define FP16 0            // 1: a group is multiplied and added up in half precision (cl_khr_fp16)
 #endif
 #ifndef WGS
 #define WGS 1
@@ -39,7 +36,6 @@
 #define HALF_LANES 2
 #endif
 #if FP16
-#pragma OPENCL EXTENSION cl_khr_fp16 : enable
 #define HVEC JOIN(half, LANES)
 // As CODE, at the top of a half's mantissa.
 #define HALF_CODE(word, j)                                                                  \
@@ -114,17 +110,18 @@ void product(__global const uint* restrict codes, PRODUCT_ARGUMENTS) {
       const VEC width = STEP(scale);
       __global const uint* word_at = codes_at + group * WORDS_A_GROUP * BLOCK;
 #if NORM
-      // The sum of a group's inputs is known: what all codes have in common is added at its end.
       __local const float* xs = staged + group * GROUP;
-      VEC of_group[SUMS];
-      for (int i = 0; i < SUMS; ++i) of_group[i] = 0.0f;
 #else
       __global const float* xs = x + group * GROUP;
+#endif
 #if FP16
       const HVEC half_width = JOIN(to_half, LANES)(width), half_base = JOIN(to_half, LANES)(base);
       HVEC of_tokens[TOKENS];
-      for (int t = 0; t < TOKENS; ++t) of_tokens[t] = 0.0h;
-#endif
+      for (int t = 0; t < TOKENS; ++t) of_tokens[t] = 0;
+#elif NORM
+      // The sum of a group's inputs is known: what all codes have in common is added at its end.
+      VEC of_group[SUMS];
+      for (int i = 0; i < SUMS; ++i) of_group[i] = 0.0f;
 #endif
 #if TOKENS < 4
 #pragma unroll
@@ -133,16 +130,16 @@ void product(__global const uint* restrict codes, PRODUCT_ARGUMENTS) {
         const UVEC word = JOIN(load, LANES)(0, word_at + i * BLOCK);
 #pragma unroll
         for (int j = 0; j < CODES_A_WORD; ++j) {
-#if NORM
-          of_group[j % SUMS] =
-              MAD(CODE(word, j), (VEC)(xs[i * CODES_A_WORD + j]), of_group[j % SUMS]);
-#elif FP16
+#if FP16
           const HVEC weight = MAD(HALF_CODE(word, j), half_width, half_base);
 #pragma unroll
           for (int t = 0; t < TOKENS; ++t) {
             const half value = (half)xs[t * X_STRIDE + i * CODES_A_WORD + j];
             of_tokens[t] = MAD(weight, (HVEC)(value), of_tokens[t]);
           }
+#elif NORM
+          of_group[j % SUMS] =
+              MAD(CODE(word, j), (VEC)(xs[i * CODES_A_WORD + j]), of_group[j % SUMS]);
 #else
           const VEC weight = MAD(CODE(word, j), width, base);
 #pragma unroll
@@ -153,7 +150,7 @@ void product(__global const uint* restrict codes, PRODUCT_ARGUMENTS) {
 #endif
         }
       }
-#if FP16 && !NORM
+#if FP16
       for (int t = 0; t < TOKENS; ++t) sum[t * SUMS] += JOIN(to_float, LANES)(of_tokens[t]);
 #elif NORM
       for (int i = 1; i < SUMS; ++i) of_group[0] += of_group[i];

@@ -33,8 +33,6 @@ class Capabilities:
     """Whether kernels may compute in half precision (cl_khr_fp16)."""
     subgroups: tuple[int, ...]
     """Sizes of sub-groups that the device has; empty where it has none."""
-    subgroup_extension: str | None
-    """The extension that a kernel has to enable for them."""
     image_size: tuple[int, int]
     """Largest width and height of an image; (0, 0) where there are none."""
     image_texels: int
@@ -55,7 +53,6 @@ class Capabilities:
             name=self.name + _LIMITED,
             fp16=False,
             subgroups=(),
-            subgroup_extension=None,
             image_size=(min(self.image_size[0], 16_384), min(self.image_size[1], 16_384)),
             image_texels=min(self.image_texels, 65_536),
             work_group=min(self.work_group, 64),

@@ -54,8 +54,8 @@ from isthmus.kernels.opencl.products import (
     prepare,
 )
 from isthmus.kernels.opencl.programs import Source
-from isthmus.kernels.opencl.runtime import Device, Launch
-from isthmus.kernels.opencl.variants import TILES, Choices, Size, Variant, usable_variant
+from isthmus.kernels.opencl.runtime import Device, Launch, Size
+from isthmus.kernels.opencl.variants import TILES, Choices, Variant, usable_variant
 
 _MOST_KEPT = 64
 """Lists of launches kept: one for each size of a step."""

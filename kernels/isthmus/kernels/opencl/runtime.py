@@ -34,7 +34,6 @@ _GENERATIONS = (
     re.compile(r"\b(gfx\d+)"),
     re.compile(r"^pthread-([a-z][a-z0-9-]*)-(?=[A-Z])"),  # PoCL on a CPU, as LLVM calls it
 )
-_SUBGROUP_EXTENSIONS = ("cl_khr_subgroups", "cl_intel_subgroups", "cl_qcom_reqd_sub_group_size")
 
 
 @contextmanager
@@ -72,7 +71,6 @@ def devices() -> list[tuple[Capabilities, Any]]:
 
 def _capabilities(platform: Any, device: Any) -> Capabilities:
     extensions = set(device.extensions.split())
-    extension = next((name for name in _SUBGROUP_EXTENSIONS if name in extensions), None)
     images = bool(device.image_support)
     return Capabilities(
         platform=platform.version.strip().partition("  ")[0],
@@ -83,8 +81,7 @@ def _capabilities(platform: Any, device: Any) -> Capabilities:
         architecture=_architecture(device),
         compute_units=device.max_compute_units,
         fp16="cl_khr_fp16" in extensions,
-        subgroups=_subgroups(device) if extension else (),
-        subgroup_extension=extension,
+        subgroups=_subgroups(device, extensions),
         image_size=(device.image2d_max_width, device.image2d_max_height) if images else (0, 0),
         image_texels=device.image_max_buffer_size if images else 0,
         work_group=device.max_work_group_size,
@@ -106,8 +103,12 @@ def _architecture(device: Any) -> str:
     return found[1].lower() if found else str(device.name).strip()
 
 
-def _subgroups(device: Any) -> tuple[int, ...]:
-    """The sizes, by Intel's query, or a vendor's single one."""
+def _subgroups(device: Any, extensions: set[str]) -> tuple[int, ...]:
+    """The sizes, by Intel's query or a vendor's single one; empty without sub-groups."""
+    if not extensions & {"cl_khr_subgroups", "cl_intel_subgroups"}:
+        return ()
+    if "cl_qcom_reqd_sub_group_size" in extensions:
+        return (64, 128)  # what Qualcomm calls half and full
     for query in ("sub_group_sizes_intel", "warp_size_nv", "wavefront_width_amd"):
         try:
             sizes = getattr(device, query)

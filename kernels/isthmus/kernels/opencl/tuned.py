@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from isthmus.core.errors import ConfigError
+from isthmus.kernels.opencl.algorithms import ALGORITHMS
 from isthmus.kernels.opencl.capabilities import Capabilities
 from isthmus.kernels.opencl.files import remove, write_whole
 from isthmus.kernels.opencl.layouts import WeightForm
 from isthmus.kernels.opencl.programs import read_source
 from isthmus.kernels.opencl.variants import (
-    ALGORITHMS,
     TILES,
     Choices,
     Variant,
@@ -249,7 +249,7 @@ def _usable(shape: str, tiles: Tiles, device: Capabilities, passed: frozenset[st
     form: WeightForm = parse_shape(shape)
     return all(
         variant.misfit(form, device, paired=False) is None
-        and (variant.algorithm.verified or str(variant) in passed)
+        and (variant.verified or str(variant) in passed)
         for variant in tiles.values()
     )
 

@@ -1,60 +1,23 @@
-"""The algorithms of a product with their tunables: what the tuner chooses from.
+"""Algorithms with values for their tunables: what the tuner chooses from, and what is chosen.
 
 A variant is written `gemv.n:block=16,lanes=16,split=1,wgs=1`; `Variant.parse` reads that again.
-To add an algorithm, write its kernel with product.h's arguments and an entry in `ALGORITHMS`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 
+from isthmus.kernels.opencl.algorithms import ALGORITHMS, Algorithm, Size
 from isthmus.kernels.opencl.capabilities import Capabilities, DeviceKind
-from isthmus.kernels.opencl.layouts import Layout, WeightForm, padded
+from isthmus.kernels.opencl.layouts import Layout, WeightForm
 
-Tunables = Mapping[str, int]
-Size = tuple[int, int, int]
 _SHAPE = re.compile(r"([1-9]\d{0,8})x([1-9]\d{0,8})\.([48])g(16|32|64|128)(s)?")
 
 TILES = (1, 4, 8, 16, 64)
 """Sizes of a step for which a variant is chosen: the smallest that is not below it, or the last."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Algorithm:
-    """A kernel file and the values that its defines may have."""
-
-    name: str
-    file: str
-    options: Mapping[str, tuple[int, ...]]
-    """For each tunable the values to try. Its define is the name in capitals."""
-    block: Callable[[Tunables], int]
-    """Rows that the layout interleaves."""
-    group_rows: Callable[[Tunables], int]
-    """Rows of a work-group."""
-    local: Callable[[Tunables], Size]
-    """Work-items of a group."""
-    local_floats: Callable[[Tunables, WeightForm], int] = lambda _t, _f: 0
-    """Local memory of a group, in floats."""
-    fixed: Mapping[str, int] | None = None
-    """Defines that make this algorithm of a file that has several."""
-    norms: bool = False
-    """Whether it can norm the residual stream of one token on the way in (NORM)."""
-    norm_floats: Callable[[Tunables, WeightForm], int] = lambda _t, _f: 0
-    """Local memory that takes beside, in floats."""
-    image: bool = False
-    """Whether weights are read as an image."""
-    needs: str | None = None
-    """A capability: "subgroups" or "fp16"."""
-    rule: Callable[[Tunables, WeightForm], str | None] = lambda _t, _f: None
-    """Why values do not go together, or with a weight."""
-
-    @property
-    def verified(self) -> bool:
-        """Whether a device of ours runs it. Others are chosen once their self-test has passed."""
-        return self.needs is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +28,8 @@ class Variant:
     values: tuple[tuple[str, int], ...]
 
     def __str__(self) -> str:
-        return f"{self.algorithm.name}:{','.join(f'{k}={v}' for k, v in self.values)}"
+        # What is 0 is off, and off by default.
+        return f"{self.algorithm.name}:{','.join(f'{k}={v}' for k, v in self.values if v)}"
 
     @classmethod
     def of(cls, name: str, **values: int) -> Variant:
@@ -111,6 +75,11 @@ class Variant:
         return {**named, **(self.algorithm.fixed or {})}
 
     @property
+    def verified(self) -> bool:
+        """Whether a device of ours runs it. Others are chosen once their self-test has passed."""
+        return not (self.tunables.get("fp16") or self.tunables.get("sub"))
+
+    @property
     def local(self) -> Size:
         """Work-items of a group."""
         return self.algorithm.local(self.tunables)
@@ -140,140 +109,16 @@ class Variant:
             return "the device has no images"
         if algorithm.image and form.words > device.image_size[0]:
             return f"images are at most {device.image_size[0]} wide"
-        if algorithm.needs == "subgroups" and not device.subgroups:
-            return "the device has no sub-groups"
-        if algorithm.needs == "fp16" and not device.fp16:
+        if tunables.get("fp16") and not device.fp16:
             return "the device does not compute in half precision"
+        sub = tunables.get("sub", 0)
+        if sub and not device.subgroups:
+            return "the device has no sub-groups"
+        if sub > 1 and (sub not in device.subgroups or len(device.subgroups) == 1):
+            return "the device has no choice of sub-groups of this size"
         if paired and 1 in (tunables.get("lanes"), tunables.get("rows")):
             return "a gate and its value would lie in two work-items"
         return algorithm.rule(tunables, form)
-
-
-def _n_rule(tunables: Tunables, _form: WeightForm) -> str | None:
-    if tunables["block"] % tunables["lanes"]:
-        return "lanes must divide block"
-    if tunables["blocks"] > 1 and tunables["split"] > 1:
-        return "an item with several blocks does not split the columns"
-    return None
-
-
-def _n_contiguous(name: str, tokens: tuple[int, ...], *, fp16: bool = False) -> Algorithm:
-    return Algorithm(
-        name=name,
-        file="product_n.cl",
-        fixed={"FP16": int(fp16)},
-        needs="fp16" if fp16 else None,
-        options={
-            "block": (16, 32, 64, 128),
-            "lanes": (16, 8, 4, 2, 1),
-            "wgs": (1, 2, 4, 8, 16, 32, 64),
-            "split": (1, 2, 4, 8),
-            "blocks": (1, 4, 8),
-            "tokens": tokens,
-        },
-        block=lambda t: t["block"],
-        group_rows=lambda t: t["lanes"] * t["wgs"] * t["blocks"],
-        local=lambda t: (t["wgs"], 1, t["split"]),
-        local_floats=lambda t, _: t["split"] * t["wgs"] * t["tokens"] * t["lanes"],
-        norm_floats=lambda t, f: padded(f.cols) + f.groups + t["split"] * t["wgs"] * t["lanes"],
-        norms=tokens == (1,) and not fp16,
-        rule=_n_rule,
-    )
-
-
-def _integers(name: str) -> Algorithm:
-    return Algorithm(
-        name=name,
-        file="product_i.cl",
-        options={
-            "block": (16, 32, 64, 128),
-            "blocks": (4, 1, 2, 8, 16),
-            "portable": (0, 1),
-            "tokens": (1,),
-        },
-        block=lambda t: t["block"],
-        group_rows=lambda t: 16 * t["blocks"],
-        local=lambda _: (1, 1, 1),
-        local_floats=lambda _, f: f.padded_cols // 2 + 2 * f.groups,
-        norms=True,
-    )
-
-
-def _k_contiguous(
-    name: str,
-    tokens: tuple[int, ...],
-    *,
-    rows: tuple[int, ...] = (4,),
-    texel: int = 0,
-    subgroup: bool = False,
-) -> Algorithm:
-    return Algorithm(
-        name=name,
-        file="product_k.cl",
-        options={
-            "rows": rows,
-            "wgs": (64, 32, 16, 8, 4, 2, 1, 128),
-            "x_image": (0, 1),
-            "tokens": tokens,
-        },
-        fixed={"TEXEL": texel, "SUBGROUP": int(subgroup)},
-        block=lambda _: 4 if texel else 1,
-        group_rows=lambda t: t["rows"],
-        local=lambda t: (t["wgs"], 1, 1),
-        local_floats=lambda t, _: t["wgs"] * t["rows"] * t["tokens"],
-        image=texel == 2,
-        needs="subgroups" if subgroup else None,
-    )
-
-
-def _tiled(name: str, blocks: tuple[int, ...]) -> Algorithm:
-    def rule(tunables: Tunables, _form: WeightForm) -> str | None:
-        return "each must divide tokens" if tunables["tokens"] % tunables["each"] else None
-
-    def local_floats(tunables: Tunables, form: WeightForm) -> int:
-        rows = tunables["rows"] * tunables["wgs"]
-        staged = 2 * form.groups * rows * tunables["staged"]
-        return form.group * (rows + tunables["tokens"]) + staged
-
-    return Algorithm(
-        name=name,
-        file="product_tile.cl",
-        options={
-            "block": blocks,
-            "rows": (4, 2),
-            "each": (4, 2, 8),
-            "wgs": (16, 8, 32),
-            "staged": (0, 1),
-            "tokens": (16, 8, 4, 32, 64),
-        },
-        block=lambda t: t["block"],
-        group_rows=lambda t: t["rows"] * t["wgs"],
-        local=lambda t: (t["wgs"], max(1, t["tokens"] // t["each"]), 1),
-        local_floats=local_floats,
-        rule=rule,
-    )
-
-
-ALGORITHMS: dict[str, Algorithm] = {
-    algorithm.name: algorithm
-    for algorithm in (
-        _n_contiguous("gemv.n", (1,)),
-        _integers("gemv.i"),
-        _n_contiguous("gemm.n", (4, 8, 16, 2)),
-        _k_contiguous("gemv.k", (1,), rows=(4, 2, 1)),
-        _k_contiguous("gemv.k.sub", (1,), rows=(4, 2, 1), subgroup=True),
-        _k_contiguous("gemv.k8n4", (1,), texel=1),
-        _k_contiguous("gemv.k8n4.img", (1,), texel=2),
-        _n_contiguous("gemv.n.fp16", (1,), fp16=True),
-        _n_contiguous("gemm.n.fp16", (4, 8, 16, 2), fp16=True),
-        _tiled("gemm.n.local", (64, 32, 128)),
-        _tiled("gemm.k.local", (1,)),
-        _k_contiguous("gemm.k", (4, 2, 8, 16), rows=(4, 2, 1)),
-        _k_contiguous("gemm.k8n4", (4, 2, 8, 16), texel=1),
-        _k_contiguous("gemm.k8n4.img", (4, 2, 8, 16), texel=2),
-    )
-}
-"""By name. GEMV is for one token, GEMM for several."""
 
 
 def variants(tile: int) -> Iterator[Variant]:

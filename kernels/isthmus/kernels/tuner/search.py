@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from isthmus.kernels.opencl.algorithms import ALGORITHMS, Algorithm
 from isthmus.kernels.opencl.capabilities import Capabilities, DeviceKind
 from isthmus.kernels.opencl.layouts import Layout
-from isthmus.kernels.opencl.variants import ALGORITHMS, TILES, Algorithm, Variant
+from isthmus.kernels.opencl.variants import TILES, Variant
 from isthmus.kernels.tuner.problem import Problem
 from isthmus.kernels.tuner.trials import Outcome
 
@@ -232,6 +233,9 @@ def seeds(tile: int, device: Capabilities) -> Iterator[Variant]:
                 if "lanes" in values:
                     values["lanes"] = min(values["lanes"], block)
             yield Variant.of(algorithm.name, **values)
+            better = _extensions(algorithm, device)
+            if better:
+                yield Variant.of(algorithm.name, **values | better)
 
 
 def _usual(algorithm: Algorithm, *, cpu: bool) -> dict[str, int]:
@@ -243,15 +247,26 @@ def _usual(algorithm: Algorithm, *, cpu: bool) -> dict[str, int]:
     }
 
 
+def _extensions(algorithm: Algorithm, device: Capabilities) -> dict[str, int]:
+    """What the device has beyond the core, where the algorithm can use it."""
+    has = {"fp16": device.fp16, "sub": bool(device.subgroups)}
+    return {
+        name: 1 for name, there in has.items() if there and 1 in algorithm.options.get(name, ())
+    }
+
+
 def neighbours(variant: Variant) -> Iterator[Variant]:
-    """Variants of the same algorithm that differ in one tunable by one step."""
+    """Variants of the same algorithm that differ in one tunable, in a size by one step."""
     for name, value in variant.values:
         options = sorted(variant.algorithm.options[name])
-        at = options.index(value) if value in options else -1
-        for near in (at + 1, at - 1):
-            if at >= 0 and 0 <= near < len(options):
-                changed = {**variant.tunables, name: options[near]}
-                yield Variant.of(variant.algorithm.name, **changed)
+        if value not in options:
+            continue
+        at = options.index(value)
+        near = options[at + 1 : at + 2] + options[max(0, at - 1) : at]
+        if name == "sub":  # a device has some of the sizes
+            near = [option for option in options if option != value]
+        for option in near:
+            yield Variant.of(variant.algorithm.name, **{**variant.tunables, name: option})
 
 
 def _with_tokens(variant: Variant, tile: int) -> Iterator[Variant]:

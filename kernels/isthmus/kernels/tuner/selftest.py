@@ -12,10 +12,11 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from typing import Any
 
+from isthmus.kernels.opencl.algorithms import ALGORITHMS
 from isthmus.kernels.opencl.capabilities import Capabilities
 from isthmus.kernels.opencl.layouts import WeightForm
 from isthmus.kernels.opencl.tuned import kernel_version
-from isthmus.kernels.opencl.variants import ALGORITHMS, Variant, variants
+from isthmus.kernels.opencl.variants import Variant, variants
 from isthmus.kernels.tuner.ceiling import Ceiling
 from isthmus.kernels.tuner.child import Child, ChildFailed
 from isthmus.kernels.tuner.problem import Problem
@@ -96,7 +97,7 @@ def _ceiling(child: Child) -> Ceiling | None:
 
 
 def _one(child: Child, device: Capabilities, variant: Variant) -> Result:
-    verified = variant.algorithm.verified
+    verified = variant.verified
     began = time.monotonic()
     tile = 1 if variant.tokens == 1 else variant.tokens
     try:

@@ -170,7 +170,7 @@ class _Material:
             wanted = gate / (1 + np.exp(-gate)) * up
         found = trial.run(self._x[:tokens], before)
         off = float(np.abs(found - wanted).max() / np.abs(wanted).max())
-        allowed = _HALF_TOLERANCE if variant.algorithm.needs == "fp16" else _TOLERANCE
+        allowed = _HALF_TOLERANCE if variant.tunables.get("fp16") else _TOLERANCE
         if off <= allowed:  # NaN is no agreement
             return None
         return f"wrong: off by {off:.2g} of the largest result, {allowed:g} is allowed"

@@ -71,7 +71,7 @@ class Tuning:
                 for found in self.found
                 for tile in TILES
                 for variant in found.ranked(tile)
-                if not variant.algorithm.verified
+                if not variant.verified
             }
             - {variant for found in self.found for variant in found.rejected}
         )
