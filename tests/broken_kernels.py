@@ -52,6 +52,8 @@ def _say(word: str) -> str:
         os._exit(3)
     if word == "hang":
         time.sleep(600)
+    if word == "sleep":
+        time.sleep(1)
     if word == "raise":
         raise RuntimeError("no such word")
     return word

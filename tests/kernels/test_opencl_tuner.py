@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -16,6 +17,7 @@ from isthmus.core import paths
 from isthmus.engine import whole_steps
 from isthmus.engine.prepared import pack_model
 from isthmus.engine.timing import Timing
+from isthmus.kernels.errors import BackendUnavailable
 from isthmus.kernels.opencl.algorithms import ALGORITHMS
 from isthmus.kernels.opencl.backend import OpenCLBackend
 from isthmus.kernels.opencl.products import Epilogue
@@ -26,7 +28,7 @@ from isthmus.kernels.tuner.child import Child, ChildFailed
 from isthmus.kernels.tuner.problem import Problem, problems
 from isthmus.kernels.tuner.trials import CeilingJob, Evaluator, Job, Outcome, Setup
 from isthmus.kernels.tuner.tune import tune
-from opencl_devices import PLATFORMS, requires_opencl
+from opencl_devices import GPU, PLATFORMS, requires_opencl
 
 pytestmark = requires_opencl
 SMALL = Problem(parse_shape("160x192.4g32"))
@@ -119,22 +121,88 @@ def test_the_self_tests_report_tells_what_failed_and_nothing_of_the_user(
 ) -> None:
     monkeypatch.setattr(selftest, "ALGORITHMS", {"gemv.k": ALGORITHMS["gemv.k"]})
     capabilities = OpenCLBackend(device=platform).capabilities
+    monkeypatch.setattr(selftest, "_STEPS", (("gemv.k:wgs=2", "gemm.k:wgs=2"),))
     seen: list[int] = []
-    with Child(Evaluator, Setup(platform)) as child:
+    with Child(Evaluator, Setup(platform)) as child, Child(Evaluator, Setup(platform)) as other:
         report = selftest.self_test(
-            child, capabilities, quick=True, progress=lambda done, _of, _what: seen.append(done)
+            [child, other],
+            capabilities,
+            quick=True,
+            progress=lambda done, _of, _what: seen.append(done),
         )
     assert report["whole"]
     assert report["ok"] == len(report["variants"]) == len(seen)
     assert report["failed"] == 0
-    assert {one["verified"] for one in report["variants"]} == (
-        {True, False} if capabilities.fp16 else {True}
-    )
+    assert all(one["verified"] for one in report["variants"]) or capabilities.fp16
+    shapes = {one["shape"] for one in report["variants"]}
+    assert {"steps", "256x320.4g32", "256x384.4g128"} <= shapes
+    assert {one["epilogue"] for one in report["variants"]} == {"store", "add", "swiglu"}
     assert report["device"]["driver"] == capabilities.driver
     assert report["versions"]["kernels"]
     text = json.dumps(report)
     assert str(Path.home()) not in text
     assert "/tmp" not in text
+
+
+class ScriptedChild:
+    """A child that answers by a script, for what no driver does when asked to."""
+
+    def __init__(self, *answers: Outcome | BaseException) -> None:
+        self._answers = list(answers)
+        self.abandoned = False
+
+    def ask(self, job: object, *, limit_s: float | None = None) -> object:
+        del limit_s
+        if isinstance(job, CeilingJob):
+            return Ceiling(1.0, 1.0, 1.0)
+        answer = self._answers.pop(0) if self._answers else Outcome()
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    def abandon(self) -> None:
+        self.abandoned = True
+
+
+def scripted_report(*answers: Outcome | BaseException) -> tuple[dict[str, Any], ScriptedChild]:
+    child = ScriptedChild(*answers)
+    report = selftest.self_test([cast("Child", child)], GPU, quick=True, progress=lambda *_: None)
+    return report, child
+
+
+def test_a_variant_that_fails_is_reported_with_its_reason_and_the_others_go_on() -> None:
+    failures = (Outcome(error="wrong: off by 1"), ChildFailed("crashed (SIGSEGV)"))
+    report, _ = scripted_report(Outcome(), *failures)
+    assert report["whole"]
+    assert report["failed"] == 2
+    assert [one["error"] for one in report["variants"][:3]] == [
+        None,
+        "wrong: off by 1",
+        "crashed (SIGSEGV)",
+    ]
+
+
+def test_a_device_that_does_not_open_any_more_ends_the_test_with_a_report() -> None:
+    gone = BackendUnavailable("the device cannot be opened", {"opencl": "/home/a/x.so is gone"})
+    report, child = scripted_report(Outcome(), gone)
+    assert not report["whole"]
+    assert report["ok"] == 1
+    assert "the device cannot be opened" in report["ended"]
+    assert "/home" not in report["ended"]
+    assert child.abandoned
+
+
+def test_what_the_user_breaks_off_is_reported_as_far_as_it_came(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(selftest, "wait", interrupted)
+    report, child = scripted_report()
+    assert not report["whole"]
+    assert report["ended"] == "broken off by the user"
+    assert child.abandoned
 
 
 @pytest.mark.parametrize(
@@ -218,12 +286,15 @@ def test_doctor_says_where_the_report_of_a_self_test_is(
 ) -> None:
     monkeypatch.setenv("ISTHMUS_HOME", str(tmp_path))
     monkeypatch.setattr(selftest, "ALGORITHMS", {"gemv.k8n4": ALGORITHMS["gemv.k8n4"]})
+    monkeypatch.setattr(selftest, "_STEPS", ())
     done = program.run("doctor", "--self-test", "--quick", "--device", platform, "--json")
     assert done.exit_code == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
     report = json.loads(Path(told["path"]).read_text("utf-8"))
     assert told["ok"] == len(report["variants"]) > 1
-    assert {"variant", "ok", "verified", "error", "seconds"} == set(report["variants"][0])
+    expected = {"variant", "shape", "epilogue", "ok", "verified", "error", "seconds"}
+    assert expected == set(report["variants"][0])
+    assert report["whole"]
 
 
 def test_the_self_tests_flags_alone_are_misused() -> None:

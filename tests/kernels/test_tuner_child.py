@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import psutil
 import pytest
@@ -47,6 +53,44 @@ def test_a_device_that_cannot_be_opened_is_told() -> None:
         pytest.raises(BackendUnavailable, match="no such device"),
     ):
         child.ask("word")
+
+
+def test_a_child_that_is_abandoned_fails_what_is_asked_and_what_would_be(child: Child) -> None:
+    child.ask("before")
+    threading.Timer(0.2, child.abandon).start()
+    for _ in range(2):
+        with pytest.raises(ChildFailed, match="broken off"):
+            child.ask("hang", limit_s=60)
+
+
+_KILLED = """
+import sys
+from pathlib import Path
+import broken_kernels
+from isthmus.kernels.tuner.child import Child
+if __name__ == "__main__":
+    child = Child(broken_kernels.scripted, None)
+    child.ask("word")
+    Path(child._scratch.name, "compiled").write_text("x")
+    print(child._scratch.name, child._process.pid, flush=True)
+    child.ask("sleep")
+"""
+
+
+def test_nothing_is_left_of_a_tuner_that_was_killed(tmp_path: Path) -> None:
+    script = tmp_path / "killed.py"
+    script.write_text(_KILLED, "utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(Path(broken_kernels.__file__).parent)}
+    with subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=environment
+    ) as tuner:
+        assert tuner.stdout is not None
+        folder, pid = tuner.stdout.readline().split()
+        assert Path(folder, "compiled").exists()
+        tuner.kill()
+    with suppress(psutil.NoSuchProcess):
+        psutil.Process(int(pid)).wait(30)
+    assert not Path(folder).exists()
 
 
 def test_no_process_is_left_behind(child: Child) -> None:

@@ -92,6 +92,7 @@ def _told(moved: dict[str, dict[str, int]]) -> str:
 
 
 def _tune(files: TunedFiles, device: str | None, model: str, seconds: float) -> dict[str, Any]:
+    from isthmus.cli.signals import as_interrupts
     from isthmus.core.paths import tuned_dir
     from isthmus.engine.opening import open_model
     from isthmus.kernels.opencl.backend import OpenCLBackend
@@ -110,7 +111,7 @@ def _tune(files: TunedFiles, device: str | None, model: str, seconds: float) -> 
         raise TypeError("the registry made another backend than asked for")
     limits = backend.capabilities
     setup = Setup(limits.query, limited=plays_small())
-    with Child(Evaluator, setup) as child, _seconds_bar(seconds) as progress:
+    with as_interrupts(), Child(Evaluator, setup) as child, _seconds_bar(seconds) as progress:
         try:
             found = tune_device(
                 child,

@@ -7,6 +7,9 @@ cache, attention and the gated layer all show in what comes out. A few milliseco
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import product
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +24,7 @@ from isthmus.kernels.base import (
     GatedMLP,
     Head,
     KVShape,
+    KVType,
     Norm,
     Op,
     Output,
@@ -38,16 +42,21 @@ _FORMS = ((4, 32), (8, 32), (6, 16))
 """Bits and group: one for each kind of tile."""
 
 
-def disagreement(backend: Backend, *, tolerance: float) -> str | None:
+def disagreement(
+    backend: Backend, *, tolerance: float, kv_types: Sequence[KVType] | None = None
+) -> str | None:
     """Where `backend` differs from the reference, or None when nothing does.
 
-    `tolerance` is relative to the largest value of what is compared.
+    `tolerance` is relative to the largest value of what is compared; None compares all `kv_types`.
     """
-    for dtype in backend.kv_types:
+    for dtype, style in product(kv_types or backend.kv_types, RopeStyle):
         shape = KVShape(blocks=3, dtype=dtype)
-        expected = _steps(NumpyBackend(), shape)
+        expected = _steps(NumpyBackend(), shape, style)
         for name, found, wanted in zip(
-            ("of several tokens", "of one token"), _steps(backend, shape), expected, strict=True
+            ("of several tokens", "of one token"),
+            _steps(backend, shape, style),
+            expected,
+            strict=True,
         ):
             error = float(np.abs(found - wanted).max() / np.abs(wanted).max())
             if not error <= tolerance:  # NaN is no agreement
@@ -58,10 +67,10 @@ def disagreement(backend: Backend, *, tolerance: float) -> str | None:
     return None
 
 
-def _steps(backend: Backend, shape: KVShape) -> tuple[F32, F32]:
+def _steps(backend: Backend, shape: KVShape, style: RopeStyle) -> tuple[F32, F32]:
     """The logits of a step of all tokens but one, and of one of the last. [tokens, vocab]"""
     rng = np.random.default_rng(_SEED)
-    plan = backend.plan(_graph(backend, rng), kv=shape, max_tokens=_TOKENS)
+    plan = backend.plan(_graph(backend, rng, style), kv=shape, max_tokens=_TOKENS)
     tokens = rng.integers(0, _VOCAB, _TOKENS).astype(np.int32)
     try:
         first, last = (
@@ -81,10 +90,10 @@ def _steps(backend: Backend, shape: KVShape) -> tuple[F32, F32]:
     return first, last
 
 
-def _graph(backend: Backend, rng: np.random.Generator) -> tuple[Op, ...]:
+def _graph(backend: Backend, rng: np.random.Generator, style: RopeStyle) -> tuple[Op, ...]:
     q, kv = _HEADS * _HEAD_DIM, _KV_HEADS * _HEAD_DIM
     ops: list[Op] = [Embed(backend.pack(_weight(rng, 4, 32, _VOCAB, _HIDDEN)))]
-    for layer, style in enumerate(RopeStyle):
+    for layer in range(2):
         form = _FORMS[layer]
         ops += [
             _norm(rng),

@@ -45,6 +45,7 @@ class Capabilities:
     memory_bytes: int
     shares_memory: bool
     """Whether the device reads the host's memory in place."""
+    extensions: tuple[str, ...] = ()
 
     def limited(self) -> Capabilities:
         """The same device as if it were a small one: the limits mode."""

@@ -89,6 +89,7 @@ def _capabilities(platform: Any, device: Any) -> Capabilities:
         allocation_bytes=device.max_mem_alloc_size,
         memory_bytes=device.global_mem_size,
         shares_memory=bool(device.host_unified_memory),
+        extensions=tuple(sorted(extensions)),
     )
 
 
@@ -211,6 +212,10 @@ class Device:
             kernel = cl.Kernel(program, name)
             kernel.set_args(*ready)
         return Launch(kernel, local, tuple(arguments))
+
+    def forget_programs(self) -> None:
+        """Let go of what was compiled: of thousands of programs, each is used once."""
+        self._built.clear()
 
     def check_compiler(self) -> None:
         """Raise `BackendLost` where a driver does not compile (PoCL on a CPU newer than itself)."""

@@ -151,9 +151,9 @@ class Choices:
         return self.table.get((shape_key(form), tile), self.default[tile])
 
 
-def uniform_choices(gemv: str, gemm: str) -> Choices:
-    """The same algorithms for every weight; `gemm` is written without its tokens."""
-    several = {tile: Variant.parse(f"{gemm},tokens={min(tile, 16)}") for tile in TILES[1:]}
+def uniform_choices(gemv: str, gemm: str, *, most: int = 16) -> Choices:
+    """The same algorithms for every weight; `gemm` is written without its tokens, at `most`."""
+    several = {tile: Variant.parse(f"{gemm},tokens={min(tile, most)}") for tile in TILES[1:]}
     return Choices({}, {1: Variant.parse(gemv), **several})
 
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 import faulthandler
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -39,8 +41,8 @@ class ChildFailed(Exception):
 class Child:
     """Answers jobs in a process of its own, which is started again when a job ends it.
 
-    Its drivers' own caches lie in a folder that goes with it: thousands of trials would fill the
-    user's.
+    Its drivers' own caches lie in a folder that goes with it, even when this process is killed:
+    thousands of trials would fill the user's.
     """
 
     def __init__(self, make: Make, setup: Any, *, limit_s: float = _LIMIT_S) -> None:
@@ -49,6 +51,7 @@ class Child:
         self._limit_s = limit_s
         self._process: Any = None
         self._pipe: Connection | None = None
+        self._abandoned = False
         self._scratch = tempfile.TemporaryDirectory(prefix="isthmus-tune-")
 
     def __enter__(self) -> Self:
@@ -57,18 +60,22 @@ class Child:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def ask(self, job: Any) -> Any:
+    def ask(self, job: Any, *, limit_s: float | None = None) -> Any:
         """The answer. Raises `ChildFailed`, or `BackendUnavailable` when it does not even start."""
+        limit = self._limit_s if limit_s is None else limit_s
         while True:
             fresh = self._pipe is None
             pipe = self._start() if self._pipe is None else self._pipe
+            if self._abandoned:
+                self._stop(wait_s=0)
+                raise ChildFailed("broken off")
             try:
-                pipe.send(job)
-                if not pipe.poll(self._limit_s):
+                pipe.send((job, limit))
+                if not pipe.poll(limit):
                     self._stop(wait_s=0)
                     if not fresh:
                         continue  # the machine may have stood still
-                    raise ChildFailed(f"no end after {self._limit_s:g} s")
+                    raise ChildFailed(f"no end after {limit:g} s")
                 kind, answer = pipe.recv()
             except (EOFError, OSError):
                 told = self._stop()
@@ -82,7 +89,8 @@ class Child:
     def _start(self) -> Connection:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        arguments = (theirs, self._make, self._setup, self._limit_s, self._scratch.name)
+        scratch = self._scratch.name
+        arguments = (theirs, self._make, self._setup, scratch, os.getpid())
         self._process = context.Process(target=_serve, args=arguments, daemon=True)
         self._process.start()
         theirs.close()
@@ -115,6 +123,14 @@ class Child:
                 return f"crashed ({signal.Signals(-code).name})"
         return f"ended with status {code}"
 
+    def abandon(self) -> None:
+        """From another thread: let what is asked fail now, and all that would be asked later."""
+        self._abandoned = True
+        process = self._process
+        if process is not None:
+            with suppress(ValueError):  # it has just been stopped
+                process.kill()
+
     def close(self) -> None:
         """End the process and remove what it left."""
         if self._pipe is not None:
@@ -125,9 +141,10 @@ class Child:
             self._scratch.cleanup()
 
 
-def _serve(pipe: Connection, make: Make, setup: Any, limit_s: float, scratch: str) -> None:
-    """The child: answer until the parent is gone."""
+def _serve(pipe: Connection, make: Make, setup: Any, scratch: str, parent: int) -> None:
+    """The child: answer until the parent is gone, and then leave nothing of it."""
     os.environ["POCL_CACHE_DIR"] = os.environ["CUDA_CACHE_PATH"] = scratch
+    os.environ["POCL_KERNEL_CACHE"] = "0"  # a program's files go with it
     _quiet()
     # A kernel that hangs would outlive a parent that was killed: this ends it from within.
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
@@ -139,11 +156,25 @@ def _serve(pipe: Connection, make: Make, setup: Any, limit_s: float, scratch: st
             return
         pipe.send(("ready", None))
         faulthandler.cancel_dump_traceback_later()
-        with suppress(EOFError, OSError, KeyboardInterrupt):
-            while (job := pipe.recv()) is not None:
+        try:
+            while (asked := pipe.recv()) is not None:
+                job, limit_s = asked
                 faulthandler.dump_traceback_later(limit_s + _GRACE_S, exit=True, file=nowhere)
                 pipe.send(_answer(serve, job))
                 faulthandler.cancel_dump_traceback_later()
+        except (EOFError, OSError):
+            if _gone(parent):
+                shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _gone(parent: int) -> bool:
+    """Whether the parent has ended; its end of the pipe closes a little earlier than that."""
+    end = time.monotonic() + _GRACE_S / 3
+    while os.getppid() == parent:
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def _answer(serve: Serve, job: Any) -> tuple[str, Any]:

@@ -8,15 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from isthmus.kernels.base import F32, QuantizedWeight
+from isthmus.kernels.base import F32, KVType, QuantizedWeight
 from isthmus.kernels.errors import BackendLost
 from isthmus.kernels.opencl import layouts
+from isthmus.kernels.opencl.backend import OpenCLBackend
 from isthmus.kernels.opencl.layouts import Layout, PackedWeight, WeightForm
 from isthmus.kernels.opencl.products import Epilogue, Part, place
 from isthmus.kernels.opencl.programs import ProgramCache
 from isthmus.kernels.opencl.runtime import Device, open_device
 from isthmus.kernels.opencl.trial import Trial
-from isthmus.kernels.opencl.variants import Variant
+from isthmus.kernels.opencl.variants import Variant, default_choices, uniform_choices
+from isthmus.kernels.selftest import disagreement
 from isthmus.kernels.tuner.ceiling import Ceiling, measure
 from isthmus.kernels.tuner.problem import Problem
 
@@ -26,6 +28,8 @@ _TOLERANCE = 2e-3
 """Of the largest result."""
 _HALF_TOLERANCE = 3e-2
 """The same where a variant adds up in half precision."""
+_STEPS_TOLERANCE = 5e-3
+"""The same of whole steps, where the cache may round to another of its 8 bits."""
 _COLD_BYTES = 48 << 20
 """Weights that are read in turns, so that none comes out of a cache."""
 _MOST_COPIES = 128
@@ -63,6 +67,17 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class StepsJob:
+    """Whole steps of a small model to check.
+
+    None is the default choices, with each type of a cache.
+    """
+
+    algorithms: tuple[str, str] | None = None
+    """For one token and for several."""
+
+
+@dataclass(frozen=True, slots=True)
 class CeilingJob:
     """A question for what the device can do at most."""
 
@@ -71,19 +86,29 @@ class Evaluator:
     """Answers jobs on one device. Weights stay on it from one job of a problem to the next."""
 
     def __init__(self, setup: Setup) -> None:
+        self._setup = setup
         self._device = open_device(
             setup.device, limited=setup.limited, programs=ProgramCache(setup.programs)
         )
         self._material: _Material | None = None
 
-    def __call__(self, job: Job | CeilingJob) -> Outcome | Ceiling:
+    def __call__(self, job: Job | StepsJob | CeilingJob) -> Outcome | Ceiling:
         """Try. Errors that the device reports are outcomes; others are the child's end."""
         if isinstance(job, CeilingJob):
             return measure(self._device)
         try:
-            return self._try(job)
+            return self._steps(job) if isinstance(job, StepsJob) else self._try(job)
         except (BackendLost, ValueError, MemoryError) as error:
             return Outcome(error=str(error) or type(error).__name__)
+
+    def _steps(self, job: StepsJob) -> Outcome:
+        choices, kv_types = default_choices(self._device.capabilities), None
+        if job.algorithms is not None:
+            choices, kv_types = uniform_choices(*job.algorithms, most=4), (KVType.FLOAT32,)
+        backend = OpenCLBackend(
+            device=self._setup.device, limited=self._setup.limited, choices=choices
+        )
+        return Outcome(disagreement(backend, tolerance=_STEPS_TOLERANCE, kv_types=kv_types))
 
     def _try(self, job: Job) -> Outcome:
         if self._material is None or self._material.problem != job.problem:
@@ -113,6 +138,7 @@ class Evaluator:
         if error is not None:
             return Outcome(error=error)
         if not job.seconds:
+            self._device.forget_programs()
             return Outcome()
         return Outcome(seconds=_timed(self._device, trials, tokens, job.seconds))
 
