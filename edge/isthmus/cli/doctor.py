@@ -181,7 +181,10 @@ def _opencl() -> Iterator[Check]:
     cure = (
         "for GPUs install the maker's OpenCL driver; to try without one: pip install isthmus[pocl]"
     )
+    from isthmus.core.paths import tuned_dir
+
     try:
+        from isthmus.kernels.opencl.refusals import Refusals
         from isthmus.kernels.opencl.runtime import devices
 
         found = devices()
@@ -190,6 +193,9 @@ def _opencl() -> Iterator[Check]:
         return
     for capabilities, _ in found:
         yield Check("opencl", True, capabilities.describe(), needed=False)
+        for key, refusal in Refusals(tuned_dir(), capabilities).known.items():
+            cure = f"isthmus tune --device '{capabilities.query}' chooses again"
+            yield Check("opencl refused", False, f"{key}: {refusal}", cure, needed=False)
     if not found:
         yield Check("opencl", False, "no device", cure, needed=False)
 

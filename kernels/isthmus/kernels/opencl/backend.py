@@ -12,6 +12,7 @@ from isthmus.kernels.opencl.capabilities import Capabilities, DeviceKind
 from isthmus.kernels.opencl.layouts import PackedWeight
 from isthmus.kernels.opencl.plan import OpenCLPlan
 from isthmus.kernels.opencl.programs import ProgramCache
+from isthmus.kernels.opencl.refusals import Refusals
 from isthmus.kernels.opencl.runtime import open_device
 from isthmus.kernels.opencl.tuned import TunedFiles
 from isthmus.kernels.opencl.variants import Choices, default_choices
@@ -42,6 +43,7 @@ class OpenCLBackend:
     ) -> None:
         folder = None if cache_dir is None else cache_dir / "opencl"
         self._device = open_device(device, limited=limited, programs=ProgramCache(folder))
+        self._tuned_dir = tuned_dir
         self.choices = choices or TunedFiles(tuned_dir).choices(self._device.capabilities)
 
     @property
@@ -84,4 +86,5 @@ class OpenCLBackend:
 
     def plan(self, ops: Sequence[Op], *, kv: KVShape, max_tokens: int) -> OpenCLPlan:
         """Put weights on the device and prepare every launch."""
-        return OpenCLPlan(ops, kv, max_tokens, self._device, self.choices)
+        refusals = Refusals(self._tuned_dir, self._device.capabilities)
+        return OpenCLPlan(ops, kv, max_tokens, self._device, self.choices, refusals)

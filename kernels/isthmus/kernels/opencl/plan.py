@@ -43,19 +43,18 @@ from isthmus.kernels.opencl.layers import (
     LayerBuffers,
     join_layers,
 )
-from isthmus.kernels.opencl.layouts import PackedWeight, padded
+from isthmus.kernels.opencl.layouts import padded
 from isthmus.kernels.opencl.products import (
     Epilogue,
     Norming,
     Operand,
-    Part,
     padded_vector,
-    place,
-    prepare,
 )
 from isthmus.kernels.opencl.programs import Source
+from isthmus.kernels.opencl.refusals import Refusals
 from isthmus.kernels.opencl.runtime import Device, Launch, Size
-from isthmus.kernels.opencl.variants import TILES, Choices, Variant, usable_variant
+from isthmus.kernels.opencl.variants import TILES, Choices, Variant
+from isthmus.kernels.opencl.weights import Placed, Weights
 
 _MOST_KEPT = 64
 """Lists of launches kept: one for each size of a step."""
@@ -98,12 +97,17 @@ class OpenCLPlan:
     """One graph on an OpenCL device."""
 
     def __init__(
-        self, ops: Sequence[Op], kv: KVShape, max_tokens: int, device: Device, choices: Choices
+        self,
+        ops: Sequence[Op],
+        kv: KVShape,
+        max_tokens: int,
+        device: Device,
+        choices: Choices,
+        refusals: Refusals | None = None,
     ) -> None:
-        self.refused: list[str] = []
-        """Which chosen variants are not used here, and why."""
+        """`refusals` keeps what the device refuses of the choices; None forgets it."""
         self._device = device
-        self._choices = choices
+        self._weights = Weights(device, choices, refusals or Refusals(None, device.capabilities))
         self._kv = kv
         self._max_tokens = max_tokens
         self._hidden = next(op.table.cols for op in ops if isinstance(op, Embed))
@@ -116,7 +120,6 @@ class OpenCLPlan:
         if attention[0].rope_factors is not None:
             self._frequencies /= attention[0].rope_factors
         self._attention = AttentionKernels(device, attention[0], kv, max_tokens)
-        self._placed: dict[int, tuple[Part, ...]] = {}
         self._buffers: _Buffers | None = self._allocate(ops, attention[0], max_tokens)
         self._best = BestKernel(device, self._open.logits, self._vocab, max_tokens)
         before = (None, *ops[:-1])
@@ -187,8 +190,9 @@ class OpenCLPlan:
                 GatedMLP() as mlp,
                 Down() as down,
             ]:
-                packed = map(_own, (qkv.weight, output.weight, mlp.gate_up, down.weight))
-                weights = [(weight, self._parts(weight)) for weight in packed]
+                packed = (qkv.weight, output.weight, mlp.gate_up, down.weight)
+                placed = [self._weights.placed(weight) for weight in packed]
+                weights = [(one.weight, one.parts) for one in placed]
                 return Layer(
                     at=at,
                     index=attention.layer,
@@ -200,8 +204,8 @@ class OpenCLPlan:
         return None
 
     def _embed(self, table: Packed) -> Make:
-        weight = _own(table)
-        buffers = self._open
+        placed = self._weights.placed(table)
+        weight, buffers = placed.weight, self._open
         defines = {
             **weight.form.defines,
             "BLOCK": weight.layout.block,
@@ -211,7 +215,7 @@ class OpenCLPlan:
         }
         source = Source("embed.cl", defines)
         launches = []
-        for part in self._parts(weight):
+        for part in placed.parts:
             weights = (part.codes, part.scales, part.minimums)
             unused = buffers.step
             rows = (part.row0, part.rows)
@@ -254,11 +258,10 @@ class OpenCLPlan:
         norming = Norming(self._vector(last.weight), last.eps)
         norm = self._norm(norming, gather=wanted)
         plain = Operand(buffers.n, out, width, buffers.step, counter, bias, epilogue)
-        weight = _own(packed)
-        limits = self._device.capabilities
-        fuses = self._variant(weight, plain, 1).norms(weight.form, limits)
+        placed = self._weights.placed(packed)
+        fuses = self._weights.norms(placed)
         one = replace(plain, x=buffers.x, norm=norming) if fuses else plain
-        product = self._product(weight, plain, one)
+        product = self._product(placed, plain, one)
 
         def make(shape: Shape) -> list[Sized]:
             count = shape.wanted if wanted else shape.tokens
@@ -268,25 +271,23 @@ class OpenCLPlan:
 
         return make
 
-    def _product(self, weight: PackedWeight, operand: Operand, one: Operand | None = None) -> Make:
+    def _product(self, placed: Placed, operand: Operand, one: Operand | None = None) -> Make:
         """The launches of a product; with one token as `one` says.
 
         A tile is prepared when a step first has its size: most are never seen by a conversation.
         """
-        parts = self._parts(weight)
         wanted = operand.counter == steps.Entry.WANTED
-        ready: dict[int, list[tuple[Launch, int]]] = {}
+        ready: dict[int, tuple[Variant, list[tuple[Launch, int]]]] = {}
 
         def make(shape: Shape) -> list[Sized]:
             count = shape.wanted if wanted else shape.tokens
             if not count:
                 return []
             tile = next((tile for tile in TILES if tile >= count), TILES[-1])
-            variant = self._variant(weight, operand, tile)
             if tile not in ready:
                 to = operand if tile > 1 or one is None else one
-                ready[tile] = prepare(self._device, weight, parts, variant, to)
-            launches = ready[tile]
+                ready[tile] = self._weights.product(placed, to, tile)
+            variant, launches = ready[tile]
             down = -(-count // variant.tokens)
             return [
                 (launch, (across, down * launch.local[1], launch.local[2]))
@@ -295,27 +296,12 @@ class OpenCLPlan:
 
         return make
 
-    def _variant(self, weight: PackedWeight, operand: Operand, tile: int) -> Variant:
-        chosen, reason = usable_variant(
-            self._choices.variant(weight.form, tile),
-            weight.form,
-            weight.layout,
-            tile,
-            self._device.capabilities,
-            paired=operand.epilogue is Epilogue.SWIGLU,
-            input_bytes=operand.x.size,
-        )
-        if reason is not None and reason not in self.refused:
-            self.refused.append(reason)
-        return chosen
-
     def _residual(self, packed: Packed, x: Any) -> Make:
         """A product that is added to the residual stream."""
         buffers = self._open
         counter = int(steps.Entry.TOKENS)
-        weight = _own(packed)
         operand = Operand(x, buffers.x, self._hidden, buffers.step, counter, None, Epilogue.ADD)
-        return self._product(weight, operand)
+        return self._product(self._weights.placed(packed), operand)
 
     def _head(self, op: Head, last: Op | None) -> Make:
         """The logits, and in a greedy step the best of each row."""
@@ -326,14 +312,6 @@ class OpenCLPlan:
             return product(shape) + best
 
         return make
-
-    def _parts(self, weight: PackedWeight) -> tuple[Part, ...]:
-        """The weight on the device, once however many operators use it."""
-        key = id(weight)
-        if key not in self._placed:
-            self._placed[key] = place(weight, self._device)
-            self._open.held.append(weight)  # the device may read it in place
-        return self._placed[key]
 
     def _vector(self, values: F32) -> Any:
         """A vector on the device, padded with zeros."""
@@ -422,14 +400,8 @@ class OpenCLPlan:
         self._buffers = None
         self._makes.clear()
         self._lists.clear()
-        self._placed.clear()
+        self._weights.clear()
         self._attention.close()
-
-
-def _own(packed: Packed) -> PackedWeight:
-    if not isinstance(packed, PackedWeight):
-        raise TypeError("an operator holds a weight packed by another backend")
-    return packed
 
 
 def _for_one_token(joined: Sized, several: Sequence[Make]) -> Make:

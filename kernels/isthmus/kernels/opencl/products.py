@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from isthmus.kernels.opencl.layouts import PackedWeight, padded
+from isthmus.kernels.errors import OutOfDeviceMemory
+from isthmus.kernels.opencl.layouts import Layout, PackedWeight, padded
 from isthmus.kernels.opencl.programs import Source
 from isthmus.kernels.opencl.variants import Variant
 
@@ -61,6 +62,20 @@ def place(weight: PackedWeight, device: Device) -> tuple[Part, ...]:
             )
         )
     return tuple(parts)
+
+
+def place_somehow(
+    weight: PackedWeight, device: Device
+) -> tuple[PackedWeight, tuple[Part, ...], str | None]:
+    """As `place`, but in buffers where the device refuses an image: how it lies then, and why."""
+    try:
+        return weight, place(weight, device), None
+    except OutOfDeviceMemory as error:
+        if not weight.layout.image:
+            raise
+        reason = str(error)
+    buffered = replace(weight, layout=Layout(weight.layout.block))
+    return buffered, place(buffered, device), reason
 
 
 @dataclass(frozen=True, slots=True, eq=False)

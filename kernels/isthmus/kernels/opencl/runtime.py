@@ -37,13 +37,16 @@ _GENERATIONS = (
 
 
 @contextmanager
-def _mapped(doing: str) -> Iterator[None]:
-    """Turn pyopencl's errors into ours. OpenCL's `OUT_OF_RESOURCES` is a crash on most drivers."""
+def _mapped(doing: str, *, image: bool = False) -> Iterator[None]:
+    """Turn pyopencl's errors into ours. OpenCL's `OUT_OF_RESOURCES` is a crash on most drivers.
+
+    An `image` that is not made is refused, whatever the driver says: buffers do as well.
+    """
     try:
         yield
     except cl.Error as error:
         status = cl.status_code.to_string(error.code, "status %d")
-        kind = OutOfDeviceMemory if status in _REFUSED else DeviceLost
+        kind = OutOfDeviceMemory if image or status in _REFUSED else DeviceLost
         raise kind(f"{doing} failed on the OpenCL device: {status}") from error
 
 
@@ -178,7 +181,7 @@ class Device:
         if width > limit[0] or height > limit[1]:
             raise OutOfDeviceMemory(f"an image of {width} by {height} is beyond the limit {limit}")
         form = cl.ImageFormat(cl.channel_order.RGBA, cl.channel_type.UNSIGNED_INT32)
-        with _mapped(f"an image of {width} by {height}"):
+        with _mapped(f"an image of {width} by {height}", image=True):
             return cl.create_image(
                 self._context,
                 cl.mem_flags.READ_ONLY | cl.mem_flags.COPY_HOST_PTR,
@@ -195,7 +198,7 @@ class Device:
             raise OutOfDeviceMemory(f"an image of {width} texels is beyond the limit {limit}")
         form = cl.ImageFormat(cl.channel_order.RGBA, cl.channel_type.FLOAT)
         flags = cl.mem_flags.READ_ONLY
-        with _mapped(f"an image of {width} texels"):
+        with _mapped(f"an image of {width} texels", image=True):
             return cl.create_image(self._context, flags, form, shape=(width,), buffer=buffer)
 
     def _check(self, size: int) -> None:

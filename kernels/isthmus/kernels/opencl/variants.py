@@ -191,25 +191,19 @@ def plain_variant(layout: Layout, tile: int) -> Variant:
     return Variant.of(f"{kind}.{order}{'.img' if layout.image else ''}", wgs=8, tokens=tokens)
 
 
-def usable_variant(
-    chosen: Variant,
-    form: WeightForm,
-    layout: Layout,
-    tile: int,
-    device: Capabilities,
-    *,
-    paired: bool,
-    input_bytes: int,
-) -> tuple[Variant, str | None]:
-    """The variant chosen for a weight in this order, or a plain one and why it is taken instead.
+def substitutes(chosen: Variant, layout: Layout, tile: int) -> Iterator[Variant]:
+    """The variant chosen for a weight, and what to take where a device refuses that one.
 
-    `input_bytes` is what an image over its input would span.
+    What lies in another order than `layout` is left out: so is a variant that reads images where
+    the weight had to be put into buffers. The last is a plain one.
     """
-    reason = chosen.misfit(form, device, paired=paired)
-    if chosen.layout != layout:
-        reason = f"its weights lie in the order {layout}"
-    elif chosen.tunables.get("x_image") and input_bytes // 16 > device.image_texels:
-        reason = f"an image over a buffer has at most {device.image_texels} texels"
-    if reason is None:
-        return chosen, None
-    return plain_variant(layout, tile), f"{chosen} is not used for {shape_key(form)}: {reason}"
+    name, values = chosen.algorithm.name, chosen.tunables
+    plain_input = values | ({"x_image": 0} if "x_image" in values else {})
+    others = [
+        chosen,
+        Variant.of(name, **plain_input),
+        Variant.of(name.replace(".img", ""), **values),
+        Variant.of(name.replace(".img", ""), **plain_input),
+        plain_variant(layout, tile),
+    ]
+    yield from (variant for variant in dict.fromkeys(others) if variant.layout == layout)
