@@ -20,6 +20,7 @@ from isthmus.engine.timing import Timing
 from isthmus.kernels.errors import BackendUnavailable
 from isthmus.kernels.opencl.algorithms import ALGORITHMS
 from isthmus.kernels.opencl.backend import OpenCLBackend
+from isthmus.kernels.opencl.capabilities import DeviceKind
 from isthmus.kernels.opencl.products import Epilogue
 from isthmus.kernels.opencl.variants import TILES, parse_shape
 from isthmus.kernels.tuner import selftest
@@ -88,11 +89,14 @@ def test_a_device_has_ceilings(child: Child) -> None:
 
 def test_a_models_products_are_found_with_how_they_are_used(platform: str) -> None:
     ops = pack_model(tiny_qwen2.model(), OpenCLBackend(device=platform)).ops
-    found = {problem.form.rows: problem for problem in problems(ops)}
+    found = {problem.form.rows: problem for problem in problems(ops, DeviceKind.CPU)}
     config = tiny_qwen2.CONFIG
     assert found[2 * config.ffn].paired
     assert found[2 * config.ffn].count == config.layers
     assert found[config.vocab].normed
+    assert not found[config.vocab].joined
+    assert found[config.hidden].joined
+    assert not any(problem.joined for problem in problems(ops, DeviceKind.GPU))
     assert not found[config.hidden].normed
     assert found[config.hidden].epilogue is Epilogue.ADD
 

@@ -75,6 +75,18 @@ def test_a_search_without_time_still_checks_what_it_chooses() -> None:
     assert len(device.tried) < 60
 
 
+def test_where_layers_are_joined_the_defaults_layout_stays_and_one_token_is_not_searched() -> None:
+    device = Formula()  # which likes another layout better
+    first = {tile: [variant] for tile, variant in default_choices(GPU).default.items()}
+    found = Search(replace(PROBLEM, joined=True), GPU, device, lambda: 0.0, first).run()
+    default = default_choices(GPU).default[1]
+    assert found.choices[1] == default
+    assert {variant.layout for variant in found.choices.values()} == {default.layout}
+    assert all(variant.layout == default.layout for variant, _ in device.tried)
+    assert [variant for variant, tile in device.tried if tile == 1] == [default]
+    assert found.choices[64].tunables["wgs"] == BEST["wgs"]
+
+
 def test_where_nothing_works_nothing_is_chosen() -> None:
     def broken(_: Problem, __: Variant, ___: int) -> Outcome:
         return Outcome(error="wrong")

@@ -116,7 +116,7 @@ def _tune(files: TunedFiles, device: str | None, model: str, seconds: float) -> 
             found = tune_device(
                 child,
                 limits,
-                problems(loaded.ops),
+                problems(loaded.ops, limits.kind),
                 backend.choices,
                 seconds=seconds,
                 progress=progress,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from isthmus.kernels.base import QKV, Down, GatedMLP, Head, Op, Output
+from isthmus.kernels.opencl.capabilities import DeviceKind
 from isthmus.kernels.opencl.layouts import PackedWeight, WeightForm
 from isthmus.kernels.opencl.products import Epilogue
 from isthmus.kernels.opencl.variants import shape_key
@@ -21,6 +22,8 @@ class Problem:
     """Whether its input is the residual stream, to be normed on the way in."""
     count: int = 1
     """How many weights of the model are like that."""
+    joined: bool = False
+    """Whether one token passes it in a launch of whole layers, which no variant has a part in."""
 
     @property
     def key(self) -> str:
@@ -45,26 +48,30 @@ class Problem:
         return replace(self, form=replace(self.form, rows=rows))
 
 
-def problems(ops: Sequence[Op]) -> tuple[Problem, ...]:
+def problems(ops: Sequence[Op], kind: DeviceKind) -> tuple[Problem, ...]:
     """The products of a graph packed for OpenCL, those with most bytes first.
 
-    A form that is used in several ways counts as the first of them, but as paired if it ever is.
+    A form that is used in several ways counts as the first of them, but as paired if it ever is,
+    and as joined if it always is: a CPU joins layers, but not the head.
     """
+    cpu = kind is DeviceKind.CPU
     found: dict[str, Problem] = {}
     for op in ops:
         match op:
             case QKV() | Head():
-                new = Problem(_form(op.weight), normed=True)
+                joined = cpu and isinstance(op, QKV)
+                new = Problem(_form(op.weight), normed=True, joined=joined)
             case Output() | Down():
-                new = Problem(_form(op.weight), Epilogue.ADD)
+                new = Problem(_form(op.weight), Epilogue.ADD, joined=cpu)
             case GatedMLP():
-                new = Problem(_form(op.gate_up), Epilogue.SWIGLU, normed=True)
+                new = Problem(_form(op.gate_up), Epilogue.SWIGLU, normed=True, joined=cpu)
             case _:
                 continue
         known = found.get(new.key)
         if known is not None:
             kept = new if new.paired else known
-            new = replace(kept, count=known.count + 1)
+            always = known.joined and new.joined
+            new = replace(kept, count=known.count + 1, joined=always)
         found[new.key] = new
     return tuple(sorted(found.values(), key=lambda p: p.count * p.nbytes, reverse=True))
 

@@ -1,13 +1,15 @@
 """Which variants to try: a few seeds of every algorithm, then steps from the best of them.
 
 All variants of a weight share a layout, so one token and many are searched over all layouts first;
-the layout that serves both best is kept, and the other tiles are searched within it.
+the layout that serves both best is kept, and the other tiles are searched within it. Where one
+token passes whole layers in one launch, the default's layout stays, which that launch reads best.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 from isthmus.kernels.opencl.algorithms import ALGORITHMS, Algorithm
 from isthmus.kernels.opencl.capabilities import Capabilities, DeviceKind
@@ -94,13 +96,18 @@ class Search:
 
     def run(self) -> Found:
         """Search until the time is up; what every tile needs is tried even then."""
-        for tile, share in zip(_ENDS, (0.3, 0.55), strict=True):
-            self._explore(tile, self._beginning(tile, None), until=share)
-        self._climb(_ENDS[0], None, until=0.65)
-        self._climb(_ENDS[1], None, until=0.75)
-        layout = self._layout()
+        layout = self._default_layout() if self.found.problem.joined else None
         if layout is None:
-            return self.found
+            for tile, share in zip(_ENDS, (0.3, 0.55), strict=True):
+                self._explore(tile, self._beginning(tile, None), until=share)
+            self._climb(_ENDS[0], None, until=0.65)
+            self._climb(_ENDS[1], None, until=0.75)
+            layout = self._layout()
+            if layout is None:
+                return self.found
+        else:
+            self._explore(_ENDS[1], self._beginning(_ENDS[1], layout), until=0.5)
+            self._climb(_ENDS[1], layout, until=0.75)
         others = [tile for tile in TILES if tile not in _ENDS]
         for tile, share in zip(reversed(others), (0.82, 0.88, 0.94), strict=True):
             self._explore(tile, self._beginning(tile, layout), until=share)
@@ -157,7 +164,7 @@ class Search:
             for variant in ranked
             if self.found.seconds(one, variant) <= _FAR * self.found.seconds(one, ranked[0])
         ]
-        default = next((variant.layout for variant in self._first.get(one, ())), None)
+        default = self._default_layout()
         layouts = list(dict.fromkeys(variant.layout for variant in near))[:_LAYOUTS]
         if default is not None and default not in layouts and self.found.ranked(one, default):
             layouts.append(default)
@@ -183,6 +190,9 @@ class Search:
         if default in costs and costs[default] <= _SAME * min(costs.values()):
             return default
         return min(costs, key=costs.__getitem__, default=None)
+
+    def _default_layout(self) -> Layout | None:
+        return next((variant.layout for variant in self._first.get(_ENDS[0], ())), None)
 
     def _again(self, tile: int, variants: Sequence[Variant]) -> None:
         """Time some variants again, in turns: one figure may be luck."""
@@ -220,22 +230,27 @@ class Search:
 
 
 def seeds(tile: int, device: Capabilities) -> Iterator[Variant]:
-    """One or two variants of every algorithm and layout, as such devices mostly want them."""
-    cpu = device.kind is DeviceKind.CPU
-    for algorithm in ALGORITHMS.values():
-        fits = [tokens for tokens in algorithm.options["tokens"] if tokens <= tile]
-        if not fits or (tile == 1) != (max(algorithm.options["tokens"]) == 1):
-            continue
-        for block in algorithm.options.get("block", (0,)):
-            values = _usual(algorithm, cpu=cpu) | {"tokens": max(t for t in fits if t <= 16)}
-            if block:
-                values["block"] = block
-                if "lanes" in values:
-                    values["lanes"] = min(values["lanes"], block)
-            yield Variant.of(algorithm.name, **values)
-            better = _extensions(algorithm, device)
-            if better:
-                yield Variant.of(algorithm.name, **values | better)
+    """One or two variants of every algorithm and layout, as such devices mostly want them.
+
+    One of each algorithm comes first: time may end before the last.
+    """
+    each = [list(_seeds_of(algorithm, tile, device)) for algorithm in ALGORITHMS.values()]
+    for turn in zip_longest(*each):
+        yield from (variant for variant in turn if variant is not None)
+
+
+def _seeds_of(algorithm: Algorithm, tile: int, device: Capabilities) -> Iterator[Variant]:
+    fits = [tokens for tokens in algorithm.options["tokens"] if tokens <= tile]
+    if not fits or (tile == 1) != (max(algorithm.options["tokens"]) == 1):
+        return
+    usual = _usual(algorithm, cpu=device.kind is DeviceKind.CPU)
+    usual["tokens"] = max(tokens for tokens in fits if tokens <= 16)
+    better = _extensions(algorithm, device)
+    for block in algorithm.options.get("block", (0,)):
+        values = usual | ({"block": block} if block else {})
+        if better:
+            yield Variant.of(algorithm.name, **values | better)
+        yield Variant.of(algorithm.name, **values)
 
 
 def _usual(algorithm: Algorithm, *, cpu: bool) -> dict[str, int]:

@@ -82,6 +82,8 @@ class Tuning:
         for found in self.found:
             problem = found.problem.part(_MOST_BYTES)
             for tile, variant in found.choices.items():
+                if tile == 1 and problem.joined:
+                    continue  # it has no part in a step of one token
                 seconds = found.seconds(tile, variant)
                 before = found.outcomes[tile].get(default.default[tile])
                 if tile == 1:
