@@ -22,7 +22,8 @@ from isthmus.kernels.opencl.algorithms import ALGORITHMS
 from isthmus.kernels.opencl.backend import OpenCLBackend
 from isthmus.kernels.opencl.capabilities import DeviceKind
 from isthmus.kernels.opencl.products import Epilogue
-from isthmus.kernels.opencl.variants import TILES, parse_shape
+from isthmus.kernels.opencl.tuned import Tuned, dump
+from isthmus.kernels.opencl.variants import TILES, Variant, parse_shape
 from isthmus.kernels.tuner import selftest
 from isthmus.kernels.tuner.ceiling import Ceiling
 from isthmus.kernels.tuner.child import Child, ChildFailed
@@ -265,7 +266,9 @@ def test_tune_stores_what_the_backend_then_uses_and_ships_it_on(
     assert program.run("tune", "--export", str(shipped)).exit_code == 0
     monkeypatch.setenv("ISTHMUS_HOME", str(tmp_path / "another"))
     told = program.run("tune", "--import", str(shipped), "--json")
-    assert json.loads(told.stdout)["imported"]
+    [imported] = json.loads(told.stdout)["imported"]
+    assert imported["serves"].endswith("here")
+    assert program.run("tune", "--export", "-").stdout == shipped.read_text("utf-8")
     again = OpenCLBackend(device=platform, tuned_dir=paths.tuned_dir()).choices
     assert again.table == stored.table
 
@@ -276,6 +279,31 @@ def test_a_file_that_is_no_file_of_choices_is_refused_with_its_field(tmp_path: P
     done = program.run("tune", "--import", str(wrong))
     assert done.exit_code == 2
     assert "devices[0].device" in done.stderr
+
+
+def test_choices_of_another_machine_are_imported_and_told_to_serve_nothing_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISTHMUS_HOME", str(tmp_path))
+    tiles = {tile: Variant.of("gemv.n" if tile == 1 else "gemm.n", tokens=1 if tile == 1 else 4)
+             for tile in TILES}  # fmt: skip
+    file = tmp_path / "theirs.json"
+    file.write_text(dump([Tuned.of(GPU, {SMALL.key: tiles})]), "utf-8")
+    done = program.run("tune", "--import", str(file))
+    assert "1 shapes of Big 100: for no device of this machine" in done.stdout
+
+
+def test_a_place_that_cannot_be_written_is_told_with_its_flag(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISTHMUS_HOME", str(tmp_path))
+    file = tmp_path / "theirs.json"
+    file.write_text(dump([Tuned.of(GPU, {})]), "utf-8")
+    program.run("tune", "--import", str(file))
+    done = program.run("tune", "--export", str(tmp_path / "nowhere" / "out.json"))
+    assert done.exit_code == 2
+    assert "--export" in done.stderr
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_nothing_to_export_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

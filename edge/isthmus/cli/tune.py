@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from isthmus.core.errors import InvalidRequest, Unavailable
+from isthmus.core.errors import ConfigError, InvalidRequest, Unavailable
 
 if TYPE_CHECKING:
     from isthmus.engine.prepared import LoadedModel
     from isthmus.engine.timing import Timing
     from isthmus.kernels.opencl.backend import OpenCLBackend
-    from isthmus.kernels.opencl.tuned import TunedFiles
+    from isthmus.kernels.opencl.tuned import Tuned, TunedFiles
     from isthmus.kernels.tuner.tune import Tuning
 
 _SAME = 1.02
@@ -35,7 +35,8 @@ def tune(
     ] = "smollm2-135m",
     seconds: Annotated[float, typer.Option(min=1, help="About how long to search.")] = 90,
     export_to: Annotated[
-        Path | None, typer.Option("--export", help="Write the stored choices; do not measure.")
+        Path | None,
+        typer.Option("--export", help="Write the stored choices, - to stdout; do not measure."),
     ] = None,
     import_from: Annotated[
         Path | None,
@@ -54,7 +55,10 @@ def tune(
     if import_from is not None or export_to is not None:
         moved = {} if import_from is None else _import(files, import_from)
         moved |= {} if export_to is None else _export(files, export_to)
-        print(json.dumps(moved) if as_json else _told(moved))
+        if as_json:
+            print(json.dumps(moved))
+        elif export_to != Path("-"):
+            print(_told(moved))
         return
     report = _tune(files, device, model, seconds)
     if as_json:
@@ -69,25 +73,57 @@ def _import(files: TunedFiles, source: Path) -> dict[str, Any]:
 
     entries = parse(read_text(source), str(source))
     files.keep(entries)
-    return {"imported": {entry.device: len(entry.choices) for entry in entries}}
+    found = [
+        {"device": entry.device, "shapes": len(entry.choices), "serves": _serves(entry)}
+        for entry in entries
+    ]
+    return {"imported": found}
+
+
+def _serves(entry: Tuned) -> str:
+    """What choices are good for on this machine."""
+    try:
+        from isthmus.kernels.opencl.runtime import devices
+
+        nearest = [
+            (near, device.name)
+            for device, _ in devices()
+            if (near := entry.nearness(device)) is not None
+        ]
+    except (ImportError, OSError):
+        nearest = []
+    if not nearest:
+        return "no device of this machine"
+    near, name = min(nearest)
+    kin = ("", ", of the same architecture or with another driver", ", of the same vendor")
+    return f"{name} here{kin[near]}"
 
 
 def _export(files: TunedFiles, target: Path) -> dict[str, Any]:
-    from isthmus.kernels.opencl.files import write_whole
     from isthmus.kernels.opencl.tuned import dump
 
     entries = files.own()
     if not entries:
         raise InvalidRequest("nothing is stored yet; measure first: isthmus tune", field="--export")
-    write_whole(target, dump(entries))
-    return {"exported": {entry.device: len(entry.choices) for entry in entries}}
+    if target == Path("-"):
+        sys.stdout.write(dump(entries))
+    else:
+        try:
+            target.write_text(dump(entries), "utf-8")
+        except OSError as error:
+            raise ConfigError(
+                f"cannot write {target} ({error.strerror})", field="--export"
+            ) from None
+    found = [{"device": entry.device, "shapes": len(entry.choices)} for entry in entries]
+    return {"exported": found}
 
 
-def _told(moved: dict[str, dict[str, int]]) -> str:
+def _told(moved: dict[str, Any]) -> str:
     return "\n".join(
-        f"{what} the choices for {count} shapes of {device}"
+        f"{what} the choices for {one['shapes']} shapes of {one['device']}"
+        + (f": for {one['serves']}" if "serves" in one else "")
         for what, devices in moved.items()
-        for device, count in devices.items()
+        for one in devices
     )
 
 
