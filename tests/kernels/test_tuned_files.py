@@ -157,3 +157,44 @@ def test_what_ships_is_whole_and_needs_no_self_test() -> None:
         assert entry.choices
         for variants in entry.choices.values():
             assert all(variant.verified for variant in variants.values())
+
+
+@pytest.mark.parametrize(
+    ("other", "taken"),
+    [
+        ({}, True),
+        ({"driver": "9.9", "platform": "OpenCL 3.0 PoCL 9.9"}, True),
+        ({"name": "another", "vendor": "Other"}, True),
+        ({"name": "another", "architecture": "another"}, True),
+        ({"name": "another", "architecture": "another", "vendor": "Other"}, False),
+    ],
+)
+def test_what_ships_serves_its_device_then_its_architecture_then_its_vendor(
+    other: dict[str, Any], taken: bool
+) -> None:
+    for entry in shipped():
+        known = replace(
+            GPU,
+            name=entry.device,
+            driver=entry.driver,
+            platform=entry.platform,
+            kind=DeviceKind(entry.kind),
+            vendor=entry.vendor,
+            architecture=entry.architecture,
+        )
+        chosen = TunedFiles(None).choices(replace(known, **other))
+        for shape, variants in entry.choices.items():
+            if taken:
+                assert chosen.variant(parse_shape(shape), 1) == variants[1]
+            else:
+                assert not chosen.table
+
+
+def test_choices_that_lie_as_by_default_need_no_weights_prepared_again(tmp_path: Path) -> None:
+    files, default = TunedFiles(tmp_path), default_choices(GPU)
+    block = default.default[1].layout.block
+    files.keep([one(GPU, **{SHAPE: tiles(f"gemv.n:block={block}", f"gemm.n:block={block}")})])
+    assert files.choices(GPU).table
+    assert files.choices(GPU).identity == default.identity
+    files.keep([one(GPU, **{SHAPE: tiles()})])
+    assert files.choices(GPU).identity != default.identity

@@ -141,8 +141,12 @@ class Choices:
 
     @property
     def identity(self) -> str:
-        """Names the layouts, for weights kept on disk."""
-        chosen = {f"{key}@{tile}={v.layout}" for (key, tile), v in self.table.items()}
+        """Names the layouts, for weights kept on disk; the same for all that lie as by default."""
+        chosen = {
+            f"{key}={variant.layout}"
+            for (key, tile), variant in self.table.items()
+            if variant.layout != self.default[tile].layout
+        }
         chosen |= {f"{tile}={variant.layout}" for tile, variant in self.default.items()}
         return ";".join(sorted(chosen))
 
