@@ -258,11 +258,26 @@ class Device:
         cl.enqueue_nd_range_kernel(self._queue, launch.kernel, size, launch.local)
 
     def submit(self, launches: Sequence[tuple[Launch, Size]]) -> None:
-        """Queue launches one after the other."""
+        """Queue launches one after the other; on a CPU none begins before all are queued.
+
+        What queues them would else take a core from those that have begun.
+        """
         queue, enqueue = self._queue, cl.enqueue_nd_range_kernel
-        with _mapped("a launch"):
+        with _mapped("a launch"), self._held_back():
             for launch, size in launches:
                 enqueue(queue, launch.kernel, size, launch.local)
+
+    @contextmanager
+    def _held_back(self) -> Iterator[None]:
+        if self.capabilities.kind is not DeviceKind.CPU:
+            yield
+            return
+        gate = cl.UserEvent(self._context)
+        cl.enqueue_barrier(self._queue, wait_for=[gate])
+        try:
+            yield
+        finally:  # a queue that waits for ever could not even be closed
+            gate.set_status(cl.command_execution_status.COMPLETE)
 
     def write(self, buffer: Any, data: NDArray[Any], *, offset: int = 0) -> None:
         """Queue the writing of `data`, which has to stay as it is until the next `read`.
