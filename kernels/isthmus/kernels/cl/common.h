@@ -67,6 +67,9 @@ inline float total16(float16 v) { return total8(v.lo + v.hi); }
 #else
 #define FETCH(p) prefetch(p, 16)
 #endif
+#ifndef AHEAD
+#define AHEAD 1024  // words of weights between what is multiplied and what is fetched
+#endif
 
 // A code of `bits` bits, the j-th of a word, is moved to the top of a float's mantissa: the bits of
 // 1 + code / 2^bits, without a conversion.

@@ -56,9 +56,6 @@
 #ifndef MOST_COLS
 #define MOST_COLS 1536    // the longest input, padded
 #endif
-#ifndef AHEAD
-#define AHEAD 1024        // words between what is multiplied and what is fetched from memory
-#endif
 #ifndef PATIENCE
 #define PATIENCE 8000000  // looks at a counter: about a millisecond
 #endif

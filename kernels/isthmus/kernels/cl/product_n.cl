@@ -127,6 +127,9 @@ void product(__global const uint* restrict codes, PRODUCT_ARGUMENTS) {
 #pragma unroll
 #endif
       for (int i = 0; i < WORDS_A_GROUP; ++i) {
+#if LANES == 16 && TOKENS == 1
+        FETCH(word_at + i * BLOCK + AHEAD);
+#endif
         const UVEC word = JOIN(load, LANES)(0, word_at + i * BLOCK);
 #pragma unroll
         for (int j = 0; j < CODES_A_WORD; ++j) {

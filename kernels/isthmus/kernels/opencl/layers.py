@@ -23,8 +23,6 @@ LAYER_OPS = 7
 """Operators of a layer."""
 WEIGHTS = ("qkv", "output", "gate_up", "down")
 _ENTRIES = 18
-_PIECES = 2
-"""Pieces that a product is cut into, for each core: more share better, fewer stream better."""
 _ROWS = 16
 
 
@@ -80,7 +78,8 @@ class Layer:
                 "GROUP": form.group,
                 "SYMMETRIC": int(form.symmetric),
                 "BLOCK": layout.block,
-                "PIECES": min(parts[0].rows // _ROWS, _PIECES * limits.compute_units),
+                # One for every core: smaller ones share better, but stream worse.
+                "PIECES": min(parts[0].rows // _ROWS, limits.compute_units),
             }
             defines |= {f"{name.upper()}_{key}": value for key, value in numbers.items()}
         return Source("layers.cl", defines)
