@@ -244,6 +244,20 @@ def test_choices_that_make_whole_steps_slower_are_not_stored(
     assert not Path(report["path"]).exists()
 
 
+def test_choices_stay_as_they_were_where_comparing_them_is_broken_off(
+    platform: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(whole_steps, "in_turns", interrupted)
+    monkeypatch.setenv("ISTHMUS_HOME", str(tmp_path))
+    model = gguf_files.write_tiny(tmp_path / "tiny.gguf")
+    done = program.run("tune", "--model", str(model), "--device", platform, "--seconds", "1")
+    assert done.exit_code == 130
+    assert not (paths.tuned_dir() / "choices.json").exists()
+
+
 def test_tune_stores_what_the_backend_then_uses_and_ships_it_on(
     platform: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

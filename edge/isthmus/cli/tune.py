@@ -163,7 +163,9 @@ def _tune(files: TunedFiles, device: str | None, model: str, seconds: float) -> 
     passed.forget(limits, [text for reasons in found.rejected.values() for text in reasons])
     passed.add(limits, found.unverified_passed)
     print("comparing whole steps", file=sys.stderr)
-    return _report(files, found, _whole_steps(files, found, model, loaded, backend))
+    with as_interrupts():
+        speeds = _whole_steps(files, found, model, loaded, backend)
+    return _report(files, found, speeds)
 
 
 def _whole_steps(
@@ -171,7 +173,8 @@ def _whole_steps(
 ) -> tuple[Timing, Timing, bool]:
     """Whole steps with the choices before and with the new ones, in turns; the better stay.
 
-    What stays is stored, its weights are prepared and its programs compiled.
+    What stays is stored, its weights are prepared and its programs compiled. The choices before
+    stay too where this is broken off, or fails with the new ones.
     """
     from isthmus.engine.opening import open_model
     from isthmus.engine.phases import timings_path
@@ -182,13 +185,18 @@ def _whole_steps(
     files.keep([found.tuned])
     timings_path().unlink(missing_ok=True)  # they are of the choices before
     name = f"opencl:{backend.capabilities.query}"
-    new = WholeSteps(*open_model(model, backend=name))
     try:
-        new.warm_up()
-        old_speed, new_speed = in_turns(old, new)
+        new = WholeSteps(*open_model(model, backend=name))
+        try:
+            new.warm_up()
+            old_speed, new_speed = in_turns(old, new)
+        finally:
+            new.close()
+    except BaseException:
+        files.write(before)
+        raise
     finally:
         old.close()
-        new.close()
     better = exchange_s(new_speed) <= _SAME * exchange_s(old_speed)
     if not better:
         files.write(before)
