@@ -18,11 +18,13 @@ from isthmus.engine.huggingface import read_folder
 from isthmus.engine.model import ModelFile
 from isthmus.engine.perplexity import all_logits
 from isthmus.engine.prepared import pack_model
-from isthmus.engine.quantize.awq_search import quantize, scale_layer
+from isthmus.engine.quantize.awq_search import best_choice, fold, quantize, quantize_aware
 from isthmus.engine.quantize.convert import Method, convert
-from isthmus.engine.quantize.feedback import factors, round_with_feedback
-from isthmus.engine.quantize.layer import Inputs, Weights, read_layer, run_layer
-from isthmus.engine.quantize.text import Texts, prepare
+from isthmus.engine.quantize.feedback import feedback, round_with_feedback
+from isthmus.engine.quantize.grid import best_grid
+from isthmus.engine.quantize.layer import Inputs, Seen, Weights, read_layer, run_layer
+from isthmus.engine.quantize.moments import Moments
+from isthmus.engine.quantize.text import EVALUATION, Texts, prepare
 from isthmus.kernels.base import F32, QuantizedWeight
 from isthmus.kernels.numpy_ref import NumpyBackend
 from isthmus.kernels.quantize import round_to_nearest
@@ -35,8 +37,8 @@ def model(request: pytest.FixtureRequest, tmp_path: Path) -> ModelFile:
 
 def texts() -> Texts:
     rng = np.random.default_rng(5)
-    windows = [rng.integers(0, 256, 96).tolist() for _ in range(4)]
-    return Texts(windows[:3], windows[3:], "random")
+    windows = [rng.integers(0, 256, 96).tolist() for _ in range(5)]
+    return Texts(windows[:3], {"one": windows[3:4], "two": windows[4:]}, "random")
 
 
 def log_odds(model: ModelFile, ids: list[int]) -> NDArray[np.float64]:
@@ -60,14 +62,17 @@ def test_the_perplexities_are_those_of_the_engine_on_what_was_written(
     used = texts()
     result = convert(model, tmp_path / "q", used, method=method, group=group)
     again = read_folder(tmp_path / "q")
-    ids = used.evaluation[0]
-    told = result.perplexity_awq if method is Method.AWQ else result.perplexity_rtn
-    exact, rounded = log_odds(model, ids), log_odds(again, ids)
-    assert told == pytest.approx(perplexity(rounded, ids), rel=2e-3)
-    assert result.perplexity_float == pytest.approx(perplexity(exact, ids), rel=2e-3)
-    divergence = (np.exp(exact) * (exact - rounded)).sum(axis=1).mean()
-    told = result.divergence_awq if method is Method.AWQ else result.divergence_rtn
-    assert told == pytest.approx(divergence, rel=0.05)
+    assert [told.text for told in result.texts] == ["one", "two", "all"]
+    assert result.texts[2].tokens == result.texts[0].tokens + result.texts[1].tokens
+    for told, (ids,) in zip(result.texts, used.evaluation.values(), strict=False):
+        aware = method is Method.AWQ
+        exact, rounded = log_odds(model, ids), log_odds(again, ids)
+        found = told.perplexity_awq if aware else told.perplexity_rtn
+        assert found == pytest.approx(perplexity(rounded, ids), rel=2e-3)
+        assert told.perplexity_float == pytest.approx(perplexity(exact, ids), rel=2e-3)
+        divergence = (np.exp(exact) * (exact - rounded)).sum(axis=1).mean()
+        found = told.divergence_awq if aware else told.divergence_rtn
+        assert found == pytest.approx(divergence, rel=0.05)
     assert again.matrix("blk.1.ffn_up.weight").bits == 4
     assert again.matrix("blk.1.ffn_up.weight").group == group
 
@@ -88,37 +93,92 @@ def layer_with_loud_inputs(model: ModelFile) -> tuple[Weights, list[F32]]:
 
 def test_scaling_a_layer_does_not_change_what_it_computes(model: ModelFile) -> None:
     weights, windows = layer_with_loud_inputs(model)
-    seen = Inputs()
-    before = run_layer(model.config, weights, windows, seen)
-    scaled = scale_layer(model.config, weights, seen, 32)
-    after = run_layer(model.config, scaled, windows, None)
-    assert any(np.any(scaled[name] != weights[name]) for name in scaled)
+    config, rng = model.config, np.random.default_rng(10)
+
+    def scales(cols: int) -> F32:
+        return np.exp(rng.uniform(-2, 2, cols)).astype(np.float32)
+
+    # A key/value head feeds several heads of the output, which can only be scaled alike.
+    by_value = scales(config.kv_heads * config.head_dim).reshape(config.kv_heads, 1, -1)
+    output = np.repeat(by_value, config.heads // config.kv_heads, axis=1).reshape(-1)
+    scaled = fold(
+        config,
+        weights,
+        {
+            "qkv": scales(config.hidden),
+            "output": output,
+            "gate_up": scales(config.hidden),
+            "down": scales(config.ffn),
+        },
+    )
+    before = run_layer(config, weights, windows, None)
+    after = run_layer(config, scaled, windows, None)
+    assert all(np.any(scaled[name] != weights[name]) for name in quantize(weights, 32))
     np.testing.assert_allclose(np.concatenate(after), np.concatenate(before), rtol=1e-3, atol=1e-3)
 
 
-def test_awq_is_closer_than_rounding_where_some_inputs_are_loud(model: ModelFile) -> None:
+def test_awq_is_closer_than_rounding_on_text_that_it_has_not_seen(model: ModelFile) -> None:
     weights, windows = layer_with_loud_inputs(model)
     seen = Inputs()
-    exact = np.concatenate(run_layer(model.config, weights, windows, seen))
+    run_layer(model.config, weights, windows, seen)
+    fresh = [np.random.default_rng(11).standard_normal((96, 64)).astype(np.float32)]
+    exact = np.concatenate(run_layer(model.config, weights, fresh, None))
 
-    def error(base: Weights, matrices: dict[str, F32]) -> float:
-        found = np.concatenate(run_layer(model.config, base | matrices, windows, None))
+    def error(base: Weights, matrices: dict[str, QuantizedWeight]) -> float:
+        rounded = base | {name: weight.dequantize() for name, weight in matrices.items()}
+        found = np.concatenate(run_layer(model.config, rounded, fresh, None))
         off, size = np.square(found - exact).sum(axis=1), np.square(exact).sum(axis=1)
         return float((off / size).mean())
 
-    rounded = {n: w.dequantize() for n, w in quantize(weights, 32).items()}
-    scaled = scale_layer(model.config, weights, seen, 32)
-    aware = {n: w.dequantize() for n, w in quantize(scaled, 32).items()}
-    assert error(scaled, aware) < 0.9 * error(weights, rounded)
+    aware = error(*quantize_aware(model.config, weights, seen, 32))
+    assert aware < 0.9 * error(weights, quantize(weights, 32))
+
+
+def test_heads_that_share_values_are_scaled_alike(model: ModelFile) -> None:
+    weights, windows = layer_with_loud_inputs(model)
+    seen = Inputs()
+    before = run_layer(model.config, weights, windows, seen)
+    scaled, _ = quantize_aware(model.config, weights, seen, 32)
+    after = run_layer(model.config, scaled, windows, None)
+    np.testing.assert_allclose(np.concatenate(after), np.concatenate(before), rtol=1e-3, atol=1e-3)
 
 
 def test_what_is_added_to_a_token_counts_by_the_size_of_that_token(model: ModelFile) -> None:
     weights, windows = layer_with_loud_inputs(model)
     seen = Inputs()
-    run_layer(model.config, weights, windows[:1], seen)
-    for product in (seen.output, seen.down):
-        sizes = np.linalg.norm(product.inputs, axis=1)
-        assert sizes[0] < 0.3 * np.median(sizes)
+    run_layer(model.config, weights, [window[:1] for window in windows[:2]], seen)
+    # The first token of a window is a thousand times as large as it would be.
+    usual = Inputs()
+    run_layer(model.config, weights, [window[1:2] for window in windows[:2]], usual)
+    for enormous, other in ((seen.output, usual.output), (seen.down, usual.down)):
+        assert enormous.fit.sizes.mean() < 0.3 * other.fit.sizes.mean()
+
+
+def test_loud_inputs_are_scaled_where_that_helps_on_held_out_text() -> None:
+    rng = np.random.default_rng(12)
+    matrix = rng.standard_normal((64, 128)).astype(np.float32)
+    seen = Seen()
+    for _ in range(8):
+        inputs = rng.standard_normal((256, 128)).astype(np.float32)
+        inputs[:, :4] *= 100
+        seen.add(Moments.of(inputs))
+    choice = best_choice(matrix, seen, 128)
+    assert choice.fed_back
+    assert choice.scales[:4].min() > 2 * choice.scales[4:].max()
+
+
+def test_a_product_is_rounded_plainly_where_feedback_fails_on_held_out_text() -> None:
+    rng = np.random.default_rng(13)
+    matrix = rng.standard_normal((64, 128)).astype(np.float32)
+    # Two inputs go together in the windows for the fit, and against each other in the other one.
+    alike = np.repeat(rng.standard_normal((256, 64)), 2, axis=1).astype(np.float32)
+    signs = np.tile(np.array([1, -1], np.float32), 64)
+    seen = Seen()
+    for inputs in (alike, alike * signs, alike):
+        seen.add(Moments.of(inputs))
+    choice = best_choice(matrix, seen, 128)
+    assert not choice.fed_back
+    np.testing.assert_array_equal(choice.scales, 1)
 
 
 @pytest.mark.parametrize(("cols", "group"), [(128, 32), (576, 128), (96, 64)])
@@ -142,7 +202,7 @@ def test_feedback_makes_up_for_errors_where_inputs_go_together(cols: int, group:
     mix = rng.standard_normal((cols // 8, cols)).astype(np.float32)
     inputs, fresh = (rng.standard_normal((1024, cols // 8)).astype(np.float32) @ mix for _ in "ab")
     matrix = rng.standard_normal((16, cols)).astype(np.float32)
-    aware = round_with_feedback(matrix, factors(inputs, group), group)
+    aware = round_with_feedback(matrix, feedback(Moments.of(inputs)), group)
 
     def error(weight: QuantizedWeight) -> float:
         return float(np.square(fresh @ (weight.dequantize() - matrix).T).mean())
@@ -155,12 +215,40 @@ def test_feedback_makes_up_for_errors_where_inputs_go_together(cols: int, group:
     np.testing.assert_allclose(zeros, np.rint(zeros), atol=1e-3)
 
 
-def test_feedback_without_anything_in_common_is_rounding_to_nearest() -> None:
+def test_feedback_without_anything_in_common_only_chooses_the_steps() -> None:
     matrix = np.random.default_rng(9).standard_normal((16, 64)).astype(np.float32)
-    aware = round_with_feedback(matrix, factors(np.eye(64, dtype=np.float32), 32), 32)
-    plain = round_to_nearest(matrix, group=32)
-    assert np.mean(aware.codes == plain.codes) > 0.99
-    np.testing.assert_array_equal(aware.scales, plain.scales)
+    aware = round_with_feedback(matrix, feedback(Moments.of(np.eye(64, dtype=np.float32))), 32)
+    grid = best_grid(matrix, np.ones((1, 64), np.float32), 32)
+    np.testing.assert_array_equal(aware.scales, grid.steps)
+    steps, zeros = np.repeat(grid.steps, 32, axis=1), np.repeat(grid.zeros, 32, axis=1)
+    codes = np.clip(np.rint(matrix / steps) + zeros, 0, 15)
+    assert np.mean(aware.codes == codes) > 0.99
+
+
+def test_a_group_spans_less_where_what_is_cut_off_hardly_matters() -> None:
+    # 72 columns in groups of 64: the last group is short.
+    matrix = np.random.default_rng(14).standard_normal((32, 72)).astype(np.float32)
+    matrix[:, 5] = 10
+    even = np.ones((1, 72), np.float32)
+    quiet = even.copy()
+    quiet[0, 5] = 1e-6
+    kept, cut = best_grid(matrix, even, 64), best_grid(matrix, quiet, 64)
+    assert np.all(cut.steps[:, 0] <= kept.steps[:, 0])
+    assert cut.steps[:, 0].mean() < 0.9 * kept.steps[:, 0].mean()
+    np.testing.assert_array_equal(cut.steps[:, 1], kept.steps[:, 1])
+
+
+def test_moments_add_up_to_those_of_the_whole_text() -> None:
+    inputs = np.random.default_rng(15).standard_normal((64, 2304)).astype(np.float32)
+    whole = Moments.of(inputs)
+    summed = Moments() + Moments.of(inputs[:20]) + Moments.of(inputs[20:])
+    assert [span.stop - span.start for span in whole.spans] == [1152, 1152]
+    assert summed.tokens == whole.tokens == 64
+    np.testing.assert_allclose(summed.sizes, whole.sizes, rtol=1e-5)
+    off = np.random.default_rng(16).standard_normal((3, 2304)).astype(np.float32)
+    np.testing.assert_allclose(summed.error(off), whole.error(off), rtol=1e-3)
+    expected = sum(np.square(inputs[:, s] @ off[:, s].T).sum(axis=0) for s in whole.spans)
+    np.testing.assert_allclose(whole.error(off), expected, rtol=1e-3)
 
 
 def test_a_group_that_is_not_offered_is_refused(tmp_path: Path) -> None:
@@ -173,6 +261,21 @@ def test_a_text_that_is_too_short_is_refused(tmp_path: Path) -> None:
     model = read_folder(tiny_models.write_folder(tmp_path / "float", "llama"))
     with pytest.raises(InvalidRequest, match="too short"):
         prepare(model, calibration="Too short.")
+    with pytest.raises(InvalidRequest, match="evaluation text one is too short"):
+        prepare(model, evaluation={"one": ""})
+
+
+def test_a_conversion_is_measured_on_text_that_it_has_not_seen(tmp_path: Path) -> None:
+    model = read_folder(tiny_models.write_folder(tmp_path / "float", "llama"))
+    shipped = prepare(model)
+    assert tuple(shipped.evaluation) == EVALUATION
+    own = prepare(model, calibration="One text of mine, long enough. " * 400)
+    assert list(own.evaluation) == ["kept back"]
+    windows = len(own.calibration) + len(own.evaluated)
+    assert len(own.evaluated) == -(-windows // 4)
+    both = prepare(model, calibration="Mine.", evaluation={"a": "First text.", "b": "Second."})
+    assert list(both.evaluation) == ["a", "b"]
+    assert len(both.calibration) == 1
 
 
 def test_a_conversion_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -160,11 +160,11 @@ def perplexity(
     )
 
 
-def read_text(file: Path) -> str:
-    """A text that the user named. Raises `InvalidRequest` when it cannot be read."""
+def read_text(file: Path, field: str = "FILE") -> str:
+    """A text that the user named in `field`. Raises `InvalidRequest` when it cannot be read."""
     try:
         return file.read_text("utf-8")
     except OSError as error:
-        raise InvalidRequest(f"cannot read {file}: {error.strerror}", field="FILE") from None
+        raise InvalidRequest(f"cannot read {file}: {error.strerror}", field=field) from None
     except UnicodeDecodeError:
-        raise InvalidRequest(f"{file} is not UTF-8 text", field="FILE") from None
+        raise InvalidRequest(f"{file} is not UTF-8 text", field=field) from None

@@ -127,8 +127,11 @@ def convert(
         Path | None, typer.Option(help="UTF-8 text that guides awq; by default one that ships.")
     ] = None,
     evaluation: Annotated[
-        Path | None,
-        typer.Option(help="UTF-8 text to measure on; by default a quarter of the other."),
+        list[Path] | None,
+        typer.Option(
+            help="UTF-8 text to measure on, as often as wanted; by default those that ship, or a "
+            "quarter of your calibration text."
+        ),
     ] = None,
     licence: Annotated[
         str | None, typer.Option(help="The model's licence, for `isthmus model list`.")
@@ -158,8 +161,8 @@ def convert(
     _, opened = _opened(source)
     texts = prepare(
         opened,
-        calibration=None if calibration is None else read_text(calibration),
-        evaluation=None if evaluation is None else read_text(evaluation),
+        calibration=None if calibration is None else read_text(calibration, "calibration"),
+        evaluation=_texts(evaluation or []),
     )
     with _steps_bar(f"convert {opened.name}") as report:
         result = convert_model(
@@ -175,14 +178,34 @@ def convert(
         print(json.dumps({"name": to, "path": str(folder)} | asdict(result)))
         return
     print(f"{folder}  {_size(result.size_bytes)}")
-    print(f"over {result.evaluated_tokens:,} tokens: perplexity, and divergence from float (nats)")
-    for label, perplexity, divergence in (
-        ("float", result.perplexity_float, 0.0),
-        ("round to nearest", result.perplexity_rtn, result.divergence_rtn),
-        ("awq", result.perplexity_awq, result.divergence_awq),
-    ):
-        if perplexity is not None:
-            print(f"  {label:17} {perplexity:9.4f} {divergence:9.4f}")
+    print(f"perplexity, and divergence from float (nats), group {group}")
+    width = max(len("text"), *(len(measured.text) for measured in result.texts))
+    print(f"  {'text':{width}} {'tokens':>7} {'float':>9} {'round to nearest':>19} {'awq':>19}")
+    for m in result.texts:
+        print(
+            f"  {m.text:{width}} {m.tokens:7,} {m.perplexity_float:9.4f}"
+            f" {_figures(m.perplexity_rtn, m.divergence_rtn)}"
+            f" {_figures(m.perplexity_awq, m.divergence_awq)}"
+        )
+
+
+def _figures(perplexity: float | None, divergence: float | None) -> str:
+    return f"{'-':>19}" if perplexity is None else f"{perplexity:10.4f} {divergence:8.4f}"
+
+
+def _texts(paths: list[Path]) -> dict[str, str]:
+    """By the names of their files."""
+    from isthmus.cli.generate import read_text
+    from isthmus.core.errors import InvalidRequest
+
+    names = [path.name for path in paths]
+    for name in names:
+        if names.count(name) > 1 or name == "all":
+            raise InvalidRequest(
+                f"two texts are called {name}; rename one, so that the table can tell them apart",
+                field="evaluation",
+            )
+    return {path.name: read_text(path, "evaluation") for path in paths}
 
 
 def _opened(name: str) -> tuple[Path, ModelFile]:

@@ -196,6 +196,11 @@ def resolve(name_or_path: str) -> Entry:
         return entries[name_or_path]
     if re.fullmatch(f"{_NAME}/{_NAME}", name_or_path):
         return _of_repository(name_or_path)
+    if path.is_dir():
+        raise ModelUnavailable(
+            f"{path} is not a model folder: it has no config.json; name the folder that holds it "
+            "beside tokenizer.json and the weights"
+        )
     near = difflib.get_close_matches(name_or_path, entries, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise UnknownModel(

@@ -26,20 +26,17 @@ from isthmus.engine.catalogue import CARD
 from isthmus.engine.errors import ModelNotSupported
 from isthmus.engine.export import chunks, new_folder, vector, write_documents
 from isthmus.engine.model import ModelFile
-from isthmus.engine.quantize.awq_search import (
-    Matrices,
-    quantize,
-    quantize_aware,
-    scale_layer,
-)
+from isthmus.engine.quantize.awq_search import Matrices, quantize, quantize_aware
 from isthmus.engine.quantize.layer import Inputs, Weights, read_layer, run_layer
-from isthmus.engine.quantize.text import Texts
+from isthmus.engine.quantize.text import WINDOW, Texts
+from isthmus.engine.quantize.threads import each
 from isthmus.engine.safetensors import Described
 from isthmus.kernels.base import F32, QuantizedWeight
 from isthmus.kernels.numpy_ref import rms_norm
 
 GROUPS = (32, 64, 128)
 
+Floats = NDArray[np.float64]
 Report = Callable[[int, int], None]
 """Called with the layers done and the number of all of them."""
 
@@ -53,28 +50,31 @@ class Method(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A model on the evaluation text."""
+    """How the models do on one evaluation text, which the search has not seen.
 
-    perplexity: float
-    divergence: float
-    """From the float model, the mean over tokens (Kullback-Leibler, nats). It tells models apart
-    on far less text than perplexity does."""
+    Divergence is from the float model, the mean over tokens (Kullback-Leibler, nats). It tells
+    models apart on far less text than perplexity does.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """How a conversion went. All is measured on the same text, which the search has not seen."""
-
-    method: Method
-    group: int
-    size_bytes: int
-    evaluated_tokens: int
+    text: str
+    tokens: int
     perplexity_float: float
     perplexity_rtn: float
     perplexity_awq: float | None
     """None for round-to-nearest."""
     divergence_rtn: float
     divergence_awq: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a conversion went."""
+
+    method: Method
+    group: int
+    size_bytes: int
+    texts: list[Measured]
+    """Each, and where there are several, all together as the last."""
 
 
 def convert(
@@ -110,19 +110,7 @@ def convert(
         weights = draft / safetensors.WEIGHTS
         safetensors.write(weights, work.described(), work.arrays())
         write_documents(draft, model, dtype="float16", config=_quantization(group))
-        found = work.measure()
-        rounded, aware = found["rtn"], found.get("awq")
-        result = Result(
-            method,
-            group,
-            weights.stat().st_size,
-            texts.evaluated,
-            found["float"].perplexity,
-            rounded.perplexity,
-            aware.perplexity if aware else None,
-            rounded.divergence,
-            aware.divergence if aware else None,
-        )
+        result = Result(method, group, weights.stat().st_size, work.measure())
         card = asdict(result) | {
             "title": f"{model.name}, 4-bit {method} group {group}",
             "licence": licence,
@@ -212,7 +200,7 @@ class _Conversion:
     def _embedded(self) -> dict[str, list[F32]]:
         """The streams before the first layer."""
         texts = self._texts
-        exact = self._rows_of([*texts.calibration, *texts.evaluation])
+        exact = self._rows_of([*texts.calibration, *texts.evaluated])
         rounded = [_as_loaded(window) for window in exact[len(texts.calibration) :]]
         streams = {"float": exact, "rtn": rounded}
         return streams | {"awq": list(rounded)} if self._method is Method.AWQ else streams
@@ -241,22 +229,52 @@ class _Conversion:
         matrices = quantize(weights, self._group)
         streams["rtn"] = self._through(weights, matrices, streams["rtn"])
         if self._method is Method.AWQ:
-            weights = scale_layer(config, weights, seen, self._group)
-            matrices = quantize_aware(weights, seen, self._group)
+            weights, matrices = quantize_aware(config, weights, seen, self._group)
             streams["awq"] = self._through(weights, matrices, streams["awq"])
         if self._progress is not None:
             self._progress(layer + 1, config.layers)
         return weights, matrices
 
     def _through(self, weights: Weights, matrices: Matrices, windows: list[F32]) -> list[F32]:
-        rounded = weights | {name: weight.dequantize() for name, weight in matrices.items()}
+        found = each(QuantizedWeight.dequantize, matrices.values())
+        rounded = weights | dict(zip(matrices, found, strict=True))
         return run_layer(self._model.config, rounded, windows, None)
 
-    def measure(self) -> dict[str, Measured]:
-        """Each stream on the evaluation text; asked for when all arrays have been."""
+    def measure(self) -> list[Measured]:
+        """Each stream on the evaluation texts; asked for when all arrays have been."""
+        losses, divergences = self._losses()
+        sizes = {
+            name: sum(len(window) - 1 for window in windows)
+            for name, windows in self._texts.evaluation.items()
+        }
+        ends = np.cumsum(list(sizes.values())).tolist()
+        parts = {n: slice(end - sizes[n], end) for n, end in zip(sizes, ends, strict=True)}
+        if len(parts) > 1:
+            parts["all"] = slice(0, ends[-1])
+        aware = self._method is Method.AWQ
+
+        def of(name: str, part: slice) -> Measured:
+            perplexity = {s: float(np.exp(loss[part].mean())) for s, loss in losses.items()}
+            divergence = {s: float(d[part].mean()) for s, d in divergences.items()}
+            return Measured(
+                name,
+                part.stop - part.start,
+                perplexity["float"],
+                perplexity["rtn"],
+                perplexity["awq"] if aware else None,
+                divergence["rtn"],
+                divergence["awq"] if aware else None,
+            )
+
+        return [of(name, part) for name, part in parts.items()]
+
+    def _losses(self) -> tuple[dict[str, Floats], dict[str, Floats]]:
+        """Of each evaluated token in each stream: its loss, and the divergence from the float
+        model of what was foreseen there. Both in nats, [tokens]
+        """
         model, guides = self._model, len(self._texts.calibration)
         weight = vector(model, "output_norm.weight")
-        wanted = np.concatenate([window[1:] for window in self._texts.evaluation])
+        wanted = np.concatenate([window[1:] for window in self._texts.evaluated])
         ends: dict[str, F32] = {}
         for stream, windows in self._streams.items():
             last = windows[guides:] if stream == "float" else windows
@@ -267,37 +285,40 @@ class _Conversion:
         totals = {stream: np.full(len(wanted), -np.inf) for stream in ends}
         scores = {stream: np.empty(len(wanted)) for stream in ends}
         above = {stream: np.zeros(len(wanted)) for stream in ends}
-        first = 0
         head = "token_embd.weight" if model.config.tied_embedding else "output.weight"
-        for chunk in chunks(model, head):
-            here = (wanted >= first) & (wanted < first + len(chunk))
-            exact = (ends["float"] @ chunk.T).astype(np.float64)
+        first = 0
+
+        def some_tokens(at: slice) -> None:
+            ids = wanted[at] - first
+            here = np.flatnonzero((ids >= 0) & (ids < len(chunk)))
+            exact = (ends["float"][at] @ chunk.T).astype(np.float64)
             summed = _log_sum(exact)
-            total = np.logaddexp(totals["float"], summed)
-            before, now = np.exp(totals["float"] - total), np.exp(summed - total)
+            total = np.logaddexp(totals["float"][at], summed)
+            before, now = np.exp(totals["float"][at] - total), np.exp(summed - total)
             odds = np.exp(exact - summed[:, None])
             for stream, end in ends.items():
                 logits = exact
                 if stream != "float":
-                    logits = (end @ _as_loaded(chunk).T).astype(np.float64)
-                    average = (odds * (exact - logits)).sum(axis=1)
-                    above[stream] = above[stream] * before + average * now
-                totals[stream] = np.logaddexp(totals[stream], _log_sum(logits))
-                scores[stream][here] = logits[here, wanted[here] - first]
+                    logits = (end[at] @ loaded.T).astype(np.float64)
+                    average = np.einsum("tv,tv->t", odds, exact - logits)
+                    above[stream][at] = above[stream][at] * before + average * now
+                totals[stream][at] = np.logaddexp(totals[stream][at], _log_sum(logits))
+                scores[stream][at][here] = logits[here, ids[here]]
+
+        for chunk in chunks(model, head):
+            loaded = _as_loaded(chunk)
+            each(some_tokens, [slice(i, i + WINDOW) for i in range(0, len(wanted), WINDOW)])
             first += len(chunk)
-        return {
-            stream: Measured(
-                float(np.exp((totals[stream] - scores[stream]).mean())),
-                float((above[stream] + totals[stream] - totals["float"]).mean()),
-            )
-            for stream in ends
-        }
+        return (
+            {stream: totals[stream] - scores[stream] for stream in ends},
+            {stream: above[stream] + totals[stream] - totals["float"] for stream in ends},
+        )
 
 
-def _log_sum(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+def _log_sum(logits: Floats) -> Floats:
     """The logarithm of the sum of exponentials. [tokens, vocabulary] -> [tokens]"""
     largest = logits.max(axis=1)
-    found: NDArray[np.float64] = largest + np.log(np.exp(logits - largest[:, None]).sum(axis=1))
+    found: Floats = largest + np.log(np.exp(logits - largest[:, None]).sum(axis=1))
     return found
 
 

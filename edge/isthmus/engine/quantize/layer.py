@@ -13,9 +13,13 @@ import numpy as np
 
 from isthmus.engine.export import dense_rows, vector
 from isthmus.engine.model import ModelConfig, ModelFile
-from isthmus.engine.quantize.threads import each
+from isthmus.engine.quantize.moments import Moments
+from isthmus.engine.quantize.threads import CORES, each
 from isthmus.kernels.base import F32, Attention, RopeStyle
 from isthmus.kernels.numpy_ref import rms_norm, rotate
+
+_HELD_OUT = 4
+"""Every fourth window is held out."""
 
 Weights = dict[str, F32]
 """The tensors of one layer by the last parts of their GGUF names (`attn_q.weight`), rotary pairs
@@ -38,20 +42,20 @@ def _is_matrix(name: str) -> bool:
 
 @dataclass(slots=True)
 class Seen:
-    """What a product was given, window by window. Each [tokens, cols]"""
+    """What a product was given, in two parts: to fit a rounding to, and to judge it by."""
 
-    windows: list[F32] = field(default_factory=list)
+    fit: Moments = field(default_factory=Moments)
+    held_out: Moments = field(default_factory=Moments)
+    """Of every fourth window; none where there is only one."""
+    windows: int = 0
 
-    @property
-    def magnitude(self) -> F32:
-        """The mean size of each input. [cols]"""
-        mean: F32 = np.abs(self.inputs).mean(axis=0)
-        return mean
-
-    @property
-    def inputs(self) -> F32:
-        """All of them. [tokens, cols]"""
-        return np.concatenate(self.windows)
+    def add(self, window: Moments) -> None:
+        """Take in one more window."""
+        if self.windows % _HELD_OUT == 1:
+            self.held_out += window
+        else:
+            self.fit += window
+        self.windows += 1
 
 
 @dataclass(slots=True)
@@ -63,23 +67,30 @@ class Inputs:
     gate_up: Seen = field(default_factory=Seen)
     down: Seen = field(default_factory=Seen)
 
+    @property
+    def products(self) -> tuple[Seen, Seen, Seen, Seen]:
+        """In the order in which they are computed."""
+        return self.qkv, self.output, self.gate_up, self.down
+
 
 def run_layer(
     config: ModelConfig, weights: Mapping[str, F32], windows: Sequence[F32], watch: Inputs | None
 ) -> list[F32]:
     """The residual stream after the layer. windows: the stream before it, each [tokens, hidden]"""
 
-    def run(window: F32) -> tuple[F32, tuple[F32, ...]]:
+    def run(window: F32) -> tuple[F32, list[Moments]]:
         out, given = _run(config, weights, window)
-        return out, given if watch is not None else ()
+        return out, [Moments.of(inputs) for inputs in given] if watch is not None else []
 
-    found = each(run, windows)
-    if watch is not None:
-        for _, given in found:
-            seen = (watch.qkv, watch.output, watch.gate_up, watch.down)
-            for product, inputs in zip(seen, given, strict=True):
-                product.windows.append(inputs)
-    return [out for out, _ in found]
+    found: list[F32] = []
+    # A few at a time: what was seen is large until it is summed up.
+    for first in range(0, len(windows), CORES):
+        for out, given in each(run, windows[first : first + CORES]):
+            found.append(out)
+            if watch is not None:
+                for seen, moments in zip(watch.products, given, strict=True):
+                    seen.add(moments)
+    return found
 
 
 def _run(c: ModelConfig, weights: Mapping[str, F32], x: F32) -> tuple[F32, tuple[F32, ...]]:
