@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isthmus.privacy.base import normalise
-from isthmus.privacy.detectors import luhn
+from isthmus.privacy.detectors.numbers import luhn
+from isthmus.privacy.normalise import normalise
 from isthmus.privacy.scan import scan
 
 

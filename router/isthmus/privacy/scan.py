@@ -11,8 +11,9 @@ from typing import Any
 from urllib.parse import unquote
 
 from isthmus.core.chat import ChatRequest, ImagePart, Message, PrivacyClass, TextPart
-from isthmus.privacy.base import Detector, Span, normalise
-from isthmus.privacy.detectors import DEFAULT_DETECTORS
+from isthmus.privacy.base import Detector, Span
+from isthmus.privacy.detectors import STRUCTURED
+from isthmus.privacy.normalise import normalise
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ class UnscannedField(Exception):
     """A part of the request that no detector can read. Names the part, never its content."""
 
 
-def scan(text: str, detectors: Sequence[Detector] = DEFAULT_DETECTORS) -> tuple[Span, ...]:
+def scan(text: str, detectors: Sequence[Detector] = STRUCTURED) -> tuple[Span, ...]:
     """The sensitive spans of `text`, in order and without overlaps, in its own offsets.
 
     Where two overlap, the higher score wins, then the longer. Raises what a detector raises.
@@ -50,9 +51,7 @@ def scan(text: str, detectors: Sequence[Detector] = DEFAULT_DETECTORS) -> tuple[
     return tuple(sorted(kept))
 
 
-def scan_request(
-    request: ChatRequest, detectors: Sequence[Detector] = DEFAULT_DETECTORS
-) -> ScanResult:
+def scan_request(request: ChatRequest, detectors: Sequence[Detector] = STRUCTURED) -> ScanResult:
     """Scan every field of `request` that would leave the device. Never raises.
 
     Any failure (a detector's, a picture's pixels that nothing here can read) makes the class
