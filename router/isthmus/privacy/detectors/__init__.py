@@ -12,6 +12,7 @@ from isthmus.privacy.detectors.cards import BankCardDetector
 from isthmus.privacy.detectors.identity import ChineseIdDetector, UsSsnDetector
 from isthmus.privacy.detectors.network import EmailDetector
 from isthmus.privacy.detectors.phones import PhoneDetector
+from isthmus.privacy.detectors.secrets import SecretDetector
 
 STRUCTURED: tuple[Detector, ...] = (
     EmailDetector(),
@@ -19,4 +20,5 @@ STRUCTURED: tuple[Detector, ...] = (
     BankCardDetector(),
     ChineseIdDetector(),
     UsSsnDetector(),
+    SecretDetector(),
 )
