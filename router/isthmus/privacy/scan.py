@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from isthmus.core.chat import ChatRequest, ImagePart, Message, PrivacyClass, TextPart
 from isthmus.privacy.base import Detector, Span
 from isthmus.privacy.detectors import STRUCTURED
-from isthmus.privacy.normalise import normalise
+from isthmus.privacy.scanner import Scanner
 
 log = logging.getLogger(__name__)
 
@@ -34,21 +34,8 @@ class UnscannedField(Exception):
 
 
 def scan(text: str, detectors: Sequence[Detector] = STRUCTURED) -> tuple[Span, ...]:
-    """The sensitive spans of `text`, in order and without overlaps, in its own offsets.
-
-    Where two overlap, the higher score wins, then the longer. Raises what a detector raises.
-    """
-    normalised = normalise(text)
-    found = [span for detector in detectors for span in detector.detect(normalised.text)]
-    found.sort(key=lambda span: (-span.score, span.start - span.end, span.start))
-    taken = bytearray(len(normalised.text))
-    kept = []
-    for span in found:
-        # A span's ends are enough: a kept one inside it would be shorter with a higher score.
-        if taken.find(1, span.start, span.end) < 0:
-            taken[span.start : span.end] = b"\1" * (span.end - span.start)
-            kept.append(normalised.original(span))
-    return tuple(sorted(kept))
+    """The sensitive spans of `text`: see `Scanner.scan`."""
+    return Scanner(detectors).scan(text)
 
 
 def scan_request(request: ChatRequest, detectors: Sequence[Detector] = STRUCTURED) -> ScanResult:

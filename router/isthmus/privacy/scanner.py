@@ -1,0 +1,137 @@
+"""The scanner: detectors over a text of any length, and what they leave unseen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from isthmus.privacy.base import Detector, Span
+from isthmus.privacy.detectors import STRUCTURED
+from isthmus.privacy.normalise import normalise
+
+CHUNK_CHARS = 32_768
+"""What is read at once. A detector holds the interpreter for as long as one of its searches takes:
+milliseconds for so much text, seconds for a few megabytes."""
+
+BEFORE_CHARS, AFTER_CHARS = 1_024, 7_168
+"""How far a chunk reaches beyond its own part: context before a value, and the longest value (the
+private key of 8,192-bit RSA) that begins at the part's end."""
+
+
+class ScanTimeout(Exception):
+    """The text took longer than the scanner's limit; nothing is known of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blind:
+    """Labels that no detector at hand sees in one language, and what would cure it."""
+
+    labels: frozenset[str]
+    language: str
+    cure: str
+
+    def concerns(self, text: str) -> bool:
+        """Whether `text` is in that language: Chinese characters, or Latin letters."""
+        if self.language == "zh":
+            return not text.isascii() and any("\u3400" <= char <= "\u9fff" for char in text)
+        return any(char.isalpha() and char < "\u0250" for char in text)
+
+
+class Scanner:
+    """Finds the sensitive spans of texts. Threads may share one."""
+
+    def __init__(
+        self,
+        detectors: Sequence[Detector] = STRUCTURED,
+        blind: Sequence[Blind] = (),
+        *,
+        timeout_s: float = 20.0,
+    ) -> None:
+        self._detectors = tuple(detectors)
+        self.blind = tuple(blind)
+        self._timeout_s = timeout_s
+
+    @property
+    def labels(self) -> frozenset[str]:
+        """Every label that a detector of this scanner may give."""
+        return frozenset().union(*(detector.labels for detector in self._detectors))
+
+    def blind_to(self, text: str) -> frozenset[str]:
+        """The labels that may be in `text` and that nothing here would see."""
+        return frozenset().union(*(b.labels for b in self.blind if b.concerns(text)))
+
+    def scan(self, text: str) -> tuple[Span, ...]:
+        """The sensitive spans of `text`, in order and without overlaps, in its own offsets.
+
+        Raises what a detector raises, and `ScanTimeout`.
+        """
+        deadline = time.monotonic() + self._timeout_s
+        found: list[Span] = []
+        for chunk in _chunks(len(text)):
+            normalised = normalise(text[chunk.start : chunk.end])
+            for detector in self._detectors:
+                spans = map(normalised.original, detector.detect(normalised.text))
+                found += chunk.own(spans)
+                if time.monotonic() > deadline:
+                    raise ScanTimeout(detector.name)
+            if chunk.end < len(text):
+                time.sleep(0)  # let other threads run, the event loop's among them
+        return resolve(found, len(text))
+
+
+class _Chunk(NamedTuple):
+    """`text[start:end]` is read for the spans that begin in `text[own_start:own_end]`."""
+
+    start: int
+    end: int
+    own_start: int
+    own_end: int
+
+    def own(self, spans: Iterable[Span]) -> Iterator[Span]:
+        """Those of `spans`, in the chunk's offsets, that are this chunk's to tell of."""
+        for span in spans:
+            if self.own_start <= self.start + span.start < self.own_end:
+                yield Span(self.start + span.start, self.start + span.end, span.label, span.score)
+
+
+def _chunks(length: int) -> Iterator[_Chunk]:
+    if length <= CHUNK_CHARS:
+        yield _Chunk(0, length, 0, length)
+        return
+    step = CHUNK_CHARS - BEFORE_CHARS - AFTER_CHARS
+    for own_start in range(0, length, step):
+        own_end = min(own_start + step, length)
+        start, end = max(0, own_start - BEFORE_CHARS), min(length, own_end + AFTER_CHARS)
+        yield _Chunk(start, end, own_start, own_end)
+
+
+def resolve(spans: Iterable[Span], length: int) -> tuple[Span, ...]:
+    """`spans` of a text of `length` characters without overlaps, in order.
+
+    Where two overlap, the higher score wins, then the longer. Of the one that loses, a remainder
+    of at least half is kept: what it covers should not go uncovered.
+    """
+    taken = bytearray(length)
+    kept = []
+    for span in sorted(spans, key=lambda s: (-s.score, s.start - s.end, s.start, s.label)):
+        start, end = _longest_free(taken, span.start, span.end)
+        if (end - start) * 2 >= span.end - span.start and end > start:
+            taken[start:end] = b"\1" * (end - start)
+            kept.append(Span(start, end, span.label, span.score))
+    return tuple(sorted(kept))
+
+
+def _longest_free(taken: bytearray, start: int, end: int) -> tuple[int, int]:
+    """The longest run of `taken[start:end]` that is zero."""
+    best = (start, start)
+    while start < end:
+        stop = taken.find(1, start, end)
+        stop = end if stop < 0 else stop
+        if stop - start > best[1] - best[0]:
+            best = (start, stop)
+        start = taken.find(0, stop, end) if stop < end else end
+        if start < 0:
+            break
+    return best
