@@ -19,7 +19,6 @@ from isthmus.core.chat import (
     ResponseFormat,
     ResponseKind,
     Role,
-    RoutePreference,
     Sampling,
     TextPart,
     Tool,
@@ -67,7 +66,6 @@ PLANTED = {
     ),
     "answer_so_far": replace(PLAIN, answer_so_far=f"Write to {SECRET}"),
     "stop": replace(PLAIN, sampling=Sampling(stop=(SECRET,))),
-    "conversation": replace(PLAIN, preference=RoutePreference(conversation=SECRET)),
     "model": replace(PLAIN, model=SECRET),
 }
 
