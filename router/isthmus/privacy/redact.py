@@ -1,0 +1,179 @@
+"""Swapping values for placeholders in every text of a request. Pure but for the vault it fills."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from isthmus.core.chat import ChatRequest
+from isthmus.privacy.base import Span
+from isthmus.privacy.fields import FixedField, Passage, Place, ScanText, map_texts, spans_of
+from isthmus.privacy.known import Haystack
+from isthmus.privacy.question import is_about_values
+from isthmus.privacy.vault import Vault
+
+LOOKALIKE = "TEXT"
+"""The label of text that looks like a placeholder: it is swapped for one itself."""
+
+
+class AsksForValues(Exception):
+    """The value is the question: with a placeholder in its place there is nothing to answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Redacted:
+    """A request as it may leave. `labels` counts the placeholders in it."""
+
+    request: ChatRequest
+    labels: Mapping[str, int] = field(default_factory=dict)
+
+
+def redact(
+    request: ChatRequest, vault: Vault, scan: ScanText, redacts: Callable[[str], bool]
+) -> Redacted:
+    """`request` with every value of the labels that `redacts` accepts, and every value that the
+    vault knows already, as a placeholder.
+
+    Raises `FixedField` when a value stands where no placeholder may, `AsksForValues`,
+    `UnscannedField`, `VaultFull`, and what `scan` raises. The request has to stay then.
+    """
+    marking = _Marking(vault, scan, redacts)
+    map_texts(request, marking.collect)
+    marking.fill()
+    swapping = _Swapping(vault, marking)
+    changed = map_texts(request, swapping.change)
+    _check_stops(request, changed, vault)
+    if changed != request and is_about_values(request, changed):
+        raise AsksForValues
+    return Redacted(changed, dict(swapping.labels))
+
+
+class _Marking:
+    """The first walk: every value of the request goes into the vault, whichever field it is in."""
+
+    def __init__(self, vault: Vault, scan: ScanText, redacts: Callable[[str], bool]) -> None:
+        self._vault = vault
+        self._scan = scan
+        self._redacts = redacts
+        self._forms = vault.forms()
+        self._values: list[tuple[str, str]] = []
+        self._texts: list[str] = []
+        self.unlike = ""
+        self.spans: dict[Passage, list[Span]] = {}
+
+    def collect(self, passage: Passage) -> Sequence[str]:
+        text = passage.joined
+        spans = [span for span in spans_of(passage, self._scan) if self._redacts(span.label)]
+        spans += self._lookalikes(text)
+        self._texts.append(text.lower())
+        for span in spans:
+            self._values += ((span.label, piece) for piece in _pieces(passage, span))
+        self.spans[passage] = spans
+        return passage.texts
+
+    def fill(self) -> None:
+        """Give each value its placeholder; none that the request holds already."""
+        self.unlike = "\n".join(self._texts)
+        for label, value in self._values:
+            self._vault.add(label, value, unlike=self.unlike)
+
+    def _lookalikes(self, text: str) -> Iterable[Span]:
+        """What would be taken for a placeholder of this conversation when it comes back."""
+        found = self._forms.find(text) if self._forms else None
+        while found is not None and self._forms is not None:
+            start, end, _ = found
+            yield Span(start, end, LOOKALIKE, 1.0)
+            found = self._forms.find(text, end)
+
+
+class _Swapping:
+    """The second walk: what was marked, and every value that is known, gives way."""
+
+    def __init__(self, vault: Vault, marking: _Marking) -> None:
+        self._vault = vault
+        self._keys = vault.keys
+        self._marking = marking
+        self.labels: Counter[str] = Counter()
+
+    def change(self, passage: Passage) -> Sequence[str]:
+        text = passage.joined
+        spans = list(self._marking.spans[passage])
+        if self._keys:
+            spans += self._known(passage.place, text)
+        if not spans:
+            return passage.texts
+        cuts: list[list[tuple[int, int, str]]] = [[] for _ in passage.texts]
+        for span in _united(spans):
+            first = True
+            for index, (start, end) in enumerate(passage.ranges):
+                low, high = max(start, span.start), min(end, span.end)
+                if low >= high:
+                    continue
+                # A value over a seam stands whole in its first text, and is cut from the next.
+                whole = text[span.start : span.end] if passage.seamless else text[low:high]
+                shown = self._placeholder(span.label, whole) if first else ""
+                first = not passage.seamless
+                cuts[index].append((low - start, high - start, shown))
+        return [_cut(old, places) for old, places in zip(passage.texts, cuts, strict=True)]
+
+    def _known(self, place: Place, text: str) -> Iterable[Span]:
+        haystack = Haystack(text)
+        for start, end, key in haystack.find(self._keys):
+            label, _ = self._vault.entry(self._keys[key])
+            yield Span(start, end, label, 1.0)
+        breaks_off = haystack.unfinished(self._keys)
+        if breaks_off is not None:
+            if place is Place.ANSWER_SO_FAR:
+                raise FixedField(place)  # whoever goes on would have to know how it ends
+            if place is Place.CONTENT:
+                yield Span(breaks_off, len(text), LOOKALIKE, 1.0)
+
+    def _placeholder(self, label: str, value: str) -> str:
+        self.labels[label] += label != LOOKALIKE
+        return self._vault.add(label, value, unlike=self._marking.unlike)
+
+
+def _pieces(passage: Passage, span: Span) -> list[str]:
+    text = passage.joined
+    if passage.seamless:
+        return [text[span.start : span.end]]
+    parts = ((max(a, span.start), min(b, span.end)) for a, b in passage.ranges)
+    return [text[low:high] for low, high in parts if low < high]
+
+
+def _united(spans: Iterable[Span]) -> list[Span]:
+    """Spans that overlap as one, under the label of the longest."""
+    united: list[Span] = []
+    longest = 0
+    for span in sorted(spans):
+        length = span.end - span.start
+        if not united or span.start >= united[-1].end:
+            united.append(span)
+            longest = length
+            continue
+        last = united[-1]
+        label = span.label if length > longest else last.label
+        longest = max(longest, length)
+        united[-1] = Span(last.start, max(last.end, span.end), label, last.score)
+    return united
+
+
+def _cut(text: str, places: Iterable[tuple[int, int, str]]) -> str:
+    pieces: list[str] = []
+    at = 0
+    for start, end, shown in places:
+        pieces += (text[at:start], shown)
+        at = end
+    return "".join((*pieces, text[at:]))
+
+
+def _check_stops(request: ChatRequest, changed: ChatRequest, vault: Vault) -> None:
+    """A text that ends the answer must not end it inside of a placeholder, or of a value."""
+    stops, values = request.sampling.stop, vault.values
+    shown = [vault.entry(code)[1].casefold() for code in values]
+    for stop in stops:
+        touches = any(stop in value for value in values.values())
+        touches = touches or any(stop.casefold() in placeholder for placeholder in shown)
+        if touches or changed.sampling.stop != stops:
+            raise FixedField(Place.STOP)
