@@ -231,9 +231,7 @@ async def test_a_failure_in_mid_answer_that_nobody_can_mend_is_an_error_event() 
 
 
 async def test_an_answer_with_a_private_value_in_it_is_not_handed_to_the_cloud() -> None:
-    engine = ScriptedEngine(
-        ("Write to", " jane.doe@example.org", " now"), error=Unavailable("gone")
-    )
+    engine = ScriptedEngine(("Pay with", " 4111 1111 1111 1111", " now"), error=Unavailable("gone"))
     cloud = ScriptedTier(WORDS)
     async with running_agent(engine, cloud=cloud) as agent, openai_client(agent) as client:
         with pytest.raises(openai.InternalServerError):

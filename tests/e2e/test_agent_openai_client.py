@@ -12,6 +12,7 @@ from isthmus.core.chat import RouteMode
 from isthmus.core.events import Delta, FinishReason, TokenLogprob, ToolCallDelta, TopLogprob
 from isthmus.core.tier import ModelInfo
 from isthmus.edge.testing import ScriptedEngine, ScriptedTier, running_agent
+from isthmus.privacy.scanner import Scanner
 
 CLOUD_PIECES = ("From", " the", " cloud")
 
@@ -174,7 +175,7 @@ async def test_the_models_are_listed() -> None:
 
 async def test_a_private_value_keeps_the_conversation_on_the_device() -> None:
     cloud = ScriptedTier(CLOUD_PIECES)
-    secret: list[Any] = [{"role": "user", "content": "Mail jane.doe@example.org about it"}]
+    secret: list[Any] = [{"role": "user", "content": "Pay with my card 4111 1111 1111 1111"}]
     async with running_agent(cloud=cloud) as agent, openai_client(agent) as client:
         first = await client.chat.completions.create(
             model="isthmus", messages=secret, extra_body={"isthmus": {"route": "prefer_in_cloud"}}
@@ -217,12 +218,13 @@ async def test_forcing_a_private_value_into_the_cloud_is_refused() -> None:
 
 
 async def test_a_scanner_that_fails_keeps_the_request_here() -> None:
-    def broken(request: object) -> Any:
-        raise RuntimeError("Jane's secret")
+    class Broken(Scanner):
+        def scan(self, text: str) -> Any:
+            raise RuntimeError("Jane's secret")
 
     cloud = ScriptedTier(CLOUD_PIECES)
     async with (
-        running_agent(cloud=cloud, scan=broken) as agent,
+        running_agent(cloud=cloud, scanner=Broken()) as agent,
         openai_client(agent) as client,
     ):
         raw = await client.chat.completions.with_raw_response.create(

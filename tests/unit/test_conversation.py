@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
-from isthmus.core.chat import Message, PrivacyClass, Role, TextPart
-from isthmus.edge.conversation import Conversations
+from isthmus.core.chat import Message, Role, TextPart
+from isthmus.edge.conversation import CLEAN, Conversations
 
+PHONE = frozenset({"PHONE"})
 LONG = "This answer is long enough to be told from all others."
 
 
@@ -37,7 +36,8 @@ def hold(conversations: Conversations, *messages: Message, tainted_from: int | N
     """Have a conversation that ends with an answer; its id."""
     found = conversations.find(messages[:-1])
     if tainted_from is not None:
-        found = replace(found, taint=PrivacyClass.SENSITIVE, tainted_from=tainted_from)
+        labels = [PHONE if at == tainted_from else CLEAN for at in range(len(messages) - 1)]
+        found = found.tainted(labels)
     conversations.remember(found, messages)
     return found.id
 
@@ -62,8 +62,8 @@ def test_a_name_finds_a_conversation_whatever_its_messages(conversations: Conver
 def test_a_later_turn_inherits_the_taint(conversations: Conversations) -> None:
     hold(conversations, user("my number"), assistant("ok"), tainted_from=0)
     found = conversations.find([user("my number"), assistant("ok"), user("and?")])
-    assert found.taint is PrivacyClass.SENSITIVE
-    assert found.tainted_from == 0
+    assert found.taint == PHONE
+    assert found.flow == (PHONE, PHONE, PHONE)
 
 
 def test_a_shortened_history_inherits_the_taint_of_its_answers(
@@ -71,7 +71,7 @@ def test_a_shortened_history_inherits_the_taint_of_its_answers(
 ) -> None:
     hold(conversations, user("my number"), assistant(LONG), tainted_from=0)
     found = conversations.find([assistant(LONG), user("and?")])
-    assert found.taint is PrivacyClass.SENSITIVE
+    assert found.taint == PHONE
 
 
 def test_an_edited_history_inherits_the_taint_of_neighbours_it_keeps(
@@ -81,14 +81,14 @@ def test_an_edited_history_inherits_the_taint_of_neighbours_it_keeps(
         conversations, user("secret"), assistant("ok"), user("so"), assistant("yes"), tainted_from=0
     )
     found = conversations.find([user("edited"), assistant("ok"), user("so"), user("more")])
-    assert found.taint is PrivacyClass.SENSITIVE
-    assert found.tainted_from == 2
+    assert found.taint == PHONE
+    assert found.flow[:3] == (CLEAN, CLEAN, PHONE)
 
 
 def test_what_came_before_the_sensitive_message_stays_clean(conversations: Conversations) -> None:
     prompt = system("You are a helpful assistant with a long prompt that everybody shares.")
     hold(conversations, prompt, user("my number"), assistant(LONG), tainted_from=1)
-    assert conversations.find([prompt, user("What is 2 + 2?")]).taint is PrivacyClass.PUBLIC
+    assert conversations.find([prompt, user("What is 2 + 2?")]).taint == CLEAN
 
 
 def test_a_short_word_does_not_carry_taint_into_another_conversation(
@@ -102,22 +102,22 @@ def test_a_short_word_does_not_carry_taint_into_another_conversation(
         assistant("."),
         tainted_from=0,
     )
-    assert conversations.find([user("2 + 2?"), user("thanks")]).taint is PrivacyClass.PUBLIC
+    assert conversations.find([user("2 + 2?"), user("thanks")]).taint == CLEAN
 
 
 def test_a_named_conversation_keeps_its_taint_when_its_history_is_replaced(
     conversations: Conversations,
 ) -> None:
     found = conversations.find([user("my number")], "mine")
-    tainted = replace(found, taint=PrivacyClass.SENSITIVE, tainted_from=0)
+    tainted = found.tainted([PHONE])
     conversations.remember(tainted, [user("my number")], name="mine")
-    assert conversations.find([user("unrelated")], "mine").taint is PrivacyClass.SENSITIVE
+    assert conversations.find([user("unrelated")], "mine").taint == PHONE
 
 
 def test_taint_is_never_washed_off_by_a_cleaner_turn(conversations: Conversations) -> None:
     hold(conversations, user("my number"), assistant(LONG), tainted_from=0)
     hold(conversations, user("my number"), assistant(LONG))
-    assert conversations.find([assistant(LONG)]).taint is PrivacyClass.SENSITIVE
+    assert conversations.find([assistant(LONG)]).taint == PHONE
 
 
 def test_memory_is_bounded_and_forgets_the_oldest() -> None:

@@ -31,7 +31,7 @@ from isthmus.core.money import Price
 from isthmus.privacy.scan import ScanResult
 from isthmus.router.config import RouterConfig
 from isthmus.router.difficulty import Difficulty, Term
-from isthmus.router.policy import decide
+from isthmus.router.policy import decide, privacy_reason
 from isthmus.router.signals import (
     Capability,
     CloudState,
@@ -43,8 +43,9 @@ from isthmus.router.signals import (
 )
 
 CONFIG = RouterConfig(difficulty_threshold=0.5)
-PUBLIC, SENSITIVE, UNKNOWN = (
+PUBLIC, REDACTED, SENSITIVE, UNKNOWN = (
     ScanResult(PrivacyClass.PUBLIC),
+    ScanResult(PrivacyClass.REDACTED, {"EMAIL": 1}),
     ScanResult(PrivacyClass.SENSITIVE, {"EMAIL": 1}),
     ScanResult(PrivacyClass.UNKNOWN, failed=True),
 )
@@ -195,8 +196,22 @@ def test_the_table_of_decisions(case: str) -> None:
 def test_forcing_the_cloud_with_something_private_is_refused(privacy: ScanResult) -> None:
     with pytest.raises(PolicyRefused) as refusal:
         decide(asking(RouteMode.ONLY_IN_CLOUD, replace(EASY, privacy=privacy)), CONFIG)
-    assert refusal.value.reason == "privacy_local_only"
+    assert refusal.value.reason == privacy_reason(privacy).value
     assert refusal.value.field == "isthmus.route"
+
+
+def test_a_value_that_cannot_be_redacted_has_a_reason_of_its_own() -> None:
+    kept = replace(EASY, privacy=replace(SENSITIVE, redactable=False))
+    assert decide(kept, CONFIG).reasons == (Reason.PRIVACY_NOT_REDACTABLE,)
+
+
+def test_forcing_the_cloud_without_consent_is_refused() -> None:
+    with pytest.raises(PolicyRefused) as refusal:
+        decide(
+            asking(RouteMode.ONLY_IN_CLOUD, replace(EASY, cloud=CloudState(consented=False))),
+            CONFIG,
+        )
+    assert refusal.value.reason == "privacy_no_consent"
 
 
 def test_forcing_the_cloud_above_the_requests_own_price_limit_is_refused() -> None:
@@ -233,7 +248,7 @@ ANY_SIGNALS = st.builds(
         ttft_slo_ms=NUMBERS,
         max_price_usd=NUMBERS,
     ),
-    privacy=st.sampled_from([PUBLIC, SENSITIVE, UNKNOWN]),
+    privacy=st.sampled_from([PUBLIC, REDACTED, SENSITIVE, UNKNOWN]),
     difficulty=st.builds(Difficulty, st.floats(0, 1)),
     prompt_tokens=TOKENS,
     max_tokens=st.none() | TOKENS,
@@ -249,6 +264,7 @@ ANY_SIGNALS = st.builds(
     cloud=st.builds(
         CloudState,
         available=st.booleans(),
+        consented=st.booleans(),
         breaker_open=st.booleans(),
         context_tokens=st.none() | TOKENS,
         price=st.builds(Price, PRICES, PRICES),
@@ -271,18 +287,25 @@ def decided(signals: Signals, config: RouterConfig) -> Decision | str:
 def test_any_signals_give_the_same_lawful_decision_twice(
     signals: Signals, config: RouterConfig
 ) -> None:
-    private = signals.privacy.privacy_class is not PrivacyClass.PUBLIC
+    private = signals.privacy.privacy_class not in {PrivacyClass.PUBLIC, PrivacyClass.REDACTED}
+    consented = signals.cloud.consented
     mode = signals.preference.mode
     decision = decided(signals, config)
     # NaN is unequal to itself, so the repetition is compared by what it prints.
     assert repr(decided(signals, config)) == repr(decision)
     if isinstance(decision, str):
         assert mode is RouteMode.ONLY_IN_CLOUD
-        assert decision == ("privacy_local_only" if private else "price_above_limit")
+        if private:
+            assert decision in {"privacy_local_only", "privacy_scan_failed"}
+        else:
+            assert decision == ("price_above_limit" if consented else "privacy_no_consent")
         return
     assert decision.reasons
     may_leave = decision.target is Target.CLOUD or decision.fallback_allowed
-    assert not (may_leave and (private or mode is RouteMode.ONLY_ON_DEVICE))
+    kept = private or not consented or mode is RouteMode.ONLY_ON_DEVICE
+    assert not (may_leave and kept)
+    left_redacted = decision.target is Target.CLOUD and signals.privacy is REDACTED
+    assert (Reason.PRIVACY_REDACTED in decision.reasons) == left_redacted
     if mode is RouteMode.ONLY_IN_CLOUD:
         assert decision.target is Target.CLOUD
         assert not decision.fallback_allowed
@@ -303,7 +326,7 @@ ASKED = ChatRequest("r", (Message(Role.USER, (TextPart("mail a@b.org"),)),), max
 
 def test_signals_are_gathered_from_a_request() -> None:
     signals = gather(ASKED, edge=EdgeState(), cloud=CloudState())
-    assert signals.privacy.privacy_class is PrivacyClass.SENSITIVE
+    assert signals.privacy.privacy_class is PrivacyClass.REDACTED
     assert (signals.max_tokens, signals.needs) == (9, frozenset())
     assert signals.prompt_tokens == estimate_tokens(ASKED) > 3
     given_ones = gather(

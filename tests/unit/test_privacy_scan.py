@@ -26,6 +26,7 @@ from isthmus.core.chat import (
 )
 from isthmus.privacy.base import Span
 from isthmus.privacy.scan import scan, scan_request
+from isthmus.privacy.scanner import Scanner
 
 SECRET = "jane@example.org"
 PLAIN = ChatRequest("r", (Message(Role.USER, (TextPart("What is the capital of France?"),)),))
@@ -82,7 +83,7 @@ def test_a_plain_request_is_public() -> None:
 @pytest.mark.parametrize("where", PLANTED)
 def test_a_value_is_found_in_every_field(where: str) -> None:
     result = scan_request(PLANTED[where])
-    assert result.privacy_class is PrivacyClass.SENSITIVE
+    assert result.privacy_class is PrivacyClass.REDACTED
     assert sum(result.labels.values()) >= 1
 
 
@@ -97,7 +98,7 @@ def test_a_detectors_error_makes_the_class_unknown_and_says_no_text(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.DEBUG):
-        result = scan_request(PLAIN, (Broken(),))
+        result = scan_request(PLAIN, Scanner((Broken(),)))
     assert (result.privacy_class, result.failed) == (PrivacyClass.UNKNOWN, True)
     assert "ValueError" in caplog.text
     assert "France" not in caplog.text

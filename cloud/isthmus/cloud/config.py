@@ -71,7 +71,9 @@ class CloudConfig(Settings):
     """The largest request."""
     drain_s: float = Field(default=2.0, ge=0)
     """How long running answers may go on after a stop was asked for."""
-    accept_privacy_classes: frozenset[PrivacyClass] = frozenset({PrivacyClass.PUBLIC})
+    accept_privacy_classes: frozenset[PrivacyClass] = frozenset(
+        {PrivacyClass.PUBLIC, PrivacyClass.REDACTED}
+    )
     """Requests of any other class are refused: they should not have left the device."""
     same_model_demo: bool = False
     """The model is the device's own; every answer says so."""

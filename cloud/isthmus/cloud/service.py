@@ -52,7 +52,9 @@ class ServiceOptions:
     token: str | None = None
     price: Price = field(default_factory=Price)
     same_model_demo: bool = False
-    accept_privacy_classes: Set[PrivacyClass] = frozenset({PrivacyClass.PUBLIC})
+    accept_privacy_classes: Set[PrivacyClass] = frozenset(
+        {PrivacyClass.PUBLIC, PrivacyClass.REDACTED}
+    )
 
 
 class GatewayService(GatewayServiceServicer):

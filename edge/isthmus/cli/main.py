@@ -34,6 +34,7 @@ _COMMANDS = {
     "perplexity": _Command("isthmus.cli.generate:perplexity", "Measure a model on a text."),
     "bench": _Command("isthmus.cli.bench:app", "Measure speed, memory and accuracy."),
     "tune": _Command("isthmus.cli.tune:tune", "Choose the kernels that are quickest here."),
+    "privacy": _Command("isthmus.cli.privacy:app", "See and decide what may leave the device."),
     "route": _Command("isthmus.cli.route:app", "Explain where requests go."),
 }
 

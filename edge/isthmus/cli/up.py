@@ -121,7 +121,10 @@ class _System:
         from isthmus.edge import server
 
         sock = server.listen(self.settings.host, self.settings.port)
-        agent = server.build_agent(self.settings, server.load_engine(self.settings))
+        # The gateway runs the engine on this machine: what goes there has not left it.
+        agent = server.build_agent(
+            self.settings, server.load_engine(self.settings), own_gateway=True
+        )
         watching = threading.Thread(target=self._watch, args=(agent,), daemon=True)
         watching.start()
         serving = server.serve(

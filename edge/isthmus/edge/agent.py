@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -20,20 +20,23 @@ from isthmus.core.errors import (
     Overloaded,
     PolicyRefused,
 )
-from isthmus.core.events import Delta, Finished, FinishReason, Started
+from isthmus.core.events import Delta, Event, Finished, FinishReason, Started
 from isthmus.core.money import MICRO_USD_PER_USD, Price, Usage
 from isthmus.edge.config import EdgeConfig
+from isthmus.edge.consent import Consent
 from isthmus.edge.conversation import Conversation
 from isthmus.edge.device import Device, DeviceState
 from isthmus.edge.faults import fault
 from isthmus.edge.ledger import Ledger
 from isthmus.edge.metrics import Metrics
-from isthmus.edge.screen import Screen
+from isthmus.edge.screen import Look, Screen
 from isthmus.edge.tiers import Cloud, Tiers
 from isthmus.edge.trail import Trail
-from isthmus.privacy.scan import ScanResult, scan_request
+from isthmus.privacy.egress import EgressBlocked
+from isthmus.privacy.scan import TextScanner
+from isthmus.privacy.scanner import Scanner
 from isthmus.router.policy import decide
-from isthmus.router.signals import estimate_tokens, gather
+from isthmus.router.signals import Signals, estimate_tokens, gather
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +61,8 @@ class Agent:
         cloud: Cloud | None = None,
         ledger: Ledger | None = None,
         metrics: Metrics | None = None,
-        scan: Callable[[ChatRequest], ScanResult] = scan_request,
+        scanner: TextScanner | None = None,
+        consent: Consent | None = None,
     ) -> None:
         self.config = config
         self.device = device
@@ -68,7 +72,8 @@ class Agent:
         self.metrics = metrics or Metrics(
             ttft_slo_ms=config.ttft_slo_ms, tpot_slo_ms=config.tpot_slo_ms
         )
-        self.screen = Screen(scan, timeout_s=config.scan_timeout_s)
+        self.consent = consent or Consent(config.privacy.consent)
+        self.screen = Screen(scanner or Scanner(), config.privacy, timeout_s=config.scan_timeout_s)
         self._in_flight = 0
         self.metrics.watch(
             in_flight=lambda: self._in_flight,
@@ -93,15 +98,15 @@ class Agent:
         Closing the iterator stops the work. Whatever happens, the outcome is recorded once.
         """
         self._in_flight += 1
-        conversation: Conversation | None = None
+        look: Look | None = None
         try:
             if self._in_flight > self.config.max_in_flight:
                 raise Overloaded(
                     f"{self.config.max_in_flight} requests are being answered already; "
                     "come back later"
                 )
-            conversation = await self._decide(trail)
-            async with aclosing(self._answer(trail, conversation)) as events:
+            look = await self._decide(trail)
+            async with aclosing(self._answer(trail, look)) as events:
                 async for event in events:
                     if isinstance(event, Finished):
                         trail.end(Status.OK)
@@ -118,9 +123,9 @@ class Agent:
             raise ours from None
         finally:
             self._in_flight -= 1
-            if conversation is not None and trail.shown:
+            if look is not None and trail.shown:
                 # A part of an answer too: the client may well go on from there.
-                self.screen.remember(conversation, trail.request, trail.answer())
+                self.screen.remember(look.conversation, trail.request, trail.answer())
             self._record(trail)
 
     async def close(self) -> None:
@@ -129,18 +134,26 @@ class Agent:
         if self.ledger is not None:
             await asyncio.to_thread(self.ledger.close)
 
-    async def _decide(self, trail: Trail) -> Conversation:
-        request = trail.request
+    async def look(self, request: ChatRequest) -> tuple[Look, Signals]:
+        """Everything that a decision on `request` is made from."""
         await self._give_loading_a_moment(request)
-        conversation, privacy = await self.screen.look(request)
-        trail.privacy_class = privacy.privacy_class
-        trail.cloud_price = self.tiers.cloud_price
+        look = await self.screen.look(request)
+        consented = self.consent.granted
+        if not consented:
+            self.screen.vaults.wipe()
         signals = gather(
             request,
             edge=self.tiers.edge_state(),
-            cloud=self.tiers.cloud_state(),
-            privacy=privacy,
+            cloud=self.tiers.cloud_state(consented=consented),
+            privacy=look.found,
         )
+        return look, signals
+
+    async def _decide(self, trail: Trail) -> Look:
+        look, signals = await self.look(trail.request)
+        trail.privacy_class = look.found.privacy_class
+        self.metrics.found(look.found.labels)
+        trail.cloud_price = self.tiers.cloud_price
         try:
             decision = decide(signals, self.config.router)
         except PolicyRefused as error:
@@ -149,7 +162,7 @@ class Agent:
         trail.decision = decision
         trail.route = decision.target
         trail.reasons = list(decision.reasons)
-        return conversation
+        return look
 
     async def _give_loading_a_moment(self, request: ChatRequest) -> None:
         """Let a model that is just being loaded take part in the decision."""
@@ -161,22 +174,20 @@ class Agent:
                 await self.device.wait()
         request.deadline.check()
 
-    async def _answer(
-        self, trail: Trail, conversation: Conversation
-    ) -> AsyncGenerator[Shown, None]:
+    async def _answer(self, trail: Trail, look: Look) -> AsyncGenerator[Shown, None]:
         """The answer of the chosen tier, and of the other one from where that failed."""
         target = trail.route
         try:
-            async with aclosing(self._on_tier(trail, target, conversation)) as events:
+            async with aclosing(self._on_tier(trail, target, look)) as events:
                 async for event in events:
                     yield event
             return
         except IsthmusError as error:
             failure = error
-        await self._may_change_tier(trail, failure)
+        await self._may_change_tier(trail, failure, look)
         self._change_tier(trail, failure)
         try:
-            async with aclosing(self._on_tier(trail, target.other, conversation)) as events:
+            async with aclosing(self._on_tier(trail, target.other, look)) as events:
                 async for event in events:
                     yield event
         except IsthmusError as error:
@@ -186,7 +197,7 @@ class Agent:
             log.warning("the fallback failed too: %s", error.kind)
             raise failure from error
 
-    async def _may_change_tier(self, trail: Trail, failure: IsthmusError) -> None:
+    async def _may_change_tier(self, trail: Trail, failure: IsthmusError, look: Look) -> None:
         """Raise `failure` unless the other tier may take over."""
         decision = trail.decision
         callers_fault = isinstance(failure, InvalidRequest) and not isinstance(
@@ -202,15 +213,15 @@ class Agent:
             raise failure
         if trail.route is Target.CLOUD:
             return
-        if self.cloud is None or not self.cloud.available:
+        if self.cloud is None or not self.cloud.available or not self.consent.granted:
             raise failure
-        if trail.shown:
-            # The answer itself leaves now, and the device's model may have said anything.
-            whole = replace(trail.request, answer_so_far=trail.text)
-            scan = await self.screen.scan(whole)
-            if scan.privacy_class is not PrivacyClass.PUBLIC:
-                trail.privacy_class = scan.privacy_class
-                raise failure
+        # What was shown of the answer leaves too now, and the device may have said anything.
+        whole = replace(trail.request, answer_so_far=trail.text)
+        try:
+            await self.screen.outgoing(whole, look)
+        except PolicyRefused:
+            trail.privacy_class = PrivacyClass.SENSITIVE
+            raise failure from None
 
     def _change_tier(self, trail: Trail, failure: IsthmusError) -> None:
         source = trail.route
@@ -225,15 +236,19 @@ class Agent:
         log.warning("%s failed (%s, %s): %s goes on", source, failure.kind, stage, source.other)
 
     async def _on_tier(
-        self, trail: Trail, target: Target, conversation: Conversation
+        self, trail: Trail, target: Target, look: Look
     ) -> AsyncGenerator[Shown, None]:
         """What `target` adds to the answer. Every failure is an `IsthmusError`."""
-        request = self._request_for(trail, target, conversation)
+        request = self.request_for(trail, target, look.conversation)
         if request is None:
             yield Finished(FinishReason.LENGTH, trail.usage)
             return
-        trail.start(target)
-        async with aclosing(self.tiers.generate(target, request)) as events:
+        if target is Target.CLOUD:
+            tier = self._in_cloud(trail, request, look)
+        else:
+            trail.start(target)
+            tier = self.tiers.on_device(request)
+        async with aclosing(tier) as events:
             async for event in events:
                 match event:
                     case Started():
@@ -252,7 +267,38 @@ class Agent:
         if trail.route is Target.EDGE and engine is not None:
             trail.ran_on(engine.prefill_backend, engine.decode_backend)
 
-    def _request_for(
+    async def _in_cloud(
+        self, trail: Trail, request: ChatRequest, look: Look
+    ) -> AsyncGenerator[Event, None]:
+        """The cloud's answer: placeholders leave, values are put back as they arrive."""
+        outgoing = await self.screen.outgoing(request, look)
+        if not self.consent.granted:
+            raise PolicyRefused(
+                "the consent to the use of the cloud was revoked",
+                reason=Reason.PRIVACY_NO_CONSENT.value,
+            )
+        trail.start(Target.CLOUD)
+        trail.left(outgoing.labels, outgoing.request.privacy_class)
+        restorer = outgoing.restorer()
+        try:
+            async with aclosing(self.tiers.in_cloud(outgoing.request, outgoing.check)) as events:
+                async for event in events:
+                    match event:
+                        case Delta():
+                            yield restorer.feed(event)
+                        case Finished():
+                            rest = restorer.flush()
+                            if rest is not None:
+                                yield rest
+                            yield event
+                        case _:
+                            yield event
+        except EgressBlocked as blocked:
+            self.metrics.blocked(blocked.labels)
+            log.warning("stopped on its way out: %s", blocked.message)
+            raise
+
+    def request_for(
         self, trail: Trail, target: Target, conversation: Conversation
     ) -> ChatRequest | None:
         """The request as `target` gets it; None when nothing may be added any more."""
@@ -278,12 +324,7 @@ class Agent:
         if target is Target.EDGE:
             # The device's own name for the conversation: its cache may hang on it.
             preference = replace(preference, conversation=conversation.id)
-        return replace(
-            request,
-            max_tokens=max_tokens,
-            preference=preference,
-            privacy_class=trail.privacy_class,
-        )
+        return replace(request, max_tokens=max_tokens, preference=preference)
 
     @staticmethod
     def _affordable_tokens(request: ChatRequest, price: Price) -> int | None:

@@ -70,6 +70,7 @@ def isthmus_object(trail: Trail) -> Json:
         "scores": _all_rounded(decision.scores) if decision else {},
         "thresholds": _all_rounded(decision.thresholds) if decision else {},
         "privacy_class": trail.privacy_class.value,
+        "redacted": trail.redacted,
         "model": trail.model,
         "prefill_backend": edge.prefill_backend if edge else None,
         "decode_backend": edge.decode_backend if edge else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
 from starlette.applications import Starlette
@@ -32,6 +33,7 @@ from isthmus.edge.config import EdgeConfig
 from isthmus.edge.faults import fault
 from isthmus.edge.http import ClientGone, Refused, Reply, Stopping, attend, read_json
 from isthmus.edge.openai_api import MODELS, ParsedRequest, parse_chat_request
+from isthmus.edge.preview import preview
 from isthmus.edge.security import Guard
 from isthmus.edge.trail import Trail
 
@@ -61,7 +63,8 @@ def create_app(
         )
     return Starlette(
         routes=[
-            Route("/v1/chat/completions", _Endpoint(api), methods=["POST"]),
+            Route("/v1/chat/completions", _Endpoint(api.chat), methods=["POST"]),
+            Route("/v1/isthmus/preview", _Endpoint(api.preview), methods=["POST"]),
             Route("/v1/models", api.models),
             Route("/v1/models/{model}", api.model),
             Route("/metrics", api.metrics),
@@ -74,13 +77,13 @@ def create_app(
 
 
 class _Endpoint:
-    """Chat completions as a bare ASGI application: it listens to the client while it answers."""
+    """A bare ASGI application: it listens to the client while it answers."""
 
-    def __init__(self, api: _Api) -> None:
-        self._api = api
+    def __init__(self, answer: Callable[[Request, Reply], Awaitable[None]]) -> None:
+        self._answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._api.chat(Request(scope, receive), Reply(send))
+        await self._answer(Request(scope, receive), Reply(send))
 
 
 class _Api:
@@ -91,23 +94,8 @@ class _Api:
 
     async def chat(self, request: Request, reply: Reply) -> None:
         """POST /v1/chat/completions"""
-        try:
-            body = await read_json(
-                request,
-                max_bytes=self._config.max_body_bytes,
-                timeout_s=self._config.body_timeout_s,
-            )
-            parsed = parse_chat_request(body, default_deadline_s=self._config.deadline_s)
-        except ClientGone:
-            return
-        except Refused as refused:
-            await self._reject(reply, refused.response)
-            return
-        except IsthmusError as error:
-            await self._reject(reply, error_response(error))
-            return
-        except Exception as error:
-            await self._reject(reply, error_response(fault(error, "reading a request")))
+        parsed = await self._parsed(request, reply)
+        if parsed is None:
             return
         trail = Trail(parsed.chat)
         answer = self._stream if parsed.stream else self._whole
@@ -121,6 +109,37 @@ class _Api:
             await self._fail(reply, trail, error)
         except Exception as error:
             await self._fail(reply, trail, fault(error, "writing an answer"))
+
+    async def preview(self, request: Request, reply: Reply) -> None:
+        """POST /v1/isthmus/preview: a chat request's body; what would leave for it."""
+        parsed = await self._parsed(request, reply)
+        if parsed is None:
+            return
+        try:
+            await reply.whole(200, await preview(self._agent, parsed.chat), {})
+        except IsthmusError as error:
+            await self._reject(reply, error_response(error))
+        except Exception as error:
+            await self._reject(reply, error_response(fault(error, "a preview")))
+
+    async def _parsed(self, request: Request, reply: Reply) -> ParsedRequest | None:
+        """The chat request of a body; None when it was refused, or nobody waits any more."""
+        try:
+            body = await read_json(
+                request,
+                max_bytes=self._config.max_body_bytes,
+                timeout_s=self._config.body_timeout_s,
+            )
+            return parse_chat_request(body, default_deadline_s=self._config.deadline_s)
+        except ClientGone:
+            pass
+        except Refused as refused:
+            await self._reject(reply, refused.response)
+        except IsthmusError as error:
+            await self._reject(reply, error_response(error))
+        except Exception as error:
+            await self._reject(reply, error_response(fault(error, "reading a request")))
+        return None
 
     async def _whole(self, parsed: ParsedRequest, trail: Trail, reply: Reply) -> None:
         deltas: list[Delta] = []

@@ -13,6 +13,7 @@ from isthmus.core.addresses import Address, is_loopback
 from isthmus.core.errors import ConfigError
 from isthmus.core.money import Price
 from isthmus.core.settings import Settings, Token
+from isthmus.privacy.policy import PrivacyConfig
 from isthmus.router.config import RouterConfig
 
 ENV_PREFIX = "ISTHMUS_EDGE_"
@@ -79,6 +80,8 @@ class EdgeConfig(Settings):
     tpot_slo_ms: tuple[Milliseconds, ...] = (20.0, 100.0)
     """Promises of the time per output token: edges of the histogram's buckets."""
 
+    privacy: PrivacyConfig = Field(default_factory=PrivacyConfig)
+    """What may leave, and in which form."""
     router: RouterConfig = Field(default_factory=RouterConfig)
 
     @model_validator(mode="after")

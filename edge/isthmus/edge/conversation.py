@@ -1,4 +1,4 @@
-"""Finding a conversation again, and keeping its privacy class with it.
+"""Finding a conversation again, and keeping with it the labels of what was private in it.
 
 OpenAI requests carry no identity, only the whole history each time. Every message is therefore
 linked by keyed hashes: of the history up to it, of it with the message before, and, when it is
@@ -16,34 +16,49 @@ import hashlib
 import secrets
 import string
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from isthmus.core.chat import ImagePart, Message, PrivacyClass, Role, TextPart
+from isthmus.core.chat import ImagePart, Message, Role, TextPart
 
-_SEVERITY = {PrivacyClass.PUBLIC: 0, PrivacyClass.UNKNOWN: 1, PrivacyClass.SENSITIVE: 2}
 _TELLING_CHARS = 24
 """A message of this length is taken to be the same wherever it turns up; "thanks" is not."""
 
+UNSCANNED = "?"
+"""In place of a label: a scan failed, and nobody knows what is there."""
 
-def worst(*classes: PrivacyClass) -> PrivacyClass:
-    """The most careful of some privacy classes."""
-    return max(classes, key=_SEVERITY.__getitem__)
+Taint = frozenset[str]
+"""The labels of what was found so far, or `UNSCANNED`."""
+CLEAN: Taint = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """A conversation as it was found. `tainted_from` is the first tainted message, if any is."""
+    """A conversation as it was found. `flow` is the taint at each message of the request."""
 
     id: str
-    taint: PrivacyClass = PrivacyClass.PUBLIC
-    tainted_from: int | None = None
+    flow: tuple[Taint, ...] = ()
+    named: Taint = CLEAN
+    """The taint of the name that the request gave the conversation."""
+
+    @property
+    def taint(self) -> Taint:
+        """Everything that may be repeated from here on."""
+        return (self.flow[-1] if self.flow else CLEAN) | self.named
+
+    def tainted(self, labels: Iterable[Taint]) -> Conversation:
+        """With `labels` found in each message: what follows it may repeat them."""
+        found, flow = CLEAN, []
+        for inherited, new in zip(self.flow, labels, strict=True):
+            found |= new
+            flow.append(inherited | found)
+        return replace(self, flow=tuple(flow))
 
 
 @dataclass(frozen=True, slots=True)
 class _Link:
     conversation: str
-    taint: PrivacyClass
+    taint: Taint
 
 
 class Conversations:
@@ -64,7 +79,7 @@ class Conversations:
         """The conversation of a request: by its own `name`, else by the messages it shares."""
         found: str | None = None
         answered = False
-        taint, tainted_from = PrivacyClass.PUBLIC, None
+        taint, flow, named = CLEAN, [], CLEAN
         for index, keys in enumerate(self._keys(messages)):
             answered = answered or messages[index].role is Role.ASSISTANT
             for key in keys:
@@ -72,19 +87,16 @@ class Conversations:
                 if link is None:
                     continue
                 self._links.move_to_end(key)
-                if link.taint is not PrivacyClass.PUBLIC and tainted_from is None:
-                    tainted_from = index
-                taint = worst(taint, link.taint)
+                taint |= link.taint
                 # Two conversations may well begin with the same "Hello": an answer tells them
                 # apart, and the latest message that is shared says which one goes on.
                 found = link.conversation if answered else found
+            flow.append(taint)
         if name is not None:
             found = _letters(self._name_key(name))
             link = self._links.get(self._name_key(name))
-            if link is not None and link.taint is not PrivacyClass.PUBLIC:
-                taint = worst(taint, link.taint)
-                tainted_from = len(messages) - 1 if tainted_from is None else tainted_from
-        return Conversation(found or _new_id(), taint, tainted_from)
+            named = CLEAN if link is None else link.taint
+        return Conversation(found or _new_id(), tuple(flow), named)
 
     def remember(
         self,
@@ -94,20 +106,18 @@ class Conversations:
         name: str | None = None,
     ) -> None:
         """Link `messages` (with the answer as the last one) to `conversation`, taint included."""
-        clean_until = len(messages)
-        if conversation.tainted_from is not None:
-            clean_until = conversation.tainted_from
         for index, keys in enumerate(self._keys(messages)):
-            taint = conversation.taint if index >= clean_until else PrivacyClass.PUBLIC
+            known = index < len(conversation.flow)
+            taint = conversation.flow[index] if known else conversation.taint
             for key in keys:
                 self._put(key, conversation.id, taint)
         if name is not None:
             self._put(self._name_key(name), conversation.id, conversation.taint)
 
-    def _put(self, key: bytes, conversation: str, taint: PrivacyClass) -> None:
+    def _put(self, key: bytes, conversation: str, taint: Taint) -> None:
         known = self._links.get(key)
         if known is not None:
-            taint = worst(taint, known.taint)
+            taint |= known.taint
         self._links[key] = _Link(conversation, taint)
         self._links.move_to_end(key)
         while len(self._links) > self._capacity:

@@ -30,7 +30,11 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 _TTFT_S = (0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 _TPOT_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _TOTAL_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
-_PRIVACY = {Reason.PRIVACY_LOCAL_ONLY, Reason.PRIVACY_SCAN_FAILED}
+_PRIVACY = {
+    Reason.PRIVACY_LOCAL_ONLY,
+    Reason.PRIVACY_SCAN_FAILED,
+    Reason.PRIVACY_NOT_REDACTABLE,
+}
 BREAKER_STATES = ("closed", "half_open", "open")
 
 
@@ -94,6 +98,23 @@ class Metrics:
         self._private = Counter(
             "isthmus_edge_privacy_local_requests",
             "Requests kept on the device because of what is in them.",
+            registry=self.registry,
+        )
+        self._found = Counter(
+            "isthmus_edge_privacy_found_values",
+            "Sensitive values found in requests, by label. A value counts with each of its turns.",
+            ("label",),
+            registry=self.registry,
+        )
+        self._redacted = Counter(
+            "isthmus_edge_privacy_redacted_requests",
+            "Requests that left for the cloud with placeholders in them.",
+            registry=self.registry,
+        )
+        self._blocked = Counter(
+            "isthmus_edge_privacy_blocked_values",
+            "Values that the last look at the bytes found and stopped, by label: should be zero.",
+            ("label",),
             registry=self.registry,
         )
         self._fallbacks = Counter(
@@ -162,6 +183,18 @@ class Metrics:
         self._saved.inc(usd(outcome.saved_micro_usd))
         if outcome.status is not Status.REFUSED and not _PRIVACY.isdisjoint(outcome.reasons):
             self._private.inc()
+        if Reason.PRIVACY_REDACTED in outcome.reasons and Target.CLOUD in tokens:
+            self._redacted.inc()
+
+    def found(self, labels: Mapping[str, int]) -> None:
+        """Count the values that a scan found."""
+        for label, count in labels.items():
+            self._found.labels(label).inc(count)
+
+    def blocked(self, labels: Mapping[str, int]) -> None:
+        """Count the values that were stopped on their way out."""
+        for label, count in labels.items():
+            self._blocked.labels(label).inc(count)
 
     def fell_back(self, source: Target, *, stage: str, error: str) -> None:
         """Count a change of tier; `stage` is `before_first_token` or `mid_answer`."""

@@ -171,7 +171,9 @@ def _route(root: Field) -> tuple[str, RoutePreference]:
     wishes = root.get("isthmus")
     if not wishes.given:
         return name, RoutePreference(mode=mode)
-    wishes.object().only("route", "ttft_slo_ms", "max_price_usd", "conversation", "deadline_ms")
+    wishes.object().only(
+        "route", "ttft_slo_ms", "max_price_usd", "conversation", "deadline_ms", "privacy"
+    )
     route = wishes.get("route")
     if route.given:
         asked = RouteMode(route.choice(*RouteMode))
@@ -187,7 +189,20 @@ def _route(root: Field) -> tuple[str, RoutePreference]:
         ttft_slo_ms=slo.number(0, 1e9) if slo.given else None,
         max_price_usd=price.number(0, 1e9) if price.given else None,
         conversation=conversation.text() if conversation.given else None,
+        privacy=_privacy(wishes.get("privacy")),
     )
+
+
+def _privacy(field: Field) -> dict[str, str]:
+    """A preset, or an object with an action for each label; the settings say what is too loose."""
+    if not field.given:
+        return {}
+    if isinstance(field.value, str):
+        return {"preset": field.text()}
+    names = list(field.object().value)
+    if not all(name.isidentifier() and len(name) <= 64 for name in names):
+        field.fail("holds a name that is no label")  # the caller's own text: not shown
+    return {name: field.get(name).text() for name in names}
 
 
 def _deadline_ms(root: Field) -> float | None:

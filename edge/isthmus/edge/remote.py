@@ -37,6 +37,7 @@ from isthmus.v1.gateway_pb2_grpc import GatewayServiceStub
 
 _T = TypeVar("_T")
 
+_GENERATE: Final = "/isthmus.v1.GatewayService/Generate"
 _DETAILS_TRAILER: Final = "grpc-status-details-bin"
 _TOKEN: Final = re.compile(r"[!-~]+")
 _UNARY_TIMEOUT_S: Final = 5.0
@@ -91,6 +92,7 @@ class RemoteTier:
         """Smoothed time to the first piece of text; `None` before the first."""
         self._channel: grpc.aio.Channel | None = None
         self._stub: Any = None
+        self._generate: Any = None
         self._info: tuple[float, ModelInfo] | None = None
         self._closed = False
 
@@ -109,17 +111,24 @@ class RemoteTier:
         """What the gateway last said of its model, however long ago; never asks."""
         return None if self._info is None else self._info[1]
 
-    async def generate(self, request: ChatRequest) -> AsyncIterator[Event]:
-        """Answer `request` in the cloud. Raises an `IsthmusError`; `aclose()` cancels the call."""
+    async def generate(
+        self, request: ChatRequest, check: Callable[[bytes], None] = lambda data: None
+    ) -> AsyncIterator[Event]:
+        """Answer `request` in the cloud. Raises an `IsthmusError`; `aclose()` cancels the call.
+
+        `check` sees the very bytes that are about to leave; what it raises keeps them here.
+        """
         request.deadline.check()
+        data = wire.request_to_wire(request).SerializeToString()
+        check(data)
         with _Verdict(self.breaker) as verdict:
-            stub = await self._connected_stub(request.deadline)
+            await self._connected_stub(request.deadline)
             sent_at_s = time.monotonic()
             heard = False
             finished: Finished | None = None
             reader = wire.EventReader()
-            call = stub.Generate(
-                wire.request_to_wire(request),
+            call = self._generate(
+                data,
                 timeout=request.deadline.remaining_s(),
                 metadata=self._metadata(),
             )
@@ -227,6 +236,12 @@ class RemoteTier:
         if self._channel is None:
             self._channel = self._open()
             self._stub = GatewayServiceStub(self._channel)
+            # As bytes: what was looked at is what leaves.
+            self._generate = self._channel.unary_stream(
+                _GENERATE,
+                request_serializer=bytes,
+                response_deserializer=gateway_pb2.GenerateResponse.FromString,
+            )
         stub = self._stub
         try:
             async with asyncio.timeout(

@@ -19,6 +19,7 @@ from isthmus.core.errors import ConfigError, Unavailable
 from isthmus.edge.agent import Agent
 from isthmus.edge.app import create_app
 from isthmus.edge.config import EdgeConfig
+from isthmus.edge.consent import Consent
 from isthmus.edge.device import Device, LocalEngine
 from isthmus.edge.ledger import Ledger
 from isthmus.edge.metrics import Metrics
@@ -91,15 +92,30 @@ def listen(host: str, port: int) -> socket.socket:
     return sock
 
 
-def build_agent(config: EdgeConfig, load: Callable[[], LocalEngine]) -> Agent:
+def build_agent(
+    config: EdgeConfig, load: Callable[[], LocalEngine], *, own_gateway: bool = False
+) -> Agent:
     """The agent of `config`, with its ledger and, where one is configured, the cloud's client.
 
-    Raises `ConfigError`.
+    `own_gateway`: the gateway is this machine's own, and nothing leaves. Raises `ConfigError`.
     """
     cloud = _cloud_of(config)
     metrics = Metrics(ttft_slo_ms=config.ttft_slo_ms, tpot_slo_ms=config.tpot_slo_ms)
     ledger = Ledger(on_loss=metrics.ledger_lost)
-    return Agent(config, device=Device(load), cloud=cloud, ledger=ledger, metrics=metrics)
+    consent = Consent(config.privacy.consent, own_gateway=own_gateway)
+    if cloud is not None and not consent.granted:
+        log.warning(
+            "nobody has consented to the use of the cloud, so every request stays on the device: "
+            "isthmus privacy consent --grant"
+        )
+    return Agent(
+        config,
+        device=Device(load),
+        cloud=cloud,
+        ledger=ledger,
+        metrics=metrics,
+        consent=consent,
+    )
 
 
 def _cloud_of(config: EdgeConfig) -> Cloud | None:

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from isthmus.core import wire
 from isthmus.core.chat import ChatRequest
 from isthmus.core.errors import IsthmusError
 from isthmus.core.events import Delta, Event, Finished, FinishReason, Started
@@ -23,10 +24,11 @@ from isthmus.edge.config import EdgeConfig
 from isthmus.edge.device import Device, LocalEngine
 from isthmus.edge.ledger import Ledger
 from isthmus.edge.server import listen, make_server
-from isthmus.edge.tiers import Cloud
+from isthmus.edge.tiers import Check, Cloud
 from isthmus.engine.fallback import Fallback
 from isthmus.engine.speculation import SpeculationCount
-from isthmus.privacy.scan import ScanResult, scan_request
+from isthmus.privacy.policy import PrivacyConfig
+from isthmus.privacy.scan import TextScanner
 
 
 @dataclass(slots=True)
@@ -57,6 +59,8 @@ class ScriptedTier:
     """Given in place of `pieces` when there are any."""
     finish_reason: FinishReason = FinishReason.STOP
     requests: list[ChatRequest] = field(default_factory=list)
+    left: list[bytes] = field(default_factory=list)
+    """The bytes of each request, as they would leave for the gateway."""
     stopped: int = 0
     """How many answers were stopped before their end."""
     running: int = 0
@@ -74,9 +78,14 @@ class ScriptedTier:
         """Whether the breaker lets a request pass."""
         return self.breaker.allows
 
-    async def generate(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
+    async def generate(
+        self, request: ChatRequest, check: Check = lambda data: None
+    ) -> AsyncGenerator[Event, None]:
         """Follow the script."""
+        data = wire.request_to_wire(request).SerializeToString()
+        check(data)
         self.requests.append(request)
+        self.left.append(data)
         self.running += 1
         whole = False
         try:
@@ -153,17 +162,19 @@ async def running_agent(
     *,
     cloud: Cloud | None = None,
     ledger: Ledger | None = None,
-    scan: Callable[[ChatRequest], ScanResult] = scan_request,
+    scanner: TextScanner | None = None,
     **settings: Any,
 ) -> AsyncIterator[RunningAgent]:
     """A real agent behind a real server, over `engine` (or what opens one) and `cloud`.
 
-    `settings` are those of `EdgeConfig`. Closes everything at the end, the ledger included.
+    `settings` are those of `EdgeConfig`; the use of the cloud is consented to unless they say
+    otherwise. Closes everything at the end, the ledger included.
     """
     load = engine if callable(engine) else (lambda: engine or ScriptedEngine())
     sock = listen("127.0.0.1", 0)
+    settings = {"privacy": PrivacyConfig(consent=True), **settings}
     config = EdgeConfig(**{"port": sock.getsockname()[1], **settings})
-    agent = Agent(config, device=Device(load), cloud=cloud, ledger=ledger, scan=scan)
+    agent = Agent(config, device=Device(load), cloud=cloud, ledger=ledger, scanner=scanner)
     server = make_server(agent, config)
     agent.device.start()
     serving = asyncio.create_task(server.serve(sockets=[sock]))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from typing import Protocol
 
 from isthmus.core.chat import ChatRequest
 from isthmus.core.decision import Outcome, Target
 from isthmus.core.errors import DeadlineExceeded, InternalError, IsthmusError, Unavailable
-from isthmus.core.events import Event, Finished, Generator
+from isthmus.core.events import Event, Finished
 from isthmus.core.money import Price
 from isthmus.core.tier import ModelInfo
 from isthmus.edge.breaker import CircuitBreaker
@@ -22,7 +23,11 @@ from isthmus.router.signals import Capability, CloudState, EdgeState
 log = logging.getLogger(__name__)
 
 
-class Cloud(Generator, Protocol):
+Check = Callable[[bytes], None]
+"""Looks at the bytes of a request that are about to leave, and raises to keep them here."""
+
+
+class Cloud(Protocol):
     """What the agent needs of the cloud's tier (`isthmus.edge.remote.RemoteTier`)."""
 
     breaker: CircuitBreaker
@@ -34,6 +39,8 @@ class Cloud(Generator, Protocol):
 
     @property
     def last_info(self) -> ModelInfo | None: ...
+
+    def generate(self, request: ChatRequest, check: Check) -> AsyncIterator[Event]: ...
 
     async def info(self) -> ModelInfo: ...
 
@@ -76,12 +83,13 @@ class Tiers:
             tpot_ms=self._edge_tpot_ms,
         )
 
-    def cloud_state(self) -> CloudState:
+    def cloud_state(self, *, consented: bool) -> CloudState:
         """What the router is told of the cloud."""
         if self._cloud is None:
             return CloudState(available=False)
         info = self._cloud.last_info
         return CloudState(
+            consented=consented,
             breaker_open=not self._cloud.available,
             context_tokens=(info.context_tokens or None) if info else None,
             price=self.cloud_price,
@@ -94,15 +102,32 @@ class Tiers:
         self._edge_ttft_ms = _smoothed(self._edge_ttft_ms, outcome.ttft_ms)
         self._edge_tpot_ms = _smoothed(self._edge_tpot_ms, outcome.tpot_ms)
 
-    async def generate(self, target: Target, request: ChatRequest) -> AsyncGenerator[Event, None]:
-        """The answer of one tier. Every failure is an `IsthmusError`, silence included."""
-        tier: Generator | None = self._cloud if target is Target.CLOUD else self._device
-        if tier is None:
+    async def on_device(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
+        """The device's answer. Every failure is an `IsthmusError`."""
+        async with aclosing(
+            self._told(self._device.generate(request), request, Target.EDGE)
+        ) as own:
+            async for event in own:
+                yield event
+
+    async def in_cloud(self, request: ChatRequest, check: Check) -> AsyncGenerator[Event, None]:
+        """The cloud's answer, if `check` lets the request leave.
+
+        Every failure is an `IsthmusError`, silence included.
+        """
+        if self._cloud is None:
             raise Unavailable(
                 "no gateway is configured, so there is no cloud to ask: set gateway_address, "
                 "or let the device answer"
             )
-        events = tier.generate(request)
+        events = self._cloud.generate(request, check)
+        async with aclosing(self._told(events, request, Target.CLOUD)) as told:
+            async for event in told:
+                yield event
+
+    async def _told(
+        self, events: AsyncIterator[Event], request: ChatRequest, target: Target
+    ) -> AsyncGenerator[Event, None]:
         try:
             while True:
                 event = await self._next(events, request, target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from isthmus.core.chat import ChatRequest, Message, PrivacyClass, Role, TextPart, ToolCall
@@ -52,6 +53,8 @@ class Trail:
     status: Status = Status.FAILED
     error_kind: str = ""
     """The kind of the error that ended the request, or of the one that the other tier made good."""
+    redacted: dict[str, int] = field(default_factory=dict)
+    """How many placeholders of each label were in what left for the cloud."""
     legs: list[Leg] = field(default_factory=list)
     cloud_price: Price = field(default_factory=Price)
     at_unix_s: float = field(default_factory=time.time)
@@ -102,6 +105,14 @@ class Trail:
         self.route = target
         self.legs.append(Leg(target))
         return self.legs[-1]
+
+    def left(self, labels: Mapping[str, int], privacy_class: PrivacyClass) -> None:
+        """A request left for the cloud, with so many placeholders in it."""
+        self.redacted = dict(labels)
+        self.privacy_class = privacy_class
+        said = Reason.PRIVACY_REDACTED in self.reasons
+        if privacy_class is PrivacyClass.REDACTED and not said:
+            self.reasons.append(Reason.PRIVACY_REDACTED)
 
     def started(self, event: Started) -> None:
         """The tier has begun."""

@@ -132,6 +132,8 @@ class PrivacyClass(StrEnum):
     """What the privacy gate found in a request."""
 
     PUBLIC = "public"
+    REDACTED = "redacted"
+    """Values were found that may leave as placeholders alone."""
     SENSITIVE = "sensitive"
     UNKNOWN = "unknown"
     """The scan failed: treated as sensitive."""
@@ -145,6 +147,8 @@ class RoutePreference:
     ttft_slo_ms: float | None = None
     max_price_usd: float | None = None
     conversation: str | None = None
+    privacy: Mapping[str, str] = field(default_factory=dict)
+    """A stricter privacy policy for this request: `preset`, or an action for a label."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,6 +125,8 @@ class _PrivacyClassEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PrivacyC
     """Something sensitive was found."""
     PRIVACY_CLASS_UNKNOWN: _PrivacyClass.ValueType  # 3
     """The scan did not finish: treated as sensitive."""
+    PRIVACY_CLASS_REDACTED: _PrivacyClass.ValueType  # 4
+    """Sensitive values were found; placeholders stand in their place."""
 
 class PrivacyClass(_PrivacyClass, metaclass=_PrivacyClassEnumTypeWrapper):
     """What the device's privacy gate found. The gateway refuses what must not have left the device."""
@@ -137,6 +139,8 @@ PRIVACY_CLASS_SENSITIVE: PrivacyClass.ValueType  # 2
 """Something sensitive was found."""
 PRIVACY_CLASS_UNKNOWN: PrivacyClass.ValueType  # 3
 """The scan did not finish: treated as sensitive."""
+PRIVACY_CLASS_REDACTED: PrivacyClass.ValueType  # 4
+"""Sensitive values were found; placeholders stand in their place."""
 Global___PrivacyClass: _TypeAlias = PrivacyClass  # noqa: Y015
 
 @_typing.final

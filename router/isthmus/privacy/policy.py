@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from isthmus.core.chat import PrivacyClass
 from isthmus.core.errors import ConfigError, InvalidRequest
 from isthmus.privacy.base import Label
 
@@ -22,6 +23,11 @@ class Action(StrEnum):
     """The whole conversation stays on the device."""
 
 
+_CLASSES = {
+    Action.ALLOW: PrivacyClass.PUBLIC,
+    Action.REDACT: PrivacyClass.REDACTED,
+    Action.LOCAL_ONLY: PrivacyClass.SENSITIVE,
+}
 _RANK = {action: rank for rank, action in enumerate(Action)}
 
 
@@ -101,6 +107,11 @@ class Verdict:
     """The labels that keep it on the device."""
     unseen: frozenset[str] = frozenset()
     """Labels that keep it there because no detector at hand could have seen them."""
+
+    @property
+    def privacy_class(self) -> PrivacyClass:
+        """The class of a request with this verdict."""
+        return _CLASSES[self.action]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,14 @@
 The order, each step with its reason code (`isthmus.core.decision.Reason`):
 
 1. privacy: what is sensitive, or was not scanned to the end, stays (`privacy_local_only`,
-   `privacy_scan_failed`); a request that allows only the cloud is then refused
+   `privacy_scan_failed`), as does what would have to be redacted and cannot be
+   (`privacy_not_redactable`); a request that allows only the cloud is then refused. What leaves
+   with placeholders in it says so (`privacy_redacted`)
 2. the forced route (`forced_edge`, `forced_cloud`)
-3. the gates, which rule a tier out: the cloud offline (`cloud_offline`), its breaker
-   (`breaker_open`), the device without a model (`edge_unavailable`), the context of each tier
-   (`context_too_long_for_edge`, `context_too_long_for_cloud`), what the device cannot do
+3. the gates, which rule a tier out: no consent to the use of the cloud (`privacy_no_consent`,
+   which refuses a request that allows only the cloud), the cloud offline (`cloud_offline`), its
+   breaker (`breaker_open`), the device without a model (`edge_unavailable`), the context of each
+   tier (`context_too_long_for_edge`, `context_too_long_for_cloud`), what the device cannot do
    (`capability_missing_on_edge`), the price (`price_above_limit`)
 4. the preferred route (`preferred_edge`, `preferred_cloud`)
 5. the promised time to the first token, when one tier keeps it and the other does not
@@ -24,13 +27,11 @@ from isthmus.core.chat import PrivacyClass, RouteMode
 from isthmus.core.decision import Decision, Reason, Target
 from isthmus.core.errors import PolicyRefused
 from isthmus.core.money import MICRO_USD_PER_USD, Usage, usd
+from isthmus.privacy.scan import ScanResult
 from isthmus.router.config import RouterConfig
 from isthmus.router.signals import Signals
 
-PRIVACY_REASONS = {
-    PrivacyClass.SENSITIVE: Reason.PRIVACY_LOCAL_ONLY,
-    PrivacyClass.UNKNOWN: Reason.PRIVACY_SCAN_FAILED,
-}
+MAY_LEAVE = {PrivacyClass.PUBLIC, PrivacyClass.REDACTED}
 
 
 def decide(signals: Signals, config: RouterConfig) -> Decision:
@@ -40,12 +41,19 @@ def decide(signals: Signals, config: RouterConfig) -> Decision:
     compared: the difficulty with its parts, the tokens against each context, the price, the times.
     """
     mode = signals.preference.mode
-    if signals.privacy.privacy_class is not PrivacyClass.PUBLIC:
+    if signals.privacy.privacy_class not in MAY_LEAVE:
         return _local_only(signals, config)
     if mode is RouteMode.ONLY_ON_DEVICE:
         return _decision(signals, config, Target.EDGE, Reason.FORCED_EDGE)
     cloud_gates = _cloud_gates(signals, config)
     if mode is RouteMode.ONLY_IN_CLOUD:
+        if Reason.PRIVACY_NO_CONSENT in cloud_gates:
+            raise PolicyRefused(
+                "the request allows only the cloud, to whose use nobody has consented: "
+                "isthmus privacy consent --grant, or allow the device (isthmus.route)",
+                reason=Reason.PRIVACY_NO_CONSENT.value,
+                field="isthmus.route",
+            )
         if Reason.PRICE_ABOVE_LIMIT in cloud_gates:
             raise PolicyRefused(
                 "the request allows only the cloud, whose price is above its own limit: "
@@ -80,16 +88,24 @@ def cloud_cost_micro_usd(signals: Signals, config: RouterConfig) -> int:
     return signals.cloud.price.cost_micro_usd(usage)
 
 
+def privacy_reason(found: ScanResult) -> Reason:
+    """Why a request with this result stays on the device."""
+    if found.privacy_class is PrivacyClass.UNKNOWN:
+        return Reason.PRIVACY_SCAN_FAILED
+    return Reason.PRIVACY_LOCAL_ONLY if found.redactable else Reason.PRIVACY_NOT_REDACTABLE
+
+
 def _local_only(signals: Signals, config: RouterConfig) -> Decision:
     mode = signals.preference.mode
+    reason = privacy_reason(signals.privacy)
     if mode is RouteMode.ONLY_IN_CLOUD:
         raise PolicyRefused(
             "the request allows only the cloud, and something in its conversation must not leave "
             "the device: allow the device (isthmus.route), or take the private value out",
-            reason=Reason.PRIVACY_LOCAL_ONLY.value,
+            reason=reason.value,
             field="isthmus.route",
         )
-    reasons = [PRIVACY_REASONS[signals.privacy.privacy_class]]
+    reasons = [reason]
     if mode is RouteMode.ONLY_ON_DEVICE:
         reasons.append(Reason.FORCED_EDGE)
     return _decision(signals, config, Target.EDGE, *reasons)
@@ -98,6 +114,8 @@ def _local_only(signals: Signals, config: RouterConfig) -> Decision:
 def _cloud_gates(signals: Signals, config: RouterConfig) -> list[Reason]:
     cloud, limit_usd = signals.cloud, signals.preference.max_price_usd
     gates = []
+    if not cloud.consented:
+        gates.append(Reason.PRIVACY_NO_CONSENT)
     if not cloud.available:
         gates.append(Reason.CLOUD_OFFLINE)
     if cloud.breaker_open:
@@ -154,6 +172,8 @@ def _decision(
     *reasons: Reason,
     fallback_allowed: bool = False,
 ) -> Decision:
+    if target is Target.CLOUD and signals.privacy.privacy_class is PrivacyClass.REDACTED:
+        reasons = (*reasons, Reason.PRIVACY_REDACTED)
     cost_usd = usd(cloud_cost_micro_usd(signals, config))
     needed = float(needed_tokens(signals, config))
     scores: dict[str, float] = {"difficulty": signals.difficulty.score}

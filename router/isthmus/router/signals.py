@@ -50,6 +50,8 @@ class CloudState:
 
     available: bool = True
     """A gateway is configured and was reachable when last tried."""
+    consented: bool = True
+    """Somebody has consented to the use of the cloud."""
     breaker_open: bool = False
     context_tokens: int | None = None
     price: Price = field(default_factory=Price)

@@ -29,6 +29,7 @@ RESPONSE_KINDS: Final = {
 }
 PRIVACY_CLASSES: Final = {
     chat.PrivacyClass.PUBLIC: chat_pb2.PRIVACY_CLASS_PUBLIC,
+    chat.PrivacyClass.REDACTED: chat_pb2.PRIVACY_CLASS_REDACTED,
     chat.PrivacyClass.SENSITIVE: chat_pb2.PRIVACY_CLASS_SENSITIVE,
     chat.PrivacyClass.UNKNOWN: chat_pb2.PRIVACY_CLASS_UNKNOWN,
 }

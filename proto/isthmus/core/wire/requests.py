@@ -7,6 +7,8 @@ import math
 from decimal import Decimal
 from typing import Any, Final
 
+from google.protobuf.json_format import MessageToDict
+
 from isthmus.core import chat
 from isthmus.core.deadline import Deadline
 from isthmus.core.errors import InvalidRequest
@@ -86,6 +88,14 @@ def request_to_wire(request: chat.ChatRequest) -> gateway_pb2.GenerateRequest:
         micro = int(Decimal(repr(limit_usd)) * MICRO_USD_PER_USD)
         wire.max_price_micro_usd = _within(micro, (0, 2**63 - 1), "max_price_usd")
     return wire
+
+
+def request_as_json(request: chat.ChatRequest) -> dict[str, Any]:
+    """The message for `request` as JSON, field by field, to be shown to people."""
+    shown: dict[str, Any] = MessageToDict(
+        request_to_wire(request), preserving_proto_field_name=True
+    )
+    return shown
 
 
 def request_from_wire(wire: gateway_pb2.GenerateRequest) -> chat.ChatRequest:

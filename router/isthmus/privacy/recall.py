@@ -1,0 +1,47 @@
+"""Remembering what was found in a text: a conversation comes whole again with each of its turns."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import threading
+from collections import OrderedDict
+
+from isthmus.privacy.base import Span
+from isthmus.privacy.scan import TextScanner
+
+_Found = tuple[tuple[Span, ...], frozenset[str]]
+
+
+class Recall:
+    """A scanner that reads a text once. It keeps offsets and labels under a keyed hash, no text."""
+
+    def __init__(self, scanner: TextScanner, *, capacity: int = 4096) -> None:
+        self._scanner = scanner
+        self._capacity = capacity
+        self._key = secrets.token_bytes(32)
+        self._found: OrderedDict[bytes, _Found] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def scan(self, text: str) -> tuple[Span, ...]:
+        """The spans of `text`. Raises what the scanner raises."""
+        return self._look(text)[0]
+
+    def blind_to(self, text: str) -> frozenset[str]:
+        """The labels that nothing here would see in `text`."""
+        return self._look(text)[1]
+
+    def _look(self, text: str) -> _Found:
+        raw = text.encode("utf-8", "surrogatepass")
+        key = hashlib.blake2b(raw, key=self._key, digest_size=16).digest()
+        with self._lock:
+            known = self._found.get(key)
+            if known is not None:
+                self._found.move_to_end(key)
+                return known
+        found = tuple(self._scanner.scan(text)), self._scanner.blind_to(text)
+        with self._lock:
+            self._found[key] = found
+            while len(self._found) > self._capacity:
+                self._found.popitem(last=False)
+        return found
