@@ -1,0 +1,260 @@
+"""People, places and organisations in English text: spaCy's small model, judged once more.
+
+The model was made on news, so that in letters, chat and comments it takes many a first name for a
+company or a place, and misses those in small letters. What it marks as any name is therefore
+weighed again: by the tables of given names and surnames, by whether English has the word at all,
+and by the words beside it. A weight of 1 is about even odds.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from isthmus.privacy.base import Label, Span
+from isthmus.privacy.names.english_words import (
+    ADDRESS_LIKE,
+    CALENDAR,
+    FIRM,
+    INTRODUCED,
+    NO_INTRODUCTION,
+    NUMBER_AFTER,
+    NUMBER_BEFORE,
+    OTHER_BEFORE,
+    PERSON_AFTER,
+    PERSON_BEFORE,
+    STREET,
+)
+from isthmus.privacy.names.lexicon import MODEL_PACKAGE, Lexicon, lexicon
+
+BY_MODEL, BY_CONTEXT, PLACE = 0.85, 0.8, 0.6
+"""Scores: the model's people; a phrase's; places and organisations."""
+
+LEAST_WEIGHT = 1.0
+"""Who weighs as much is a person, though the model does not say so."""
+
+PIECE_CHARS = 4_096
+"""How much the model reads at once: its memory grows with it."""
+
+WORD = re.compile(r"[^\W\d_]+(?:['’.-][^\W\d_]+)*\.?(?<!\.\.)")
+NO_HAN = re.compile(r"[^\u3400-\u9fff]+")
+LATIN = re.compile(r"[^\W\d_]{3}")
+PLACES = frozenset({"GPE", "LOC", "FAC"})
+NO_NAMES = frozenset({"DATE", "TIME", "PERCENT", "MONEY", "QUANTITY", "ORDINAL", "CARDINAL"})
+
+
+class _Token(NamedTuple):
+    start: int
+    end: int
+    text: str
+    bare: str
+    """Without a possessive or a full stop."""
+
+
+class EnglishNames:
+    """Names by the model, the tables and phrases such as "my name is"."""
+
+    name = "english_names"
+    labels: frozenset[str] = frozenset({Label.PERSON, Label.LOCATION, Label.ORG})
+
+    def __init__(self) -> None:
+        self._lexicon = lexicon()
+        self._model = _model()
+
+    def detect(self, text: str) -> Iterator[Span]:
+        """People, places and organisations; nothing in text without Latin words."""
+        for start, piece in _pieces(text):
+            reading = _Reading(piece, self._lexicon)
+            for span in (*introduced(piece), *reading.names(self._model(piece).ents)):
+                yield Span(start + span.start, start + span.end, span.label, span.score)
+
+
+def introduced(text: str) -> Iterator[Span]:
+    """Names that a title, a greeting, a signature or a form announces."""
+    for found in INTRODUCED.finditer(text):
+        group = found.lastindex or 0
+        if found[group].split()[0].lower().rstrip(".") not in NO_INTRODUCTION:
+            yield Span(*found.span(group), Label.PERSON, BY_CONTEXT)
+
+
+class _Reading:
+    """One piece of text while its names are weighed."""
+
+    def __init__(self, text: str, known: Lexicon) -> None:
+        self._text = text
+        self._known = known
+        self._tokens = [
+            _Token(*found.span(), found[0], re.sub(r"(?:['’]s|\.)$", "", found[0]))
+            for found in WORD.finditer(text)
+        ]
+        self._starts = [token.start for token in self._tokens]
+        self._taken = bytearray(len(text))
+        """Characters of addresses, links and what has been judged."""
+        for found in ADDRESS_LIKE.finditer(text):
+            self._taken[found.start() : found.end()] = b"\1" * len(found[0])
+
+    def names(self, entities: Any) -> Iterator[Span]:
+        """The names among the model's `entities`, and those that it did not mark."""
+        for entity in entities:
+            if entity.label_ not in NO_NAMES:
+                yield from self._marked(entity.start_char, entity.end_char, entity.label_)
+        at = 0
+        while at < len(self._tokens):
+            run = self._run(at)
+            at += len(run)
+            yield from self._unmarked(at - len(run), run)
+
+    def _marked(self, start: int, end: int, kind: str) -> Iterator[Span]:
+        at = bisect_left(self._starts, start)
+        run = [t for t in self._tokens[at : bisect_left(self._starts, end)] if t.end <= end + 1]
+        for number in range(1, len(run)):
+            if "\n" in self._text[run[number - 1].end : run[number].start]:
+                del run[number:]
+                break
+        if not run:
+            return
+        start, end = run[0].start, run[-1].start + len(run[-1].bare)
+        in_address = 1 in self._taken[start:end] or self._number_beside(start, end)
+        self._taken[start:end] = b"\1" * (end - start)
+        if kind == "PERSON":
+            if not in_address and self._is_name(run):
+                yield Span(start, end, Label.PERSON, BY_MODEL)
+        elif not in_address and self._may_be_person(run):
+            weight = self._name_weight(run, kind) + self._context_weight(at, run)
+            if weight >= LEAST_WEIGHT:
+                yield Span(start, end, Label.PERSON, _score(weight))
+                return
+        if kind in PLACES:
+            yield Span(start, end, Label.LOCATION, PLACE)
+        elif kind == "ORG":
+            yield Span(start, end, Label.ORG, PLACE)
+
+    def _unmarked(self, at: int, run: list[_Token]) -> Iterator[Span]:
+        first, word = run[0], run[0].bare
+        start, end = first.start, run[-1].start + len(run[-1].bare)
+        if self._taken[start] or len(word) < 3 or word.lower() in CALENDAR:
+            return
+        if self._number_beside(start, end) or {t.bare.lower() for t in run} & (FIRM | STREET):
+            return
+        share = self._known.given(word)
+        if word[0].isupper() and (word[1:].islower() or share):
+            weight = self._name_weight(run, "") + self._context_weight(at, run)
+            weight -= 0.0 if share else 0.5
+            if self._known.word(word) and (at == 0 or self._begins_sentence(start)):
+                weight -= 1.0
+            if weight >= LEAST_WEIGHT:
+                yield Span(start, end, Label.PERSON, _score(weight))
+        elif share >= 0.02 and len(word) >= 4 and not self._known.word(word):
+            yield Span(start, start + len(word), Label.PERSON, _score(1.0))
+
+    def _run(self, at: int) -> list[_Token]:
+        """The token at `at`, and capitalised ones behind it that are no words."""
+        run = [self._tokens[at]]
+        if run[0].text[0].isupper():
+            for token in self._tokens[at + 1 : at + 4]:
+                beside = self._text[run[-1].end : token.start] == " "
+                name = token.text[0].isupper() and not self._known.word(token.bare)
+                if not (beside and name) or self._taken[token.start]:
+                    break
+                run.append(token)
+        return run
+
+    def _is_name(self, run: list[_Token]) -> bool:
+        """Whether what the model took for a person can be one."""
+        lower = [token.bare.lower() for token in run]
+        if (STREET | FIRM) & set(lower) or len(run) > 5:
+            return False
+        if not any(token.text[0].isupper() for token in run):
+            return any(self._known.given(w) or self._known.surname(w) > 0.01 for w in lower)
+        return any(not self._known.word(w) or self._known.given(w) for w in lower)
+
+    def _may_be_person(self, run: list[_Token]) -> bool:
+        """Whether what the model took for something else has the form of a person's name."""
+        if len(run) > 3 or not run[0].text[0].isupper():
+            return False
+        if (STREET | FIRM | CALENDAR) & {token.bare.lower() for token in run}:
+            return False
+        return all(
+            token.text.endswith(".")
+            or (len(token.bare) > 2 and (not token.bare.isupper() or self._known.given(token.bare)))
+            for token in run
+        )
+
+    def _name_weight(self, run: list[_Token], kind: str) -> float:
+        """How much the words themselves speak for a name; `kind` is the model's label."""
+        known, words = self._known, [token.bare for token in run]
+        common = known.word(words[0])
+        total = 0.0
+        if share := known.given(words[0]):
+            total += 2.0 if share >= 0.02 or not common else 0.75
+        elif not common:
+            total += 1.0
+        if len(words) > 1:
+            total += 1.0 * (known.surname(words[-1]) > 0.001)
+            total += 0.5 * (not any(map(known.word, words)))
+            # A name's later parts are names too.
+            total -= 1.0 * any(known.word(w) and not known.surname(w) for w in words[1:])
+        if kind in PLACES:
+            total -= 1.5 if common else 0.5
+        return total - 0.5 * (kind == "NORP")
+
+    def _context_weight(self, at: int, run: list[_Token]) -> float:
+        """How much the words beside speak for a person."""
+        tokens, text = self._tokens, self._text
+        before = tokens[at - 1].bare.lower() if at else ""
+        after = tokens[at + len(run)] if at + len(run) < len(tokens) else None
+        end = run[-1].start + len(run[-1].bare)
+        rest = text[end : end + 4].lstrip()
+        total = 0.0
+        if (
+            (
+                rest[:1] in {"'", "’"} and rest[1:].lstrip()[:1] == "s"  # "Ann's"
+            )
+            or (after and text[end : after.start] == " " and after.text.lower() in PERSON_AFTER)
+        ):
+            total += 0.75
+        elif rest[:1] == "," or text[max(0, run[0].start - 3) : run[0].start].rstrip()[-1:] == ",":
+            total += 0.5  # spoken to, or listed
+        total += 0.5 * (before in PERSON_BEFORE)
+        return total - 1.0 * (before in OTHER_BEFORE)
+
+    def _number_beside(self, start: int, end: int) -> bool:
+        return (
+            NUMBER_AFTER.match(self._text, end) is not None
+            or NUMBER_BEFORE.search(self._text[max(0, start - 8) : start]) is not None
+        )
+
+    def _begins_sentence(self, start: int) -> bool:
+        return re.search(r"[.!?:\n\"]\s*$", self._text[max(0, start - 4) : start]) is not None
+
+
+def _score(weight: float) -> float:
+    """0.5 for what is barely a name, up to 0.8."""
+    return round(min(0.5 + 0.15 * (weight - LEAST_WEIGHT), 0.8), 3)
+
+
+@lru_cache(maxsize=1)
+def _model() -> Any:
+    import importlib
+
+    package = importlib.import_module(MODEL_PACKAGE)
+    # The reader of names has its own vectors: it needs neither parts of speech nor sentences.
+    return package.load(
+        exclude=["tok2vec", "tagger", "parser", "senter", "attribute_ruler", "lemmatizer"]
+    )
+
+
+def _pieces(text: str) -> Iterator[tuple[int, str]]:
+    """What is in Latin letters, in pieces of at most `PIECE_CHARS`, cut where a line ends."""
+    for part in NO_HAN.finditer(text):
+        start, end = part.span()
+        while end - start > PIECE_CHARS:
+            window = text[start : start + PIECE_CHARS]
+            cut = max(window.rfind("\n"), window.rfind(". ")) + 1 or window.rfind(" ") + 1
+            yield start, window[: cut or PIECE_CHARS]
+            start += cut or PIECE_CHARS
+        if LATIN.search(text, start, end):
+            yield start, text[start:end]

