@@ -34,9 +34,7 @@ async def test_every_request_has_one_row(tmp_path: Path) -> None:
         with pytest.raises(openai.PermissionDeniedError):
             await client.chat.completions.create(
                 model="isthmus-cloud",
-                messages=[
-                    {"role": "user", "content": "I am jane, card 4111 1111 1111 1111"}
-                ],
+                messages=[{"role": "user", "content": "I am jane, card 4111 1111 1111 1111"}],
             )
     rows = list(reversed(read_outcomes(path)))
     assert [row.status for row in rows] == [

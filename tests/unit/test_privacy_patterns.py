@@ -41,10 +41,10 @@ def test_words_are_taken_as_they_are_and_not_as_patterns() -> None:
     assert found(patterns(words=("C++ (x)",)), "C++ (x) or Cxx") == ["C++ (x)"]
 
 
-def test_a_file_of_words_is_read_from_beside_the_configuration(tmp_path: Path) -> None:
-    (tmp_path / "words.txt").write_text("# projects\nBlue Heron\n\n青鸟计划\n", "utf-8")
-    setting = PatternSettings(name="p", label="PROJECT", file=Path("words.txt"))
-    detector = UserPatterns([setting], tmp_path)
+def test_a_file_of_words_holds_one_a_line(tmp_path: Path) -> None:
+    listed = tmp_path / "words.txt"
+    listed.write_text("# projects\nBlue Heron\n\n青鸟计划\n", "utf-8")
+    detector = UserPatterns([PatternSettings(name="p", label="PROJECT", file=listed)])
     assert found(detector, "青鸟计划: Blue Heron # projects") == ["青鸟计划", "Blue Heron"]
     assert detector.labels == {"PROJECT"}
 

@@ -25,6 +25,7 @@ from isthmus.edge.ledger import Ledger
 from isthmus.edge.metrics import Metrics
 from isthmus.edge.protocol import http_protocol
 from isthmus.edge.tiers import Cloud
+from isthmus.privacy.installed import installed_scanner
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +115,7 @@ def build_agent(
         cloud=cloud,
         ledger=ledger,
         metrics=metrics,
+        scanner=installed_scanner(config.privacy.detectors()),
         consent=consent,
     )
 

@@ -25,7 +25,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import re2
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from isthmus.core.errors import ConfigError
@@ -74,8 +73,8 @@ class UserPatterns:
 
     name = "user_patterns"
 
-    def __init__(self, settings: Sequence[PatternSettings], folder: Path = Path()) -> None:
-        """Compile `settings`; their files' paths are relative to `folder`.
+    def __init__(self, settings: Sequence[PatternSettings]) -> None:
+        """Compile `settings`.
 
         Raises `ConfigError`, which names the pattern and what is wrong with it.
         """
@@ -83,7 +82,7 @@ class UserPatterns:
         for name in names:
             if names.count(name) > 1:
                 raise _error(name, "the name is used twice")
-        self._patterns = tuple(_compile(setting, folder) for setting in settings)
+        self._patterns = tuple(_compile(setting) for setting in settings)
         self.labels = frozenset(setting.label for setting in settings)
 
     def detect(self, text: str) -> Iterator[Span]:
@@ -106,14 +105,16 @@ def _joined(left: str, right: str) -> bool:
     return (left + right).isascii() and left.isalnum() and right.isalnum()
 
 
-def _compile(setting: PatternSettings, folder: Path) -> _Compiled:
+def _compile(setting: PatternSettings) -> _Compiled:
+    import re2
+
     options = re2.Options()
     options.log_errors = False
     options.max_mem = MAX_PROGRAM_BYTES
     if setting.pattern is not None:
         source = setting.pattern
     else:
-        words = {normalise(word.strip()).text for word in _words(setting, folder)} - {""}
+        words = {normalise(word.strip()).text for word in _words(setting)} - {""}
         if not words:
             raise _error(setting.name, "holds no word")
         # The longest first: of two that begin alike, the longer is meant.
@@ -130,12 +131,12 @@ def _compile(setting: PatternSettings, folder: Path) -> _Compiled:
     return _Compiled(setting.label, setting.score, setting.whole, pattern)
 
 
-def _words(setting: PatternSettings, folder: Path) -> Sequence[str]:
+def _words(setting: PatternSettings) -> Sequence[str]:
     if setting.words is not None:
         return setting.words
     assert setting.file is not None  # the validator's promise
     try:
-        lines = (folder / setting.file).read_text("utf-8").splitlines()
+        lines = setting.file.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise _error(setting.name, f"cannot read its file: {type(error).__name__}") from None
     return [line for line in lines if not line.startswith("#")]

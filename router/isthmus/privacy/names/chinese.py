@@ -59,9 +59,6 @@ class ChineseNames:
     name = "chinese_names"
     labels: frozenset[str] = frozenset(LABELS.values())
 
-    def __init__(self) -> None:
-        self._model = _model()
-
     def detect(self, text: str) -> Iterator[Span]:
         """People, places and organisations; nothing in text without Chinese characters."""
         if text.isascii() or not HAN.search(text):
@@ -69,7 +66,7 @@ class ChineseNames:
         yield from named_in_context(text)
         for start, piece in _pieces(text):
             if HAN.search(piece):
-                yield from _spans(start, piece, self._model.words(piece))
+                yield from _spans(start, piece, _model().words(piece))
 
 
 @lru_cache(maxsize=1)

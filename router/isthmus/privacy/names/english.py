@@ -60,15 +60,11 @@ class EnglishNames:
     name = "english_names"
     labels: frozenset[str] = frozenset({Label.PERSON, Label.LOCATION, Label.ORG})
 
-    def __init__(self) -> None:
-        self._lexicon = lexicon()
-        self._model = _model()
-
     def detect(self, text: str) -> Iterator[Span]:
         """People, places and organisations; nothing in text without Latin words."""
         for start, piece in _pieces(text):
-            reading = _Reading(piece, self._lexicon)
-            for span in (*introduced(piece), *reading.names(self._model(piece).ents)):
+            entities = _model()(piece).ents
+            for span in (*introduced(piece), *_Reading(piece, lexicon()).names(entities)):
                 yield Span(start + span.start, start + span.end, span.label, span.score)
 
 
