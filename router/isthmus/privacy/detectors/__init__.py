@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from isthmus.privacy.base import Detector
 from isthmus.privacy.detectors.cards import BankCardDetector
+from isthmus.privacy.detectors.health import HealthDetector
 from isthmus.privacy.detectors.identity import ChineseIdDetector, UsSsnDetector
 from isthmus.privacy.detectors.network import EmailDetector
 from isthmus.privacy.detectors.phones import PhoneDetector
@@ -21,4 +22,5 @@ STRUCTURED: tuple[Detector, ...] = (
     ChineseIdDetector(),
     UsSsnDetector(),
     SecretDetector(),
+    HealthDetector(),
 )
