@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from isthmus.core.chat import PrivacyClass
 from isthmus.core.errors import ConfigError, InvalidRequest
+from isthmus.privacy.adapters import adapter
 from isthmus.privacy.base import Detector, Label
 from isthmus.privacy.patterns import PatternSettings, UserPatterns
 
@@ -206,6 +207,8 @@ class PrivacyConfig:
     """How long the values behind placeholders are kept after a conversation's last request."""
     patterns: tuple[PatternSettings, ...] = ()
     """A user's own patterns and word lists."""
+    adapters: tuple[str, ...] = ()
+    """Other detectors to ask too, where they are installed: `presidio`, `argus`."""
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
@@ -234,5 +237,9 @@ class PrivacyConfig:
         return Policy(self.preset, own, tuple(PACKS[pack] for pack in self.packs))
 
     def detectors(self) -> tuple[Detector, ...]:
-        """Those of the user's patterns. Raises `ConfigError` with the name of one that is wrong."""
-        return (UserPatterns(self.patterns),) if self.patterns else ()
+        """Those of the user's patterns, and the adapters.
+
+        Raises `ConfigError` with the name of a pattern that is wrong or an adapter that is missing.
+        """
+        others = tuple(map(adapter, self.adapters))
+        return (UserPatterns(self.patterns), *others) if self.patterns else others
