@@ -148,6 +148,7 @@ def gateway(tmp_path_factory):
 
 @contextlib.contextmanager
 def running_agent(gateway, **environment):
+    environment["ISTHMUS_EDGE_PRIVACY__CONSENT"] = "true"
     program = Program(
         "edge", "serve", "--listen", "127.0.0.1:0", "--gateway", gateway.address, **environment
     )

@@ -1,0 +1,310 @@
+"""What leaves for the cloud: placeholders, after consent, shown before; values come back."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from agent_client import HELLO, openai_client, sample
+from isthmus.core.chat import ChatRequest
+from isthmus.core.errors import Unavailable
+from isthmus.core.events import Delta, Event, FinishReason, TokenLogprob, ToolCallDelta
+from isthmus.edge.consent import keep_consent
+from isthmus.edge.ledger import Ledger
+from isthmus.edge.testing import RunningAgent, ScriptedEngine, ScriptedTier, running_agent
+from isthmus.edge.tiers import Check
+from isthmus.privacy import redact as redaction
+from isthmus.privacy.policy import PrivacyConfig
+from isthmus.privacy.scanner import Scanner
+
+MAIL, PHONE = "jane.doe@example.org", "+1 415 555 0132"
+ASKED = f"Write a polite letter: reach me at {MAIL}, or call {PHONE} after noon."
+IN_CLOUD = {"isthmus": {"route": "prefer_in_cloud"}}
+PLACEHOLDER = re.compile(r"\[[A-Z_]+_[a-z]\d[a-z]\d\]")
+
+
+def asked(text: str = ASKED) -> list[Any]:
+    return [{"role": "user", "content": text}]
+
+
+class Echo(ScriptedTier):
+    """Answers with what it was asked, `edit`ed, three characters a token."""
+
+    edit: Callable[[str], str] = staticmethod(lambda text: text)
+
+    async def generate(
+        self, request: ChatRequest, check: Check = lambda data: None
+    ) -> AsyncGenerator[Event, None]:
+        text = type(self).edit(request.messages[-1].text)
+        pieces = [text[at : at + 3] for at in range(0, len(text), 3)]
+        self.deltas = [
+            Delta(piece, logprobs=(TokenLogprob(piece, -1.0, piece.encode()),)) for piece in pieces
+        ]
+        async for event in super().generate(request, check):
+            yield event
+
+
+def nothing_left(cloud: ScriptedTier, *values: str) -> bool:
+    return not any(value.encode() in data for data in cloud.left for value in values)
+
+
+async def test_values_leave_as_placeholders_and_come_back_in_a_stream() -> None:
+    cloud = Echo()
+    async with running_agent(cloud=cloud) as agent, openai_client(agent) as client:
+        stream = await client.chat.completions.create(
+            model="isthmus", messages=asked(), extra_body=IN_CLOUD, stream=True, logprobs=True
+        )
+        chunks = [chunk async for chunk in stream]
+        counted = [
+            sample(agent, "isthmus_edge_privacy_redacted_requests_total"),
+            sample(agent, "isthmus_edge_privacy_found_values_total", label="EMAIL"),
+        ]
+    choices = [choice for chunk in chunks for choice in chunk.choices]
+    text = "".join(choice.delta.content or "" for choice in choices)
+    tokens = [t.token for c in choices if c.logprobs for t in c.logprobs.content or ()]
+    isthmus = chunks[-1].model_extra["isthmus"]  # type: ignore[index]
+    assert text == "".join(tokens) == ASKED
+    assert nothing_left(cloud, MAIL, PHONE)
+    assert len(PLACEHOLDER.findall(cloud.requests[0].messages[0].text)) == 2
+    assert isthmus["reasons"] == ["preferred_cloud", "privacy_redacted"]
+    assert isthmus["privacy_class"] == "redacted"
+    assert isthmus["redacted"] == {"EMAIL": 1, "PHONE": 1}
+    assert counted == [1, 1]
+
+
+async def test_values_come_back_when_the_model_edits_their_placeholders() -> None:
+    class Edits(Echo):
+        edit = staticmethod(lambda text: text.replace("[", "【").replace("]", "】").lower())
+
+    async with running_agent(cloud=Edits()) as agent, openai_client(agent) as client:
+        answer = await client.chat.completions.create(
+            model="isthmus", messages=asked(), extra_body=IN_CLOUD
+        )
+    assert answer.choices[0].message.content == ASKED.lower()
+
+
+async def test_the_next_turn_uses_the_same_placeholders() -> None:
+    cloud = Echo()
+    async with running_agent(cloud=cloud) as agent, openai_client(agent) as client:
+        first = await client.chat.completions.create(
+            model="isthmus", messages=asked(), extra_body=IN_CLOUD
+        )
+        more = "Please write it again, shorter, with a warm ending."
+        turns = [
+            *asked(),
+            {"role": "assistant", "content": first.choices[0].message.content},
+            *asked(more),
+        ]
+        await client.chat.completions.create(model="isthmus", messages=turns, extra_body=IN_CLOUD)
+    before = PLACEHOLDER.findall(cloud.requests[0].messages[0].text)
+    after = PLACEHOLDER.findall("".join(m.text for m in cloud.requests[1].messages))
+    assert nothing_left(cloud, MAIL, PHONE)
+    assert after == before + before
+
+
+async def test_arguments_of_a_tool_call_come_back_as_json() -> None:
+    class Calls(ScriptedTier):
+        async def generate(
+            self, request: ChatRequest, check: Check = lambda data: None
+        ) -> AsyncGenerator[Event, None]:
+            mail = PLACEHOLDER.findall(request.messages[-1].text)[0]
+            arguments = json.dumps({"to": mail})
+            first = ToolCallDelta(0, "call1", "send", arguments[:12])
+            rest = ToolCallDelta(0, arguments=arguments[12:])
+            self.deltas = [Delta("", tool_calls=(piece,)) for piece in (first, rest)]
+            async for event in super().generate(request, check):
+                yield event
+
+    tools: Any = [{"type": "function", "function": {"name": "send", "parameters": {}}}]
+    cloud = Calls(finish_reason=FinishReason.TOOL_CALLS)
+    async with running_agent(cloud=cloud) as agent, openai_client(agent) as client:
+        answer = await client.chat.completions.create(
+            model="isthmus", messages=asked(), tools=tools, extra_body=IN_CLOUD
+        )
+    call = answer.choices[0].message.tool_calls[0]  # type: ignore[index]
+    assert json.loads(call.function.arguments) == {"to": MAIL}  # type: ignore[union-attr]
+
+
+async def test_a_cloud_that_fails_in_mid_answer_hands_over_restored_text() -> None:
+    class Fails(Echo):
+        edit = staticmethod(lambda text: PLACEHOLDER.findall(text)[0] + " is [EMAI")
+
+    engine = ScriptedEngine((MAIL, " is", " here"))
+    cloud = Fails(error=Unavailable("gone"))
+    async with running_agent(engine, cloud=cloud) as agent, openai_client(agent) as client:
+        answer = await client.chat.completions.create(
+            model="isthmus", messages=asked(), extra_body=IN_CLOUD
+        )
+    assert engine.requests[0].answer_so_far == f"{MAIL} is "
+    assert answer.choices[0].message.content is not None
+    assert "[" not in answer.choices[0].message.content
+
+
+async def test_a_device_that_fails_in_mid_answer_hands_over_placeholders() -> None:
+    engine = ScriptedEngine(("Dear", f" {MAIL}", ", hi"), error=Unavailable("gone"))
+    cloud = ScriptedTier((" there",))
+    async with running_agent(engine, cloud=cloud) as agent, openai_client(agent) as client:
+        answer = await client.chat.completions.create(
+            model="isthmus",
+            messages=asked(),
+            extra_body={"isthmus": {"route": "prefer_on_device"}},
+        )
+    assert answer.choices[0].message.content == f"Dear {MAIL}, hi there"
+    assert PLACEHOLDER.findall(cloud.requests[0].answer_so_far)
+    assert nothing_left(cloud, MAIL, PHONE)
+
+
+async def test_a_request_may_be_stricter_and_not_looser() -> None:
+    cloud = Echo()
+    async with running_agent(cloud=cloud) as agent, openai_client(agent) as client:
+        for wish in ("strict", {"EMAIL": "local_only"}):
+            raw = await client.chat.completions.with_raw_response.create(
+                model="isthmus",
+                messages=asked(),
+                extra_body={"isthmus": {"route": "prefer_in_cloud", "privacy": wish}},
+            )
+            assert raw.headers["x-isthmus-reasons"] == "privacy_local_only"
+        with pytest.raises(openai.BadRequestError) as refused:
+            await client.chat.completions.create(
+                model="isthmus",
+                messages=HELLO,
+                extra_body={"isthmus": {"privacy": {"SECRET": "allow"}}},
+            )
+    assert refused.value.param == "isthmus.privacy.SECRET"
+    assert cloud.left == []
+
+
+async def test_a_question_about_a_value_is_answered_on_the_device() -> None:
+    cloud = Echo()
+    async with running_agent(cloud=cloud) as agent, openai_client(agent) as client:
+        raw = await client.chat.completions.with_raw_response.create(
+            model="isthmus",
+            messages=asked(f"What is the area code of {PHONE}?"),
+            extra_body=IN_CLOUD,
+        )
+    assert raw.headers["x-isthmus-reasons"] == "privacy_not_redactable"
+    assert cloud.left == []
+
+
+async def test_nothing_leaves_without_consent_and_revoking_it_is_followed_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISTHMUS_HOME", str(tmp_path))
+    cloud = ScriptedTier()
+
+    async def reasons(client: openai.AsyncOpenAI) -> str:
+        raw = await client.chat.completions.with_raw_response.create(
+            model="isthmus", messages=HELLO, extra_body=IN_CLOUD
+        )
+        return raw.headers["x-isthmus-reasons"]
+
+    async with (
+        running_agent(cloud=cloud, privacy=PrivacyConfig()) as agent,
+        openai_client(agent) as client,
+    ):
+        assert await reasons(client) == "privacy_no_consent"
+        with pytest.raises(openai.PermissionDeniedError) as refused:
+            await client.chat.completions.create(model="isthmus-cloud", messages=HELLO)
+        keep_consent(True)
+        assert await reasons(client) == "preferred_cloud"
+        keep_consent(False)
+        assert await reasons(client) == "privacy_no_consent"
+        (tmp_path / "consent.json").write_text("{")
+        assert await reasons(client) == "privacy_no_consent"
+    assert refused.value.code == "privacy_no_consent"
+    assert len(cloud.left) == 1
+
+
+async def preview(agent: RunningAgent, **body: Any) -> dict[str, Any]:
+    async with httpx.AsyncClient(base_url=agent.url, trust_env=False) as http:
+        answer = await http.post("/v1/isthmus/preview", json={"model": "isthmus", **body})
+    shown: dict[str, Any] = answer.json()
+    return shown
+
+
+async def test_a_preview_shows_exactly_what_leaves_afterwards() -> None:
+    cloud = Echo()
+    wishes = {"isthmus": {"route": "prefer_in_cloud", "conversation": "mine"}}
+    async with running_agent(cloud=cloud) as agent, openai_client(agent) as client:
+        shown = await preview(agent, messages=asked(), **wishes)
+        assert cloud.left == []
+        await client.chat.completions.create(model="isthmus", messages=asked(), extra_body=wishes)
+    would_leave = shown["would_leave"]["messages"][0]["content"][0]["text"]
+    assert would_leave == cloud.requests[0].messages[0].text
+    assert (shown["target"], shown["privacy_class"]) == ("cloud", "redacted")
+    assert shown["reasons"] == ["preferred_cloud", "privacy_redacted"]
+    assert shown["redacted"] == {"EMAIL": 1, "PHONE": 1}
+    assert shown["bytes"] > 0
+
+
+async def test_a_preview_says_that_nothing_would_leave() -> None:
+    async with running_agent(cloud=ScriptedTier()) as agent:
+        kept = await preview(agent, messages=asked("Pay with card 4111 1111 1111 1111"))
+        wrong = await preview(agent, messages=[])
+    assert (kept["would_leave"], kept["target"]) == (None, "edge")
+    assert kept["reasons"] == ["privacy_local_only"]
+    assert wrong["error"]["param"] == "messages"
+
+
+async def test_the_last_look_stops_what_redaction_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As if the walk that rewrites had a hole."""
+
+    def leaky(self: Any, passage: Any) -> Any:
+        return passage.texts
+
+    monkeypatch.setattr(redaction._Swapping, "change", leaky)
+    cloud, path = Echo(), tmp_path / "ledger.sqlite"
+    with caplog.at_level(logging.DEBUG):
+        async with (
+            running_agent(cloud=cloud, ledger=Ledger(path)) as agent,
+            openai_client(agent) as client,
+        ):
+            with pytest.raises(openai.PermissionDeniedError) as refused:
+                await client.chat.completions.create(model="isthmus-cloud", messages=asked())
+            blocked = sample(agent, "isthmus_edge_privacy_blocked_values_total", label="EMAIL")
+            answer = await client.chat.completions.create(
+                model="isthmus", messages=asked(), extra_body=IN_CLOUD
+            )
+            page = agent.agent.metrics.text().decode()
+    assert (refused.value.code, blocked) == ("privacy_blocked", 1)
+    assert answer.model_extra is not None
+    assert answer.model_extra["isthmus"]["target"] == "edge"
+    assert cloud.left == []
+    for said in (refused.value.response.text, caplog.text, page, str(path.read_bytes())):
+        assert MAIL not in said
+        assert PHONE not in said
+
+
+async def test_a_scanner_that_fails_between_two_looks_keeps_the_request_here() -> None:
+    class Tires(Scanner):
+        looks = 0
+
+        def scan(self, text: str) -> Any:
+            type(self).looks += 1
+            if type(self).looks > 1:
+                raise RuntimeError(text)
+            return super().scan(text)
+
+    engine = ScriptedEngine(("One", " two"), error=Unavailable("gone"))
+    cloud = ScriptedTier()
+    async with (
+        running_agent(engine, cloud=cloud, scanner=Tires()) as agent,
+        openai_client(agent) as client,
+    ):
+        with pytest.raises(openai.InternalServerError):
+            await client.chat.completions.create(
+                model="isthmus",
+                messages=HELLO,
+                extra_body={"isthmus": {"route": "prefer_on_device"}},
+            )
+    assert cloud.left == []
