@@ -46,8 +46,9 @@ test-vllm: setup  ## the whole road through a real vLLM, in an environment of it
 test-native-sanitize: setup  ## the native kernels under address, undefined and thread sanitizers
 	scripts/test_native_sanitize.sh
 
-soak: setup  ## 10,000 requests on one engine: memory must not grow
+soak: setup  ## 10,000 requests on one engine, 100,000 conversations through the privacy gate
 	ISTHMUS_SOAK_REQUESTS=10000 $(BIN)/python -m pytest tests/unit/test_soak.py
+	ISTHMUS_SOAK_CONVERSATIONS=100000 $(BIN)/python -m pytest tests/e2e/test_privacy_leaks.py
 
 bench: setup  ## what this machine reaches: the engine, and the kernels of its OpenCL device
 	$(BIN)/isthmus model pull smollm2-135m

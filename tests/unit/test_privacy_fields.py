@@ -156,9 +156,11 @@ def test_what_stands_for_a_number_is_a_string() -> None:
     )
 
 
-def test_a_value_hidden_by_escapes_in_broken_json_is_refused() -> None:
+@pytest.mark.parametrize("hidden", [r"x\u0078", r"x\"x", r"x\nx"])
+def test_a_value_hidden_by_escapes_in_broken_json_is_refused(hidden: str) -> None:
+    plain = json.loads(f'"{hidden}"')
     with pytest.raises(FixedField):
-        arguments_after(r'{"a": "\u0078', "x", "y")
+        arguments_after(f'{{"a": "{hidden}', plain, "y")
 
 
 def test_a_limit_in_a_schema_stays_a_number() -> None:

@@ -7,12 +7,12 @@ too: the bytes as text, with URL and JSON escapes undone, and base64 of the valu
 from __future__ import annotations
 
 import base64
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from urllib.parse import quote_from_bytes, unquote
 
 from isthmus.core.errors import PolicyRefused
+from isthmus.privacy.fields import without_escapes
 from isthmus.privacy.known import Haystack, Key
 from isthmus.privacy.redact import LOOKALIKE
 from isthmus.privacy.vault import Vault
@@ -66,15 +66,7 @@ def _views(text: str) -> Iterator[str]:
     if "%" in text:
         yield unquote(text.replace("+", " "))
     if "\\" in text:
-        yield _ESCAPE.sub(_unescaped, text)
-
-
-_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
-_SHORT = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
-
-
-def _unescaped(found: re.Match[str]) -> str:
-    return chr(int(found[1], 16)) if found[1] else _SHORT.get(found[2], found[2])
+        yield without_escapes(text)
 
 
 _LEAST_BASE64_BYTES = 6

@@ -173,7 +173,7 @@ def _arguments(text: str, change: Change) -> str:
     if _is_json(text):
         return _json(Place.ARGUMENTS, text, change)
     # A model wrote it, perhaps not to the end. What escapes hide can be seen but not replaced.
-    plain = _ESCAPE.sub(lambda found: chr(int(found[1], 16)), text)
+    plain = without_escapes(text)
     if plain != text:
         _fixed(Place.ARGUMENTS, plain, change)
     return _free(Place.ARGUMENTS, text, change)
@@ -189,7 +189,17 @@ def _schema(place: Place, schema: Mapping[str, Any], change: Change) -> Mapping[
     return decoded
 
 
-_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
+_SHORT = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
+
+
+def without_escapes(text: str) -> str:
+    """`text` with JSON's escapes undone, whether it is JSON or not."""
+    return _ESCAPE.sub(
+        lambda found: chr(int(found[1], 16)) if found[1] else _SHORT.get(found[2], found[2]), text
+    )
+
+
 _LITERAL = re.compile(r'"(?:[^"\\]|\\.)*"|-?\d[0-9.eE+-]*', re.DOTALL)
 
 

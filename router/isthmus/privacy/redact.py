@@ -60,16 +60,20 @@ class _Marking:
         self._values: list[tuple[str, str]] = []
         self._texts: list[str] = []
         self.unlike = ""
-        self.spans: dict[Passage, list[Span]] = {}
+        self.spans: list[list[Span]] = []
+        """Of each passage, in the order of the walk."""
 
     def collect(self, passage: Passage) -> Sequence[str]:
         text = passage.joined
         spans = [span for span in spans_of(passage, self._scan) if self._redacts(span.label)]
         spans += self._lookalikes(text)
         self._texts.append(text.lower())
+        ranges = passage.ranges
         for span in spans:
-            self._values += ((span.label, piece) for piece in _pieces(passage, span))
-        self.spans[passage] = spans
+            # Over a seam that nothing marks a value is one; otherwise each text has its own.
+            parts = [(span.start, span.end)] if passage.seamless else _within(span, ranges)
+            self._values += ((span.label, text[start:end]) for start, end in parts)
+        self.spans.append(spans)
         return passage.texts
 
     def fill(self) -> None:
@@ -93,20 +97,22 @@ class _Swapping:
     def __init__(self, vault: Vault, marking: _Marking) -> None:
         self._vault = vault
         self._keys = vault.keys
-        self._marking = marking
+        self._unlike = marking.unlike
+        self._spans = iter(marking.spans)
         self.labels: Counter[str] = Counter()
 
     def change(self, passage: Passage) -> Sequence[str]:
         text = passage.joined
-        spans = list(self._marking.spans[passage])
+        spans = next(self._spans)
         if self._keys:
             spans += self._known(passage.place, text)
         if not spans:
             return passage.texts
+        ranges = passage.ranges
         cuts: list[list[tuple[int, int, str]]] = [[] for _ in passage.texts]
         for span in _united(spans):
             first = True
-            for index, (start, end) in enumerate(passage.ranges):
+            for index, (start, end) in enumerate(ranges):
                 low, high = max(start, span.start), min(end, span.end)
                 if low >= high:
                     continue
@@ -131,15 +137,13 @@ class _Swapping:
 
     def _placeholder(self, label: str, value: str) -> str:
         self.labels[label] += label != LOOKALIKE
-        return self._vault.add(label, value, unlike=self._marking.unlike)
+        return self._vault.add(label, value, unlike=self._unlike)
 
 
-def _pieces(passage: Passage, span: Span) -> list[str]:
-    text = passage.joined
-    if passage.seamless:
-        return [text[span.start : span.end]]
-    parts = ((max(a, span.start), min(b, span.end)) for a, b in passage.ranges)
-    return [text[low:high] for low, high in parts if low < high]
+def _within(span: Span, ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The parts of a span that are in some ranges."""
+    parts = ((max(start, span.start), min(end, span.end)) for start, end in ranges)
+    return [(start, end) for start, end in parts if start < end]
 
 
 def _united(spans: Iterable[Span]) -> list[Span]:
