@@ -192,6 +192,9 @@ def test_the_beginning_of_a_value_at_a_messages_end_is_hidden_too() -> None:
         "Who is Jane Doe?",
         "What is the area code of 555-0100?",
         "How many digits does 13812345678 have?",
+        "Tell me about Jane Doe and her books, please.",
+        "What did Jane Doe discover in 1905?",
+        "介绍一下王伟的代表作品好吗",
         "Spell the name Jane Doe backwards for me please",
         "Jane Doe",
         "Translate 王伟 to English",
@@ -210,6 +213,8 @@ def test_a_question_about_the_value_itself_stays(asked: str) -> None:
     [
         "Write an email to Jane Doe about the meeting on Friday.",
         "Summarise: Jane Doe called from 555-0100 and wants her money back because it rained.",
+        "How do I tell Jane Doe that I cannot come on Friday?",
+        "What should my answer to Jane Doe say about the rent?",
         "给王伟写一封邮件,说明会议改到周五。",
         "Translate into Chinese: Jane Doe went to the market last week and bought five apples.",
     ],

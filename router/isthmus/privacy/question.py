@@ -5,7 +5,9 @@ It cannot, and the request stays on the device, when
 1. the last thing that the user says asks for what only the value itself shows: how it is spelt, its
    digits, its region, whether it is valid, who someone is (`ABOUT_THE_VALUE`);
 2. or it has hardly a word besides the values: fewer than three words, or four Chinese characters;
-3. or it asks to translate or convert (`CONVERTS`) what is for the most part values, or has fewer
+3. or it asks what is known of a person (`ABOUT_A_PERSON`) in fewer than twelve words, or sixteen
+   Chinese characters, and not for something of the user's own (`ONES_OWN`);
+4. or it asks to translate or convert (`CONVERTS`) what is for the most part values, or has fewer
    than five words, or eight Chinese characters, besides them.
 """
 
@@ -33,6 +35,16 @@ CONVERTS = re.compile(
     r"|翻译|译成|转换|转成|编码|解码|格式化",
     re.IGNORECASE,
 )
+ABOUT_A_PERSON = re.compile(
+    r"^\W*(?:please )?(?:tell me (?:more )?about|what|when|where|which|why|how|did|does|do|has|is"
+    r"|was|are|were|describe|explain|(?:give me|write) a (?:short )?(?:biography|summary))\b"
+    r"|介绍|什么时候|哪一?年|何时|出生|代表作|生平|什么人|做过什么|写过",
+    re.IGNORECASE,
+)
+ONES_OWN = re.compile(
+    r"\b(?:i|i'm|i've|my|mine|we|our|us|(?<!tell )(?<!give )me)\b|我", re.IGNORECASE
+)
+_PERSON = re.compile(r"\[PERSON_[a-z]\d[a-z]\d\]")
 _PLACEHOLDER = re.compile(r"\[[A-Z][A-Z0-9_]*_[a-z]\d[a-z]\d\]")
 _WORD = re.compile(r"[^\W\d_\u3400-\u9fff]{2,}")
 _HAN = re.compile(r"[\u3400-\u9fff]")
@@ -48,6 +60,9 @@ def is_about_values(request: ChatRequest, redacted: ChatRequest) -> bool:
     rest = _PLACEHOLDER.sub(" ", shown)
     words, han = len(_WORD.findall(rest)), len(_HAN.findall(rest))
     if words < 3 and han < 4:
+        return True
+    about_a_person = _PERSON.search(shown) is not None and ABOUT_A_PERSON.search(rest)
+    if about_a_person and words < 12 and han < 16 and not ONES_OWN.search(rest):
         return True
     size, left = len("".join(asked.split())), len("".join(rest.split()))
     mostly_values = 2 * (size - left) >= size or (words < 5 and han < 8)
