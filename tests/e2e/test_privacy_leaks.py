@@ -134,6 +134,10 @@ FIELDS: dict[str, Callable[[ChatRequest, str], ChatRequest]] = {
     "every character escaped": calling(
         lambda text: '{"a": "' + "".join(f"\\u{ord(char):04x}" for char in text) + '"}'
     ),
+    "escaped result": in_message(
+        lambda text: Message(Role.TOOL, (TextPart(json.dumps({"a": text})),), tool_call_id="1")
+    ),
+    "address in a text": in_message(lambda text: user(f"see https://a.org/?q={quote(text)} now")),
     "broken arguments": calling(lambda text: json.dumps({"a": text})[:-2]),
     "plain arguments": calling(lambda text: text),
     "number in arguments": calling(lambda text: '{"a": 4000701740605}'),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from collections.abc import Sequence
@@ -145,6 +146,36 @@ def test_tool_calls_and_tools_are_redacted_in_their_values() -> None:
     assert re.fullmatch(r'\{"to": "\[EMAIL_....\]", "n": "\[PHONE_....\]"\}', arguments)
     default = result.request.tools[0].parameters["properties"]["to"]["default"]
     assert PLACEHOLDER.fullmatch(default)
+
+
+def test_a_tools_result_is_redacted_inside_of_its_escapes() -> None:
+    kept = vault()
+    result = redacted(
+        say("Write him a long letter about the weather, please."),
+        say(json.dumps({"name": "王伟", "number": 13812345678, "town": "Ōsaka"}), Role.TOOL),
+        into=kept,
+    )
+    shown = json.loads(text_of(result, 1))
+    assert [restore(text, kept) for text in (shown["name"], shown["number"])] == [
+        "王伟",
+        "13812345678",
+    ]
+    assert shown["town"] == "Ōsaka"
+    assert "13812345678" not in text_of(result, 1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["see https://example.org/?to=jane%40example.org", r"'\u738b\u4f1f'", "jane&#64;example.org"],
+)
+def test_a_value_behind_escapes_in_a_text_cannot_be_redacted(text: str) -> None:
+    with pytest.raises(FixedField):
+        redacted(say(f"Explain this long log line of mine to me: {text}"))
+
+
+def test_escapes_beside_a_value_do_no_harm() -> None:
+    result = redacted(say("Write to jane@example.org about https://example.org/a%20b &amp; more."))
+    assert text_of(result).endswith("https://example.org/a%20b &amp; more.")
 
 
 def test_a_value_in_a_name_or_an_id_cannot_be_redacted() -> None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import base64
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from urllib.parse import quote_from_bytes, unquote
+from urllib.parse import quote_from_bytes
 
 from isthmus.core.errors import PolicyRefused
-from isthmus.privacy.fields import without_escapes
 from isthmus.privacy.known import Haystack, Key
+from isthmus.privacy.readings import readings
 from isthmus.privacy.redact import LOOKALIKE
 from isthmus.privacy.vault import Vault
 
@@ -49,7 +49,7 @@ def leaks(data: bytes, vault: Vault) -> Iterator[str]:
     # Framing bytes are no text: each becomes a character that joins nothing.
     text = data.decode("utf-8", "replace")
     seen: set[Key] = set()
-    for view in _views(text):
+    for view in (text, *readings(text, all_escapes=True)):
         seen.update(key for _, _, key in Haystack(view).find(keys.keys() - seen))
     values = vault.values
     for key, code in keys.items():
@@ -58,15 +58,6 @@ def leaks(data: bytes, vault: Vault) -> Iterator[str]:
             continue
         if key in seen or any(form in data for form in _base64(values[code])):
             yield label
-
-
-def _views(text: str) -> Iterator[str]:
-    """The text as it is, and with each kind of escapes undone."""
-    yield text
-    if "%" in text:
-        yield unquote(text.replace("+", " "))
-    if "\\" in text:
-        yield without_escapes(text)
 
 
 _LEAST_BASE64_BYTES = 6

@@ -18,6 +18,7 @@ from urllib.parse import unquote
 
 from isthmus.core.chat import ChatRequest, ImagePart, Message, TextPart, Tool, ToolCall
 from isthmus.privacy.base import Span
+from isthmus.privacy.readings import readings
 
 
 class Place(StrEnum):
@@ -64,6 +65,8 @@ class Passage:
     place: Place
     texts: tuple[str, ...]
     between: tuple[str, ...]
+    read: bool = False
+    """Another reading of a text that was put through `change` just before."""
 
     @property
     def joined(self) -> str:
@@ -130,8 +133,7 @@ def map_texts(request: ChatRequest, change: Change) -> ChatRequest:
 
 def _message(message: Message, change: Change) -> Message:
     texts = tuple(part.text for part in message.content if isinstance(part, TextPart))
-    # All parts together, as the model reads them: a value may be split over two of them.
-    changed = iter(_changed(Passage(Place.CONTENT, texts, ("",) * (len(texts) + 1)), change))
+    changed = iter(_content(texts, change))
     return replace(
         message,
         content=tuple(
@@ -142,6 +144,15 @@ def _message(message: Message, change: Change) -> Message:
         tool_calls=tuple(_call(call, change) for call in message.tool_calls),
         tool_call_id=_optional(Place.TOOL_CALL_ID, message.tool_call_id, change),
     )
+
+
+def _content(texts: tuple[str, ...], change: Change) -> Sequence[str]:
+    if len(texts) == 1 and "\\u" in texts[0] and _is_json(texts[0]):
+        return [_json(Place.CONTENT, texts[0], change)]  # a tool's result, as programs write it
+    # All parts together, as the model reads them: a value may be split over two of them.
+    changed = _changed(Passage(Place.CONTENT, texts, ("",) * (len(texts) + 1)), change)
+    _check_readings(Place.CONTENT, "".join(changed), change)
+    return changed
 
 
 def _image(image: ImagePart, change: Change) -> ImagePart:
@@ -172,11 +183,8 @@ def _tool(tool: Tool, change: Change) -> Tool:
 def _arguments(text: str, change: Change) -> str:
     if _is_json(text):
         return _json(Place.ARGUMENTS, text, change)
-    # A model wrote it, perhaps not to the end. What escapes hide can be seen but not replaced.
-    plain = without_escapes(text)
-    if plain != text:
-        _fixed(Place.ARGUMENTS, plain, change)
-    return _free(Place.ARGUMENTS, text, change)
+    # A model wrote it, perhaps not to the end.
+    return _free(Place.ARGUMENTS, text, change, all_escapes=True)
 
 
 def _schema(place: Place, schema: Mapping[str, Any], change: Change) -> Mapping[str, Any]:
@@ -187,17 +195,6 @@ def _schema(place: Place, schema: Mapping[str, Any], change: Change) -> Mapping[
         return schema
     decoded: dict[str, Any] = json.loads(changed)
     return decoded
-
-
-_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
-_SHORT = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
-
-
-def without_escapes(text: str) -> str:
-    """`text` with JSON's escapes undone, whether it is JSON or not."""
-    return _ESCAPE.sub(
-        lambda found: chr(int(found[1], 16)) if found[1] else _SHORT.get(found[2], found[2]), text
-    )
 
 
 _LITERAL = re.compile(r'"(?:[^"\\]|\\.)*"|-?\d[0-9.eE+-]*', re.DOTALL)
@@ -229,20 +226,35 @@ def _json(place: Place, text: str, change: Change) -> str:
         if new == old:
             pieces.append(found[0])
             continue
-        if found[0][0] != '"' and place is not Place.ARGUMENTS:
+        if found[0][0] != '"' and place in {Place.TOOL_PARAMETERS, Place.SCHEMA}:
             raise FixedField(place)  # a schema's limits are numbers
         pieces.append(json.dumps(new, ensure_ascii=False))
-    return "".join((*pieces, text[at:]))
+    result = "".join((*pieces, text[at:]))
+    _check_readings(place, result, change)
+    return result
 
 
-def _free(place: Place, text: str, change: Change) -> str:
-    return _changed(Passage(place, (text,), ("", "")), change)[0]
+def _free(place: Place, text: str, change: Change, *, all_escapes: bool = False) -> str:
+    changed = _one(place, text, change)
+    _check_readings(place, changed, change, all_escapes=all_escapes)
+    return changed
 
 
 def _fixed(place: Place, text: str, change: Change) -> str:
-    if _free(place, text, change) != text:
+    if _one(place, text, change) != text:
         raise FixedField(place)
     return text
+
+
+def _check_readings(place: Place, text: str, change: Change, *, all_escapes: bool = False) -> None:
+    """What escapes hide can be seen, but not replaced."""
+    for plain in readings(text, all_escapes=all_escapes):
+        if _changed(Passage(place, (plain,), ("", ""), read=True), change)[0] != plain:
+            raise FixedField(place)
+
+
+def _one(place: Place, text: str, change: Change) -> str:
+    return _changed(Passage(place, (text,), ("", "")), change)[0]
 
 
 def _optional(place: Place, text: str | None, change: Change) -> str | None:

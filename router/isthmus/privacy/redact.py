@@ -66,14 +66,16 @@ class _Marking:
     def collect(self, passage: Passage) -> Sequence[str]:
         text = passage.joined
         spans = [span for span in spans_of(passage, self._scan) if self._redacts(span.label)]
-        spans += self._lookalikes(text)
+        if not passage.read:
+            spans += self._lookalikes(text)
         self._texts.append(text.lower())
         ranges = passage.ranges
         for span in spans:
             # Over a seam that nothing marks a value is one; otherwise each text has its own.
             parts = [(span.start, span.end)] if passage.seamless else _within(span, ranges)
             self._values += ((span.label, text[start:end]) for start, end in parts)
-        self.spans.append(spans)
+        if not passage.read:
+            self.spans.append(spans)
         return passage.texts
 
     def fill(self) -> None:
@@ -103,7 +105,8 @@ class _Swapping:
 
     def change(self, passage: Passage) -> Sequence[str]:
         text = passage.joined
-        spans = next(self._spans)
+        # A reading is one of the text as it is by now: what is known tells whether it is clean.
+        spans = [] if passage.read else next(self._spans)
         if self._keys:
             spans += self._known(passage.place, text)
         if not spans:

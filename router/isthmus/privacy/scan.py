@@ -88,7 +88,9 @@ class _Walk:
         found: Counter[str] = Counter()
 
         def collect(passage: Passage) -> Sequence[str]:
-            found.update(span.label for span in spans_of(passage, self._scanner.scan))
+            labels = (span.label for span in spans_of(passage, self._scanner.scan))
+            # What another reading of a text finds once more is the same value.
+            found.update(set(labels) - found.keys() if passage.read else labels)
             self.blind |= self._scanner.blind_to(passage.joined)
             return passage.texts
 
