@@ -99,6 +99,19 @@ async def test_what_cannot_be_redacted_stays() -> None:
     assert (found.privacy_class, found.redactable) == (PrivacyClass.SENSITIVE, False)
 
 
+def test_warming_up_reads_both_languages_and_survives_a_broken_scanner() -> None:
+    read: list[str] = []
+
+    class Broken(Scanner):
+        def scan(self, text: str) -> tuple[Span, ...]:
+            read.append(text)
+            raise RuntimeError(text)
+
+    a_screen(Broken()).warm_up()
+    assert any("a" <= char <= "z" for char in read[0])
+    assert any("\u4e00" <= char <= "\u9fff" for char in read[0])
+
+
 async def test_a_looser_wish_is_refused() -> None:
     with pytest.raises(InvalidRequest) as refused:
         await a_screen().look(request(MAIL, privacy={"BANK_CARD": "allow"}))

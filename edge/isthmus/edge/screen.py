@@ -67,6 +67,13 @@ class Screen:
         self._conversations = Conversations()
         self.vaults = Vaults(ttl_s=config.vault_ttl_s)
 
+    def warm_up(self) -> None:
+        """Have the scanner load its models now, lest the first request wait for them. Blocking."""
+        try:
+            self._scanner.scan("Warm up: John Smith, 张三")
+        except Exception as error:
+            log.warning("the privacy scanner does not work (%s)", type(error).__name__)
+
     async def look(self, request: ChatRequest) -> Look:
         """The request's conversation, and its scan together with what it inherits.
 

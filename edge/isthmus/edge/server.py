@@ -208,11 +208,13 @@ async def serve(
     for number in _SIGNALS:
         loop.add_signal_handler(number, stop)
     agent.device.start()
+    warming = asyncio.create_task(asyncio.to_thread(agent.screen.warm_up))
     announcing = asyncio.create_task(_announce(agent, on_loaded))
     try:
         await server.serve(sockets=[sock])
     finally:
         announcing.cancel()
+        warming.cancel()
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
         await agent.close()
