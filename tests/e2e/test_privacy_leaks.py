@@ -137,6 +137,7 @@ FIELDS: dict[str, Callable[[ChatRequest, str], ChatRequest]] = {
     "escaped result": in_message(
         lambda text: Message(Role.TOOL, (TextPart(json.dumps({"a": text})),), tool_call_id="1")
     ),
+    "JSON in JSON": calling(lambda text: json.dumps({"a": json.dumps({"b": text})})),
     "address in a text": in_message(lambda text: user(f"see https://a.org/?q={quote(text)} now")),
     "broken arguments": calling(lambda text: json.dumps({"a": text})[:-2]),
     "plain arguments": calling(lambda text: text),

@@ -166,7 +166,12 @@ def test_a_tools_result_is_redacted_inside_of_its_escapes() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["see https://example.org/?to=jane%40example.org", r"'\u738b\u4f1f'", "jane&#64;example.org"],
+    [
+        "see https://example.org/?to=jane%40example.org",
+        r"'\u738b\u4f1f'",
+        "jane&#64;example.org",
+        r"{\"a\": \"\\u738b\\u4f1f\"}",
+    ],
 )
 def test_a_value_behind_escapes_in_a_text_cannot_be_redacted(text: str) -> None:
     with pytest.raises(FixedField):

@@ -49,7 +49,7 @@ def leaks(data: bytes, vault: Vault) -> Iterator[str]:
     # Framing bytes are no text: each becomes a character that joins nothing.
     text = data.decode("utf-8", "replace")
     seen: set[Key] = set()
-    for view in (text, *readings(text, all_escapes=True)):
+    for view in (text, *readings(text)):
         seen.update(key for _, _, key in Haystack(view).find(keys.keys() - seen))
     values = vault.values
     for key, code in keys.items():

@@ -147,7 +147,7 @@ def _message(message: Message, change: Change) -> Message:
 
 
 def _content(texts: tuple[str, ...], change: Change) -> Sequence[str]:
-    if len(texts) == 1 and "\\u" in texts[0] and _is_json(texts[0]):
+    if len(texts) == 1 and "\\" in texts[0] and _is_json(texts[0]):
         return [_json(Place.CONTENT, texts[0], change)]  # a tool's result, as programs write it
     # All parts together, as the model reads them: a value may be split over two of them.
     changed = _changed(Passage(Place.CONTENT, texts, ("",) * (len(texts) + 1)), change)
@@ -184,7 +184,7 @@ def _arguments(text: str, change: Change) -> str:
     if _is_json(text):
         return _json(Place.ARGUMENTS, text, change)
     # A model wrote it, perhaps not to the end.
-    return _free(Place.ARGUMENTS, text, change, all_escapes=True)
+    return _free(Place.ARGUMENTS, text, change)
 
 
 def _schema(place: Place, schema: Mapping[str, Any], change: Change) -> Mapping[str, Any]:
@@ -234,9 +234,9 @@ def _json(place: Place, text: str, change: Change) -> str:
     return result
 
 
-def _free(place: Place, text: str, change: Change, *, all_escapes: bool = False) -> str:
+def _free(place: Place, text: str, change: Change) -> str:
     changed = _one(place, text, change)
-    _check_readings(place, changed, change, all_escapes=all_escapes)
+    _check_readings(place, changed, change)
     return changed
 
 
@@ -246,9 +246,9 @@ def _fixed(place: Place, text: str, change: Change) -> str:
     return text
 
 
-def _check_readings(place: Place, text: str, change: Change, *, all_escapes: bool = False) -> None:
+def _check_readings(place: Place, text: str, change: Change) -> None:
     """What escapes hide can be seen, but not replaced."""
-    for plain in readings(text, all_escapes=all_escapes):
+    for plain in readings(text):
         if _changed(Passage(place, (plain,), ("", ""), read=True), change)[0] != plain:
             raise FixedField(place)
 

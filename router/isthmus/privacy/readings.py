@@ -8,27 +8,32 @@ from collections.abc import Iterator
 from urllib.parse import unquote, unquote_plus
 
 _PERCENT = re.compile(r"%[0-9a-fA-F]{2}")
-_UNICODE = re.compile(r"\\u[0-9a-fA-F]{4}")
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
 _SHORT = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
 
 
-def readings(text: str, *, all_escapes: bool = False) -> Iterator[str]:
-    r"""What `text` says with each kind of escapes undone, where it has any.
+_DEPTH = 2
+"""JSON in the strings of JSON is common, a third layer is not."""
 
-    Backslashes count where one is a `\u0041`, and all of them with `all_escapes`: in code they are
-    common, and few hide a value.
-    """
+
+def readings(text: str, depth: int = _DEPTH) -> Iterator[str]:
+    """What `text` says with each kind of escapes undone, where it has any."""
+    for plain in _once(text):
+        if plain != text:
+            yield plain
+            if depth > 1:
+                yield from readings(plain, depth - 1)
+
+
+def _once(text: str) -> Iterator[str]:
     if _PERCENT.search(text):
         yield unquote(text)
         if "+" in text:
             yield unquote_plus(text)
-    if "\\" in text and (all_escapes or _UNICODE.search(text)):
+    if "\\" in text:
         yield _ESCAPE.sub(_unescaped, text)
     if "&" in text and ";" in text:
-        plain = html.unescape(text)
-        if plain != text:
-            yield plain
+        yield html.unescape(text)
 
 
 def _unescaped(found: re.Match[str]) -> str:
