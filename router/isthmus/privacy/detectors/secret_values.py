@@ -46,7 +46,8 @@ WORDS = frozenset((
     "integer", "bool", "boolean", "float", "bytes", "any", "object", "optional", "required",
     "default", "password", "passwd", "secret", "token", "key", "value", "username", "user", "text",
     "hidden", "invalid", "incorrect", "wrong", "missing", "expired", "correct", "valid", "not",
-    "nan", "void", "auto", "yes", "no", "on", "off", "stdin", "prompt", "input", "test",
+    "nan", "void", "auto", "yes", "no", "on", "off", "stdin", "prompt", "utf8", "utf-8",
+    "ascii", "latin1", "base64", "hex", "input", "test",
 ))
 """What is written where a secret would be, and is a word of code or a form."""
 # fmt: on
@@ -55,6 +56,11 @@ DIGEST = re.compile(
     r"(?:(?:md5|sha\d{1,3})[:-])?(?:[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64}|[0-9a-f]{128})"
 )
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z_.-]*")
+TYPE = re.compile(r"(?:[a-z_]{1,40}\.)*[A-Z]*[a-z]+(?:[A-Z]+[a-z]*)+")
+"""A class's name, behind a field's name and a colon: `auth: AuthTypes`."""
+TEMPLATE = re.compile(r"\{[\w.!:]{0,60}\}|%[sdr(]|\$\{|\\[wdsWDSb]|\[\^|A-Z|a-z|0-9|\(\?")
+"""A piece of a format string or of a regular expression."""
+SENTENCE = re.compile(r"[A-Z]?[a-z']+(?: [\w'-]+){3,}[.!:]?")
 
 MAX_SECRET_CHARS = 512
 
@@ -100,12 +106,15 @@ def evidence(value: str, *, quoted: bool) -> float:
         return -4.0
     digits = any(map(str.isdigit, value))
     letters = any(map(str.isalpha, value))
-    small, capital = any(map(str.islower, value)), any(map(str.isupper, value))
+    small, capital = any(map(str.islower, value)), any(map(str.isupper, value[1:]))
     symbols = sum(not c.isalnum() and c not in "_-. " for c in value)
     total = 0.0
     if letters and not digits and not symbols:
         # A word, a sentence or an identifier: a passphrase where it is quoted, else mostly code.
         total -= 0.6 if quoted else 1.6
+        total -= 1.0 if SENTENCE.fullmatch(value) and value[-1] == "." else 0.0
+        if not quoted and TYPE.fullmatch(value):
+            total -= 1.5
         if IDENTIFIER.fullmatch(value) and ("_" in value or "." in value):
             total -= 1.0
         if small and capital and not value.istitle() and changes(value) > 0.2:
@@ -114,6 +123,8 @@ def evidence(value: str, *, quoted: bool) -> float:
         total -= 1.0
     else:
         total += 1.2
+    if TEMPLATE.search(value):
+        total -= 2.5  # the secret comes from elsewhere
     total += 0.6 * (small and capital) + 0.8 * min(symbols, 2)
     total += 0.5 * (len(value) >= 12) + 0.5 * (len(value) >= 20) - 1.0 * (len(value) < 6)
     if len(value) >= 12 and changes(value) > 0.25:

@@ -114,8 +114,8 @@ def _addresses(text: str) -> Iterator[Span]:
     """Passwords in addresses and connection strings, tokens in queries."""
     if "://" in text:
         for found in IN_ADDRESS.finditer(text):
-            if not stand_in(found[2]) or found[2].lower() in {"password", "secret"}:
-                yield _span(*found.span(2), 0.995)
+            # "user:password@host" of a manual has the place of a secret at least.
+            yield _span(*found.span(2), 0.6 if stand_in(found[2]) else 0.995)
     if "=" not in text:
         return
     for found in QUERY.finditer(text):
@@ -128,8 +128,8 @@ def _addresses(text: str) -> Iterator[Span]:
 
 
 HEADER = re.compile(
-    r"[Aa]uth(?:orization)?[\"']?\s{0,2}[:=]\s{0,2}[\"']?(?:Basic|Bearer|Token|token|bearer|basic|ApiKey)?"
-    r"[ :]{0,2}([A-Za-z0-9_.~+/=-]{8,512})|(?<![A-Za-z])[Bb]earer ([A-Za-z0-9_.~+/=-]{16,512})"
+    r"[Aa]uthorization[\"']?\s{0,2}[:=]\s{0,2}[\"']?(?:[A-Za-z]{3,12} )?([A-Za-z0-9_.~+/=-]{8,512})"
+    r"|(?<![A-Za-z])(?:[Bb]earer|[Bb]asic) ([A-Za-z0-9_.~+/=-]{12,512})"
 )
 USER_OPTION = re.compile(
     r"(?:^|\s)(?:-u|--user|--proxy-user)[ =][\"']?[^\s:\"']{1,80}:([^\s\"']{3,120})"
@@ -138,9 +138,11 @@ USER_OPTION = re.compile(
 
 def _headers(text: str) -> Iterator[Span]:
     """What HTTP's headers and curl's options carry."""
-    for found in HEADER.finditer(text) if "uth" in text or "earer" in text else ():
+    for found in (
+        HEADER.finditer(text) if "uth" in text or "earer " in text or "asic " in text else ()
+    ):
         start, end = found.span(1) if found[1] else found.span(2)
-        score = logistic(0.4 + evidence(text[start:end], quoted=True))
+        score = logistic(0.4 + evidence(text[start:end], quoted=False))
         if score >= LEAST_SCORE:
             yield _span(start, end, score)
     if "curl" in text or "--user" in text:
@@ -188,6 +190,7 @@ OPERATOR = re.compile(
 )
 QUOTED = re.compile(r"([\"'`])((?:(?!\1)[^\r\n\\]|\\.){1,512}?)\1(?![\w])")
 UNQUOTED = re.compile(r"(?!\$[({]|https?:|//)[^\s\"'`,;<>]{3,512}")
+SETTING = re.compile(r"[ \t]{0,4}(?:[\r\n]|$)")
 COMPARED = re.compile(r"([\"'])([^\r\n\"']{4,200})\1[ \t]{0,3}[!=]={1,2}[ \t]{0,3}$")
 
 
@@ -236,6 +239,8 @@ def _assigned(text: str, at: int, prior: float, *, option: bool) -> Iterator[Spa
     if operator is None or (operator["comma"] and prior < STRONG):
         return
     if value := QUOTED.match(text, operator.end()):
+        if operator["comma"] and not any(map(str.isdigit, value[2])):
+            return  # a list of names
         # A space alone between a name and a quotation is prose as often as configuration.
         prior -= 0.8 if operator["space"] and not operator["close"] else 0.0
         # A weak word compared with a text is a case of some code.
@@ -245,7 +250,9 @@ def _assigned(text: str, at: int, prior: float, *, option: bool) -> Iterator[Spa
         value = UNQUOTED.match(text, operator.end())
         if value is not None:
             bare = value[0].rstrip(".,:;)]" if "{{" in value[0] else ".,:;)]}")
-            yield from _judged(value.start(), bare, prior - 0.3, quoted=False)
+            alone = SETTING.match(text, value.end()) and operator["op"] in {"=", ":"}
+            lean = 0.4 if alone and prior == STRONG else -0.3  # "password=letmein" fills its line
+            yield from _judged(value.start(), bare, prior + lean, quoted=False)
     elif (
         operator["space"]  # "the API token 8d969e…"
         and prior == STRONG
@@ -297,7 +304,7 @@ def _spoken(text: str) -> Iterator[Span]:
         if group == 2:
             yield from _judged(found.start(2), found[2], STRONG, quoted=True)
             continue
-        value = found[group].rstrip(".,;!?\"'`)]}")
+        value = found[group].rstrip(".,:;!?\"'`)]}")
         end = found.start(group) + len(value)
         if QUANTITY.match(text, end) or value.startswith(("http://", "https://", "//")):
             continue
