@@ -65,13 +65,40 @@ def test_the_words_of_the_model_cover_the_text_without_gaps() -> None:
     from isthmus.privacy.names.lac import Lac
 
     text = "张三在北京市的清华大学工作"
-    words = Lac().words(text)
+    (words,) = Lac().words([text])
     assert "".join(text[w.start : w.end] for w in words) == text
     assert [(text[w.start : w.end], w.tag) for w in words if w.tag in {"PER", "LOC", "ORG"}] == [
         ("张三", "PER"),
         ("北京市", "LOC"),
         ("清华大学", "ORG"),
     ]
+
+
+@chinese
+def test_texts_side_by_side_are_cut_as_each_alone() -> None:
+    from isthmus.privacy.names.lac import Lac
+
+    texts = ["王丽红喜欢跑步。", "昨天遇到了马云。"]
+    assert Lac().words(texts) == [Lac().words([text])[0] for text in texts]
+
+
+@chinese
+def test_windows_cover_every_text_once() -> None:
+    from isthmus.privacy.names.chinese import _windows
+
+    for text in ("短", "一二三，" * 90, "没有句号" * 100, "x" * 300, ("长" * 126 + "。") * 3):
+        windows = list(_windows(text))
+        assert "".join(text[w.own_start : w.own_end] for w in windows) == text
+        assert len({w.end - w.start for w in windows}) == 1
+        assert all(w.start <= w.own_start < w.own_end <= w.end <= len(text) for w in windows)
+
+
+@chinese
+def test_no_text_has_no_words() -> None:
+    from isthmus.privacy.names.lac import Lac
+
+    assert Lac().words([]) == []
+    assert Lac().words([""]) == [[]]
 
 
 ENGLISH = {

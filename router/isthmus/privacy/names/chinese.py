@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import NamedTuple
 
 from isthmus.privacy.base import Label, Span
 from isthmus.privacy.names.lac import Lac, Word
@@ -12,8 +13,10 @@ from isthmus.privacy.names.lac import Lac, Word
 BY_MODEL, BY_CONTEXT, PLACE = 0.85, 0.8, 0.6
 """Scores: the model's names; a form's or a phrase's; places and organisations."""
 
-PIECE_CHARS = 256
-"""How much the model reads at once: its effort is linear in it, and names need no more context."""
+WINDOW_CHARS, BATCH = 128, 16
+"""How much the model reads at once, and how many such windows side by side."""
+
+MAX_NAME_CHARS = 24
 
 HAN = re.compile(r"[\u3400-\u9fff]")
 NAME = re.compile(r"[\u3400-\u9fff](?:[\u3400-\u9fff\u00b7・]|(?<=[·・ ])[A-Za-z]){0,24}")
@@ -64,9 +67,21 @@ class ChineseNames:
         if text.isascii() or not HAN.search(text):
             return
         yield from named_in_context(text)
-        for start, piece in _pieces(text):
-            if HAN.search(piece):
-                yield from _spans(start, piece, _model().words(piece))
+        windows = [w for w in _windows(text) if HAN.search(text, w.own_start, w.own_end)]
+        for first in range(0, len(windows), BATCH):
+            batch = windows[first : first + BATCH]
+            words = _model().words([text[window.start : window.end] for window in batch])
+            for window, found in zip(batch, words, strict=True):
+                yield from _spans(text, window, found)
+
+
+class _Window(NamedTuple):
+    """`text[start:end]` is read for the names that begin in `text[own_start:own_end]`."""
+
+    start: int
+    end: int
+    own_start: int
+    own_end: int
 
 
 @lru_cache(maxsize=1)
@@ -82,30 +97,39 @@ def named_in_context(text: str) -> Iterator[Span]:
                 yield Span(*found.span(1), Label.PERSON, BY_CONTEXT)
 
 
-def _pieces(text: str) -> Iterator[tuple[int, str]]:
-    """`text` in pieces of at most `PIECE_CHARS`, cut where a sentence or a line ends."""
-    start = 0
-    while len(text) - start > PIECE_CHARS:
-        window = text[start : start + PIECE_CHARS]
-        cut = max(window.rfind(mark) for mark in "。\n!?;") + 1
-        cut = cut or window.rfind(",") + 1 or PIECE_CHARS
-        yield start, window[:cut]
-        start += cut
-    yield start, text[start:]
+def _windows(text: str) -> Iterator[_Window]:
+    """Windows of one length: each one's part ends where a sentence does, what follows fills up."""
+    length = min(len(text), WINDOW_CHARS)
+    own_start = 0
+    while own_start < len(text):
+        start = min(own_start, len(text) - length)
+        end = start + length
+        own_end = end
+        if end < len(text):
+            sentence = max(text.rfind(mark, own_start, end) for mark in "。\n!?;") + 1
+            comma = text.rfind(",", own_start, end) + 1
+            # Where nothing ends, the longest names must still fit in behind.
+            cuts = (sentence, comma, end - MAX_NAME_CHARS)
+            own_end = next(cut for cut in cuts if cut > own_start)
+        yield _Window(start, end, own_start, own_end)
+        own_start = own_end
 
 
-def _spans(offset: int, piece: str, words: list[Word]) -> Iterator[Span]:
+def _spans(text: str, window: _Window, words: list[Word]) -> Iterator[Span]:
+    offset = window.start
     place: Span | None = None
     for word in words:
+        if not window.own_start <= offset + word.start < window.own_end:
+            continue
         label = LABELS.get(word.tag)
         if place is not None and (label is not Label.LOCATION or word.start + offset != place.end):
             yield place
             place = None
         if label is Label.PERSON:
             # The model also tags signs and digits that it does not know: a name has neither.
-            inner = NAME.search(piece, word.start, word.end)
+            inner = NAME.search(text, offset + word.start, offset + word.end)
             if inner and inner.end() - inner.start() >= 2:
-                yield Span(offset + inner.start(), offset + inner.end(), label, BY_MODEL)
+                yield Span(*inner.span(), label, BY_MODEL)
         elif label is Label.LOCATION:  # 江苏省 and 南京市 are one place
             start = place.start if place else offset + word.start
             place = Span(start, offset + word.end, label, PLACE)
