@@ -87,6 +87,9 @@ NAMED = {
     "密码：Ｑｗｅｒ1234！": "Qwer1234",
     "验证码是 482913，5分钟内有效": "482913",
     "我的PIN码是4821": "4821",
+    "新token=9fK22xPqLm,请保存": "9fK22xPqLm",
+    'secretKey: "k3!xx0Pq"': "k3!xx0Pq",
+    "password=letmein": "letmein",
 }
 
 

@@ -11,6 +11,8 @@ import math
 import re
 from itertools import pairwise
 
+from isthmus.privacy.base import Label, Span
+
 PLACEHOLDER = re.compile(
     r"x{3,}|\*{3,}|\.{3}"
     r"|(?:your|my|the|some|insert|enter|put|add|replace|paste)[_ -]?(?:own[_ -]?)?"
@@ -63,6 +65,17 @@ TEMPLATE = re.compile(r"\{[\w.!:]{0,60}\}|%[sdr(]|\$\{|\\[wdsWDSb]|\[\^|A-Z|a-z|
 SENTENCE = re.compile(r"[A-Z]?[a-z']+(?: [\w'-]+){3,}[.!:]?")
 
 MAX_SECRET_CHARS = 512
+BARE = re.compile(
+    rf"(?<![A-Za-z0-9+/=_.%-])[A-Za-z0-9+/_-]{{20,{MAX_SECRET_CHARS}}}={{0,2}}(?![A-Za-z0-9+/_%-])"
+)
+
+LEAST_SCORE = 0.35
+"""What is less likely than this is not given at all."""
+
+
+def secret_span(start: int, end: int, score: float) -> Span:
+    """A secret's span. Not even a checked number beside it is surer than the surest."""
+    return Span(start, end, Label.SECRET, round(min(score, 0.995), 3))
 
 
 def changes(value: str) -> float:
