@@ -40,6 +40,8 @@ PIECE_CHARS = 4_096
 """How much the model reads at once: its memory grows with it."""
 
 WORD = re.compile(r"[^\W\d_]+(?:['’.-][^\W\d_]+)*\.?(?<!\.\.)")
+IDENTIFIER = re.compile(r"^(?!Mc|Mac|De|Di|Du|La|Le|Van|Fitz).*[a-z][A-Z]")
+"""Names of code ("UserService") have a capital inside, and few people's do ("McDonald")."""
 NO_HAN = re.compile(r"[^\u3400-\u9fff]+")
 LATIN = re.compile(r"[^\W\d_]{3}")
 PLACES = frozenset({"GPE", "LOC", "FAC"})
@@ -133,14 +135,18 @@ class _Reading:
         start, end = first.start, run[-1].start + len(run[-1].bare)
         if self._taken[start] or len(word) < 3 or word.lower() in CALENDAR:
             return
-        if self._number_beside(start, end) or {t.bare.lower() for t in run} & (FIRM | STREET):
+        if (
+            IDENTIFIER.search(word)
+            or self._number_beside(start, end)
+            or {t.bare.lower() for t in run} & (FIRM | STREET)
+        ):
             return
         share = self._known.given(word)
         if word[0].isupper() and (word[1:].islower() or share):
             weight = self._name_weight(run, "") + self._context_weight(at, run)
             weight -= 0.0 if share else 0.5
             if self._known.word(word) and (at == 0 or self._begins_sentence(start)):
-                weight -= 1.0
+                weight -= 1.25
             if weight >= LEAST_WEIGHT:
                 yield Span(start, end, Label.PERSON, _score(weight))
         elif share >= 0.02 and len(word) >= 4 and not self._known.word(word):
@@ -149,7 +155,8 @@ class _Reading:
     def _run(self, at: int) -> list[_Token]:
         """The token at `at`, and capitalised ones behind it that are no words."""
         run = [self._tokens[at]]
-        if run[0].text[0].isupper():
+        first = run[0].bare
+        if first[0].isupper() and (self._known.given(first) or not self._known.word(first)):
             for token in self._tokens[at + 1 : at + 4]:
                 beside = self._text[run[-1].end : token.start] == " "
                 name = token.text[0].isupper() and not self._known.word(token.bare)
@@ -169,7 +176,7 @@ class _Reading:
 
     def _may_be_person(self, run: list[_Token]) -> bool:
         """Whether what the model took for something else has the form of a person's name."""
-        if len(run) > 3 or not run[0].text[0].isupper():
+        if len(run) > 3 or not run[0].text[0].isupper() or IDENTIFIER.search(run[0].text):
             return False
         if (STREET | FIRM | CALENDAR) & {token.bare.lower() for token in run}:
             return False

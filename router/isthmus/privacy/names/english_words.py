@@ -66,6 +66,6 @@ NO_INTRODUCTION = _words("""
 ADDRESS_LIKE = re.compile(
     r"[\w.+-]{1,64}@[\w.-]{1,80}|https?://\S{1,200}|www\.\S{1,200}|[#@/]\w{1,60}"
 )
-NUMBER_AFTER = re.compile(r",? ?\d")
+NUMBER_AFTER = re.compile(r" ?\d")
 NUMBER_BEFORE = re.compile(r"\d[A-Za-z]?,? (?:[A-Z][a-z]{0,3}\.? )?$")
 """A house's number stands beside a street, not beside a person."""
