@@ -42,6 +42,8 @@ PIECE_CHARS = 4_096
 WORD = re.compile(r"[^\W\d_]+(?:['’.-][^\W\d_]+)*\.?(?<!\.\.)")
 IDENTIFIER = re.compile(r"^(?!Mc|Mac|De|Di|Du|La|Le|Van|Fitz).*[a-z][A-Z]")
 """Names of code ("UserService") have a capital inside, and few people's do ("McDonald")."""
+SIGN = re.compile(r"[\\{}()\[\]=<>_\d@/|]")
+"""What code and formulas have and names have not."""
 NO_HAN = re.compile(r"[^\u3400-\u9fff]+")
 LATIN = re.compile(r"[^\W\d_]{3}")
 PLACES = frozenset({"GPE", "LOC", "FAC"})
@@ -170,8 +172,11 @@ class _Reading:
         lower = [token.bare.lower() for token in run]
         if (STREET | FIRM) & set(lower) or len(run) > 5:
             return False
+        start, end = run[0].start, run[-1].end
+        if SIGN.search(self._text, start, end) or self._text[end : end + 1] in {"(", "{", "_"}:
+            return False
         if not any(token.text[0].isupper() for token in run):
-            return any(self._known.given(w) or self._known.surname(w) > 0.01 for w in lower)
+            return any(self._known.given(w) >= 0.02 or not self._known.word(w) for w in lower)
         return any(not self._known.word(w) or self._known.given(w) for w in lower)
 
     def _may_be_person(self, run: list[_Token]) -> bool:
