@@ -176,7 +176,11 @@ class _Reading:
         if SIGN.search(self._text, start, end) or self._text[end : end + 1] in {"(", "{", "_"}:
             return False
         if not any(token.text[0].isupper() for token in run):
-            return any(self._known.given(w) >= 0.02 or not self._known.word(w) for w in lower)
+            known = self._known
+            return any(
+                known.given(w) >= 0.02 or (known.surname(w) > 0.01 and not known.word(w))
+                for w in lower
+            )
         return any(not self._known.word(w) or self._known.given(w) for w in lower)
 
     def _may_be_person(self, run: list[_Token]) -> bool:
