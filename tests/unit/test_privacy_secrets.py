@@ -80,6 +80,8 @@ NAMED = {
     "https://x.com/cb?state=1&access_token=9fK22xPqLm": "9fK22xPqLm",
     "Authorization: Basic YWRtaW46UGFzc3cwcmQh": "YWRtaW46UGFzc3cwcmQh",
     "curl -u admin:Sup3rS3cret https://api.x.com": "Sup3rS3cret",
+    "mysql -u root -pQ9HzvCXC7j db": "Q9HzvCXC7j",
+    "sshpass -p tGz0Z5LbJ ssh host": "tGz0Z5LbJ",
     "Server=db;User ID=sa;Password=Zx9!kkLw22;": "Zx9!kkLw22",
     "my password is hunter2, do not tell": "hunter2",
     "the passphrase is 'purple monkey dishwasher'": "purple monkey dishwasher",

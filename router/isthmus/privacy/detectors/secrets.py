@@ -132,8 +132,18 @@ USER_OPTION = re.compile(
 )
 
 
+PROGRAM_OPTION = re.compile(
+    r"(?:sshpass -p ?|redis-cli (?:\S{1,60} ){0,6}-a |mysql(?:dump|admin)? (?:\S{1,60} ){0,8}-p)"
+    r"[\"']?([^\s\"']{4,64})"
+)
+
+
 def _headers(text: str) -> Iterator[Span]:
-    """What HTTP's headers and curl's options carry."""
+    """What HTTP's headers and the options of curl, ssh and databases carry."""
+    if "sshpass" in text or "redis-cli" in text or "mysql" in text:
+        for found in PROGRAM_OPTION.finditer(text):
+            if not stand_in(found[1]):
+                yield secret_span(*found.span(1), 0.9)
     for found in (
         HEADER.finditer(text) if "uth" in text or "earer " in text or "asic " in text else ()
     ):
