@@ -107,6 +107,8 @@ ENGLISH = {
     "Zak shouted at Scott: what are you doing?": {"Zak", "Scott"},
     "They had three: Mary, Teresa and Jodi.": {"Mary", "Teresa", "Jodi"},
     "yesterday emma and ryan came by": {"emma", "ryan"},
+    "i had dinner with paige kowalski": {"paige kowalski"},
+    "we rose early and will go, mark my words": set(),
     "He lives at 32 Kent Street, Apt 681": set(),
     "The committee meets on Sunday in April": set(),
     "Please reset my password for the database": set(),

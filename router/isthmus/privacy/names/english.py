@@ -151,8 +151,21 @@ class _Reading:
                 weight -= 1.25
             if weight >= LEAST_WEIGHT:
                 yield Span(start, end, Label.PERSON, _score(weight))
+        elif share and (surname := self._surname_after(at)):
+            yield Span(start, surname.start + len(surname.bare), Label.PERSON, _score(1.0))
         elif share >= 0.02 and len(word) >= 4 and not self._known.word(word):
             yield Span(start, start + len(word), Label.PERSON, _score(1.0))
+
+    def _surname_after(self, at: int) -> _Token | None:
+        """The surname behind the given name at `at`, in small letters; not where both are words."""
+        if at + 1 == len(self._tokens):
+            return None
+        first, last = self._tokens[at : at + 2]
+        if self._text[first.end : last.start] != " " or self._taken[last.start]:
+            return None
+        common = self._known.word(first.bare) and self._known.word(last.bare)
+        known = len(last.bare) > 2 and self._known.surname(last.bare) > 0.001
+        return last if known and not common else None
 
     def _run(self, at: int) -> list[_Token]:
         """The token at `at`, and capitalised ones behind it that are no words."""
