@@ -24,7 +24,7 @@ def found(text: str) -> list[tuple[str, str]]:
     return [(span.label, text[span.start : span.end]) for span in scan(text, STRUCTURED)]
 
 
-NAMES = frozenset({Label.PERSON, Label.LOCATION, Label.ORG, Label.ADDRESS})
+NAMES = frozenset({Label.PERSON, Label.LOCATION, Label.ORG})
 
 
 def test_together_they_see_every_structured_label() -> None:

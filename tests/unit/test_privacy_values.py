@@ -159,6 +159,26 @@ FOUND = {
         加我微信 «zhangsan_88»
         抖音号«lilei520»
     """,
+    "ADDRESS": """
+        I live at «742 Evergreen Terrace, Springfield, OR 97403» and love it
+        Ship to «1600 Pennsylvania Ave NW, Washington, DC 20500» by Friday
+        My address is «123 Main St Apt 4B, New York, NY 10001-1234»
+        «Flat 3, 14 High Street, Oxford OX1 4DB»
+        «88 Pitt St, Sydney NSW 2000»
+        «24 Sussex Drive, Ottawa, ON K1M 1M4»
+        «P.O. Box 1234, Boise, ID 83701»
+        «Bahnhofstrasse 12, 8001 Zürich»
+        «12 rue de la Paix, 75002 Paris»
+        he moved to «12 oak street» last year
+        住在«上海浦东新区张江高科技园区碧波路690号»
+        快递寄到«广东省深圳市南山区高新南七道12号惠恒大楼3层»，谢谢
+        家住«望京西园四区410楼2单元501室»
+        «四川省绵阳市三台县芦溪镇五里村3组»
+        外卖送到«鼓楼深南大道33号» 快点
+        «上海市徐汇区漕溪北路1200弄3号楼502室»
+        我现在搬到«杭州西湖区文三路478号华星时代广场A座902»了
+        «台北市信义区信义路五段7号»
+    """,
 }
 
 LEFT_ALONE = {
@@ -257,6 +277,20 @@ LEFT_ALONE = {
         user_name = username
         trained to handle low-visibility situations
     """,
+    "ADDRESS": """
+        there are 3 ways to drive 2 cars
+        we drove 12 miles down the road and took a 5 minute drive
+        World War 2, Chapter 5, iPhone 12 Pro, Article 19
+        In 2020 Apple Park opened; 12 Angry Men
+        out of the corner of his eye, and then
+        1991-1996, Thomas G. Lane
+        median([3, 1, 2, 4, 5]) of 15, 33, 1422
+        他知道3号选手赢了
+        我们去医院3楼看病，再去教室里5号桌
+        坐地铁3号线到中山路5号线换乘
+        我在北京
+        四川省成都市武侯区人民法院公开审理了此案
+    """,
 }
 
 
@@ -293,6 +327,7 @@ def test_what_only_looks_like_one_is_left_alone(label: str, text: str) -> None:
         ("card 4111\n1111\n1111\n1111", "BANK_CARD"),
         ("手机138\n0013\n8000", "PHONE"),
         ("IBAN DE89 3704 0044\n0532 0130 00", "IBAN"),
+        ("ship to 456 Elm Ave., Suite 200\nDallas, TX 75201", "ADDRESS"),
     ],
 )
 def test_a_value_that_a_line_s_end_cuts_is_found_whole(wrapped: str, label: str) -> None:

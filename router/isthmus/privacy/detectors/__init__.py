@@ -16,6 +16,8 @@ from isthmus.privacy.detectors.identity import ChineseIdRule, NationalNumberRule
 from isthmus.privacy.detectors.network import EmailDetector, IpDetector, MacDetector
 from isthmus.privacy.detectors.number_detector import NamedRule, NumberDetector
 from isthmus.privacy.detectors.phones import PhoneRule
+from isthmus.privacy.detectors.places_en import AddressDetector
+from isthmus.privacy.detectors.places_zh import ChineseAddressDetector
 from isthmus.privacy.detectors.secrets import SecretDetector
 
 STRUCTURED: tuple[Detector, ...] = (
@@ -38,6 +40,8 @@ STRUCTURED: tuple[Detector, ...] = (
     IpDetector(),
     MacDetector(),
     AccountNameDetector(),
+    AddressDetector(),
+    ChineseAddressDetector(),
     SecretDetector(),
     HealthDetector(),
 )
