@@ -167,11 +167,13 @@ def test_no_text_makes_a_detector_fail_or_leave_the_text(pieces: list[str]) -> N
     ],
 )
 def test_a_hostile_text_takes_linear_time(unit: str) -> None:
-    text = (unit * (200_000 // len(unit) + 1))[:200_000]
+    text = normalise((unit * (100_000 // len(unit) + 1))[:100_000]).text
     started = time.perf_counter()
-    scan(text, STRUCTURED)
-    # A quadratic pattern would take hours; the bound only leaves room for a busy machine.
-    assert time.perf_counter() - started < 60
+    for detector in STRUCTURED:
+        for _ in detector.detect(text):
+            pass
+    # A quadratic pattern would take many minutes; the bound leaves room for a busy machine.
+    assert time.perf_counter() - started < 20
 
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "pii_dev.jsonl.gz"

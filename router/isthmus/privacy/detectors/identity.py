@@ -109,7 +109,9 @@ class NationalNumberRule:
 
     def judge(self, number: Number) -> Span | None:
         """Numbers in a national layout with its checksum, and those that the context names."""
-        layout = _LAYOUTS.get((number.sizes, "".join(sorted(number.glue))))
+        # A number in one piece has no layout: most have none, and this is asked of each.
+        grouped = len(number.sizes) > 1
+        layout = _LAYOUTS.get((number.sizes, "".join(sorted(number.glue)))) if grouped else None
         if layout is not None and number.alone and layout(number.digits) and not number.other:
             # Macau's ends with its bracket: 1234567(8).
             end = number.end + ("(" in number.raw)

@@ -26,12 +26,15 @@ class PhoneRule:
         """Numbers in a usual form, and what a phone's word stands beside."""
         if number.spelled:
             return self._spelled(number)
-        if self._calculated(number) or self._a_date(number):
-            return None
         score = self._form(number)
         if score < LIKELY and self._named(number):
             score = IN_CONTEXT
-        if not score or (number.other and score <= LIKELY and not self._plus(number)):
+        if (
+            not score
+            or self._calculated(number)
+            or self._a_date(number)
+            or (number.other and score <= LIKELY and not self._plus(number))
+        ):
             return None
         span = number.span(self.label, score)
         return Span(self._from(number), self._to(number), span.label, span.score)
