@@ -9,7 +9,9 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 
+from isthmus.core import wire
 from isthmus.core.chat import ChatRequest, PrivacyClass, RouteMode
+from isthmus.core.deadline import Deadline
 from isthmus.core.decision import Reason, Status, Target
 from isthmus.core.errors import (
     ContextTooLong,
@@ -33,6 +35,7 @@ from isthmus.edge.screen import Look, Screen
 from isthmus.edge.tiers import Cloud, Tiers
 from isthmus.edge.trail import Trail
 from isthmus.privacy.egress import EgressBlocked
+from isthmus.privacy.receipts import Sent
 from isthmus.privacy.scan import TextScanner
 from isthmus.privacy.scanner import Scanner
 from isthmus.router.policy import decide
@@ -152,6 +155,8 @@ class Agent:
     async def _decide(self, trail: Trail) -> Look:
         look, signals = await self.look(trail.request)
         trail.privacy_class = look.found.privacy_class
+        trail.policy = look.policy.name
+        trail.found = look.found.labels
         self.metrics.found(look.found.labels)
         trail.cloud_price = self.tiers.cloud_price
         try:
@@ -280,8 +285,13 @@ class Agent:
         trail.start(Target.CLOUD)
         trail.left(outgoing.labels, outgoing.request.privacy_class)
         restorer = outgoing.restorer()
+
+        def check(data: bytes) -> None:
+            outgoing.check(data)
+            trail.sent.append(Sent.of(data))
+
         try:
-            async with aclosing(self.tiers.in_cloud(outgoing.request, outgoing.check)) as events:
+            async with aclosing(self.tiers.in_cloud(outgoing.request, check)) as events:
                 async for event in events:
                     match event:
                         case Delta():
@@ -342,4 +352,8 @@ class Agent:
         if outcome.status is Status.OK and len(trail.legs) == 1 and outcome.route is Target.EDGE:
             self.tiers.observed_on_edge(outcome)
         if self.ledger is not None:
-            self.ledger.record(outcome)
+            # What was asked, without what differs each time.
+            asked = replace(trail.request, request_id="", deadline=Deadline.NEVER)
+            content = wire.request_to_wire(asked).SerializeToString(deterministic=True)
+            hmac = self.ledger.key.content_hmac(content)
+            self.ledger.record(outcome, trail.receipt(hmac))

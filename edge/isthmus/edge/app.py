@@ -65,6 +65,7 @@ def create_app(
         routes=[
             Route("/v1/chat/completions", _Endpoint(api.chat), methods=["POST"]),
             Route("/v1/isthmus/preview", _Endpoint(api.preview), methods=["POST"]),
+            Route("/v1/isthmus/receipts/{request_id}", api.receipt),
             Route("/v1/models", api.models),
             Route("/v1/models/{model}", api.model),
             Route("/metrics", api.metrics),
@@ -181,6 +182,17 @@ class _Api:
     async def _reject(self, reply: Reply, response: HttpError) -> None:
         self._agent.metrics.rejected(response.status)
         await reply.error(response)
+
+    async def receipt(self, request: Request) -> Response:
+        """GET /v1/isthmus/receipts/{request_id}: signed by this device, whose key is told too."""
+        ledger = self._agent.ledger
+        request_id = request.path_params["request_id"]
+        entry = None if ledger is None else await asyncio.to_thread(ledger.receipt, request_id)
+        if ledger is None or entry is None:
+            message = "there is no receipt of such a request; its id is the answer's x-request-id"
+            body = error_body(message, param="request_id", code="receipt_not_found")
+            return JSONResponse(body, status_code=404)
+        return JSONResponse(entry.json() | {"public_key": ledger.key.public})
 
     async def models(self, request: Request) -> Response:
         """GET /v1/models"""

@@ -5,6 +5,7 @@ Writes happen in one thread of their own, so that the event loop never waits for
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import sqlite3
@@ -18,11 +19,12 @@ from isthmus.core.decision import Outcome, Reason, Status, Target
 from isthmus.core.errors import ConfigError
 from isthmus.core.money import Usage
 from isthmus.core.paths import home
+from isthmus.edge import receipts
+from isthmus.privacy.receipts import DeviceKey, Entry, Receipt
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 1
-_SCHEMA = """
+_OUTCOMES = """
 CREATE TABLE outcomes (
     request_id        TEXT PRIMARY KEY,
     at_unix_s         REAL NOT NULL,
@@ -43,44 +45,63 @@ CREATE TABLE outcomes (
 ) STRICT;
 CREATE INDEX outcomes_by_time ON outcomes (at_unix_s);
 """
+_SCHEMAS = (_OUTCOMES, receipts.SCHEMA)
+"""What each version of the schema added."""
 _INSERT = f"INSERT OR REPLACE INTO outcomes VALUES ({', '.join('?' * 16)})"
 _BATCH = 256
 
+_PATIENCE_S = 10.0
+"""How long a receipt that is just being written is waited for."""
+
 _Row = tuple[str | float | int | None, ...]
+_Entry = tuple[Outcome, Receipt | None]
 
 
 class Ledger:
-    """An append-only table of outcomes. `record` never blocks and never raises."""
+    """Append-only tables of outcomes and of receipts. `record` never blocks and never raises."""
 
     def __init__(
         self,
         path: Path | None = None,
         *,
+        key: DeviceKey | None = None,
         capacity: int = 10_000,
         on_loss: Callable[[int], None] = lambda lost: None,
     ) -> None:
         """Open or create `path` (default: under ISTHMUS_HOME). Raises `ConfigError`.
 
-        At most `capacity` rows wait for the disk; `on_loss` hears how many rows were lost when
-        it is slower than that or fails.
+        `key` signs the receipts; None: the device's own, which lies beside the ledger. At most
+        `capacity` rows wait for the disk; `on_loss` hears how many rows were lost when it is
+        slower than that or fails.
         """
-        self.path = home() / "ledger.sqlite" if path is None else path
-        self._waiting: queue.Queue[Outcome | None] = queue.Queue(capacity)
+        self.path = ledger_path() if path is None else path
+        self.key = receipts.device_key(self.path.parent) if key is None else key
+        self._waiting: queue.Queue[_Entry | threading.Event | None] = queue.Queue(capacity)
         self._on_loss = on_loss
         self._closed = False
-        self._db = _open(self.path)
+        self._db = open_ledger(self.path)
         self._writer = threading.Thread(target=self._write, name="isthmus-ledger", daemon=True)
         self._writer.start()
 
-    def record(self, outcome: Outcome) -> None:
-        """Write `outcome` soon."""
+    def record(self, outcome: Outcome, receipt: Receipt | None = None) -> None:
+        """Write `outcome` and sign `receipt` soon."""
         if self._closed:
             self._lost(1, "closed")
             return
         try:
-            self._waiting.put_nowait(outcome)
+            self._waiting.put_nowait((outcome, receipt))
         except queue.Full:
             self._lost(1, "full")
+
+    def receipt(self, request_id: str) -> Entry | None:
+        """The receipt of a request that was recorded. Waits for the disk; not for an event loop."""
+        written = threading.Event()
+        if not self._closed:
+            with contextlib.suppress(queue.Full):
+                self._waiting.put(written, timeout=_PATIENCE_S)
+                written.wait(_PATIENCE_S)
+        with contextlib.closing(open_ledger(self.path)) as db:
+            return receipts.find(db, request_id)
 
     def close(self) -> None:
         """Write what waits and close. Idempotent."""
@@ -96,22 +117,30 @@ class Ledger:
             while len(batch) < _BATCH and not self._waiting.empty():
                 batch.append(self._waiting.get_nowait())
             last = None in batch
-            self._store([_row(outcome) for outcome in batch if outcome is not None])
+            self._store([entry for entry in batch if isinstance(entry, tuple)])
+            for entry in batch:
+                if isinstance(entry, threading.Event):
+                    entry.set()
         self._db.close()
 
-    def _store(self, rows: list[_Row]) -> None:
+    def _store(self, entries: list[_Entry]) -> None:
+        if not entries:
+            return
         try:
             with self._db:
-                self._db.executemany(_INSERT, rows)
+                # The lock before the look at the chain's end: two agents may share the file.
+                self._db.execute("BEGIN IMMEDIATE")
+                self._db.executemany(_INSERT, [_row(outcome) for outcome, _ in entries])
+                receipts.append(self._db, self.key, [one for _, one in entries if one is not None])
         except sqlite3.Error as error:
-            self._lost(len(rows), getattr(error, "sqlite_errorname", type(error).__name__))
+            self._lost(len(entries), getattr(error, "sqlite_errorname", type(error).__name__))
         except (OverflowError, ValueError) as error:
             # A gateway may count to 2**64, a column to 2**63: such a row is lost, and it alone.
-            if len(rows) == 1:
+            if len(entries) == 1:
                 self._lost(1, type(error).__name__)
             else:
-                for row in rows:
-                    self._store([row])
+                for entry in entries:
+                    self._store([entry])
 
     def _lost(self, rows: int, why: str) -> None:
         log.error("the ledger lost %d rows (%s): %s", rows, why, self.path)
@@ -120,18 +149,21 @@ class Ledger:
 
 def read_outcomes(path: Path | None = None, *, limit: int = 100) -> tuple[Outcome, ...]:
     """The latest outcomes, newest first. Empty when there is no ledger yet."""
-    path = home() / "ledger.sqlite" if path is None else path
+    path = ledger_path() if path is None else path
     if not path.exists():
         return ()
-    db = _open(path)
-    try:
+    with contextlib.closing(open_ledger(path)) as db:
         rows = db.execute("SELECT * FROM outcomes ORDER BY at_unix_s DESC LIMIT ?", (limit,))
         return tuple(_outcome(row) for row in rows)
-    finally:
-        db.close()
 
 
-def _open(path: Path) -> sqlite3.Connection:
+def ledger_path() -> Path:
+    """Where the ledger lies."""
+    return home() / "ledger.sqlite"
+
+
+def open_ledger(path: Path) -> sqlite3.Connection:
+    """The ledger's file, made or brought up to date where need be. Raises `ConfigError`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Only one thread uses it at a time: the opening one, then the writer.
@@ -156,17 +188,17 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
     # Two agents may start at once: the lock comes before the look at the version.
     db.execute("BEGIN IMMEDIATE")
     (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version > SCHEMA_VERSION:
+    if version > len(_SCHEMAS):
         db.rollback()
         raise ConfigError(
             f"the ledger {path} was made by a newer Isthmus (schema {version}, this one knows "
-            f"{SCHEMA_VERSION}): upgrade, or set ISTHMUS_HOME to another folder",
+            f"{len(_SCHEMAS)}): upgrade, or set ISTHMUS_HOME to another folder",
             field="ISTHMUS_HOME",
         )
-    if version == 0:
-        for statement in _SCHEMA.split(";"):
+    for schema in _SCHEMAS[version:]:
+        for statement in schema.split(";"):
             db.execute(statement)
-        db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+    db.execute(f"PRAGMA user_version={len(_SCHEMAS)}")
     db.commit()
 
 

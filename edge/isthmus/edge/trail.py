@@ -17,6 +17,7 @@ from isthmus.core.errors import (
 )
 from isthmus.core.events import Delta, Started
 from isthmus.core.money import Price, Usage
+from isthmus.privacy.receipts import Receipt, Sent, Treatment
 
 _REFUSALS = (InvalidRequest, NotSupported, PolicyRefused, Overloaded)
 
@@ -53,8 +54,14 @@ class Trail:
     status: Status = Status.FAILED
     error_kind: str = ""
     """The kind of the error that ended the request, or of the one that the other tier made good."""
+    policy: str = ""
+    """The name of the privacy policy for it."""
+    found: Mapping[str, int] = field(default_factory=dict)
+    """How many values of each label the request has."""
     redacted: dict[str, int] = field(default_factory=dict)
     """How many placeholders of each label were in what left for the cloud."""
+    sent: list[Sent] = field(default_factory=list)
+    """What left the device."""
     legs: list[Leg] = field(default_factory=list)
     cloud_price: Price = field(default_factory=Price)
     at_unix_s: float = field(default_factory=time.time)
@@ -232,6 +239,27 @@ class Trail:
     def total_ms(self) -> float:
         """From the request's arrival to its end, or to now."""
         return ((self.ended_s or time.monotonic()) - self.began_s) * 1000
+
+    def receipt(self, content_hmac: str) -> Receipt:
+        """What the device signs."""
+        return Receipt(
+            request_id=self.request.request_id,
+            at_unix_s=self.at_unix_s,
+            made_by=tuple(leg.target.value for leg in self.legs if leg.completion_tokens),
+            status=self.status.value,
+            privacy_class=self.privacy_class.value,
+            policy=self.policy,
+            labels={label: self._treatments(label) for label in {*self.found, *self.redacted}},
+            sent=tuple(self.sent),
+            content_hmac=content_hmac,
+        )
+
+    def _treatments(self, label: str) -> dict[Treatment, int]:
+        found, redacted = self.found.get(label, 0), self.redacted.get(label, 0)
+        if not self.sent:
+            return {"stayed": found}
+        counts: dict[Treatment, int] = {"redacted": redacted, "allowed": max(0, found - redacted)}
+        return {treatment: count for treatment, count in counts.items() if count}
 
     def outcome(self) -> Outcome:
         """For the ledger and the metrics."""

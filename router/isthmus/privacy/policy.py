@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -125,6 +127,13 @@ class Policy:
     floors: tuple[Mapping[str, Action], ...] = ()
     wished: str = ""
     """The preset that the request itself asks for; empty: none."""
+
+    @property
+    def name(self) -> str:
+        """The preset, and what tells these settings from others: for records."""
+        settings = [self.preset, self.labels, self.floors, self.wished]
+        text = json.dumps(settings, sort_keys=True, default=dict)
+        return f"{self.wished or self.preset}#{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
     def action(self, label: str) -> Action:
         """What is done about `label`, one of a user's own patterns included."""
