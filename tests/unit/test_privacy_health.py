@@ -15,6 +15,7 @@ def found(text: str) -> list[str]:
 
 TOLD = {
     "I was diagnosed with type 2 diabetes last year": "diabetes",
+    "My HIV test came back positive, what now?": "HIV test came back positive",
     "My mother has breast cancer": "breast cancer",
     "He suffers from severe depression": "depression",
     "She is 12 weeks pregnant": "12 weeks pregnant",
@@ -46,6 +47,7 @@ def test_what_is_told_of_somebodys_health_is_found(text: str) -> None:
         "Write an essay about depression in teenagers",
         "The economy suffers from inflation",
         "If you have diabetes, avoid sugar",
+        "Is an HIV test positive after a week?",
         "my laptop has a virus",
         "什么是糖尿病？",
         "如何预防高血压",

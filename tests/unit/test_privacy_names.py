@@ -104,6 +104,7 @@ def test_no_text_has_no_words() -> None:
 ENGLISH = {
     "hi my name is Ruben and I like it": {"Ruben"},
     "I met Mr. Kowalski yesterday": {"Kowalski"},
+    "Call Jane Doe on Monday": {"Jane Doe"},
     "Zak shouted at Scott: what are you doing?": {"Zak", "Scott"},
     "They had three: Mary, Teresa and Jodi.": {"Mary", "Teresa", "Jodi"},
     "yesterday emma and ryan came by": {"emma", "ryan"},

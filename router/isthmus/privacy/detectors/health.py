@@ -74,7 +74,9 @@ ENGLISH = (
     ),
     (
         re.compile(
-            r"(?<![a-z])(hiv[- ]positive|(?:\d{1,2} (?:weeks|months) )pregnant)(?![a-z])"
+            rf"(?<![a-z])({CONDITION} (?:test|screening|result)s?(?: results?)?"
+            r"(?: [a-z]{2,8}){1,3} positive)(?![a-z])"
+            r"|(?<![a-z])(hiv[- ]positive|(?:\d{1,2} (?:weeks|months) )pregnant)(?![a-z])"
             rf"|(?<![a-z]){PERSON}(?: am| is| was|'m|'s| got| may be| might be)?(?: \w{{1,10}})? "
             r"(pregnant)(?![a-z])"
         ),

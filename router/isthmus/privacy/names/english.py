@@ -168,14 +168,15 @@ class _Reading:
         return last if known and not common else None
 
     def _run(self, at: int) -> list[_Token]:
-        """The token at `at`, and capitalised ones behind it that are no words."""
+        """The token at `at`, and capitalised ones behind it that are no words, or surnames too."""
         run = [self._tokens[at]]
-        first = run[0].bare
-        if first[0].isupper() and (self._known.given(first) or not self._known.word(first)):
+        known, first = self._known, run[0].bare
+        given = known.given(first)
+        if first[0].isupper() and (given or not known.word(first)):
             for token in self._tokens[at + 1 : at + 4]:
                 beside = self._text[run[-1].end : token.start] == " "
-                name = token.text[0].isupper() and not self._known.word(token.bare)
-                if not (beside and name) or self._taken[token.start]:
+                name = not known.word(token.bare) or (given and known.surname(token.bare))
+                if not (beside and token.text[0].isupper() and name) or self._taken[token.start]:
                     break
                 run.append(token)
         return run
