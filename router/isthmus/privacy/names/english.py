@@ -114,6 +114,8 @@ class _Reading:
             if "\n" in self._text[run[number - 1].end : run[number].start]:
                 del run[number:]
                 break
+        if kind == "PERSON" and len(run) > 1 and self._only_precedes(at, run):
+            at, run = at + 1, run[1:]
         if not run:
             return
         start, end = run[0].start, run[-1].start + len(run[-1].bare)
@@ -180,6 +182,14 @@ class _Reading:
                     break
                 run.append(token)
         return run
+
+    def _only_precedes(self, at: int, run: list[_Token]) -> bool:
+        """Whether a word has its capital from its place before a name ("Call Jane")."""
+        known, first = self._known, run[0]
+        common = known.word(first.bare) and not known.given(first.bare)
+        begins = at == 0 or self._begins_sentence(first.start)
+        rare = known.surname(first.bare) < 0.01
+        return begins and common and rare and known.given(run[1].bare) >= 0.02
 
     def _is_name(self, run: list[_Token]) -> bool:
         """Whether what the model took for a person can be one."""
