@@ -14,7 +14,7 @@ import os
 import re
 import threading
 import traceback
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -333,7 +333,7 @@ def failing_vault(monkeypatch: pytest.MonkeyPatch) -> Faults:
     """A vault that fails where a turn says so."""
     shared, add = Faults(), Vault.add
 
-    def failing(self: Vault, label: str, value: str, *, unlike: str = "") -> str:
+    def failing(self: Vault, label: str, value: str, *, unlike: Collection[str] = ()) -> str:
         if shared.strike("vault"):
             raise Fault(value)
         return add(self, label, value, unlike=unlike)

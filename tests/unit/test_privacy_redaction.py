@@ -7,6 +7,7 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 
 import pytest
 from hypothesis import given
@@ -15,9 +16,10 @@ from hypothesis import strategies as st
 from isthmus.core.chat import ChatRequest, Message, Role, Sampling, TextPart, Tool, ToolCall
 from isthmus.privacy.base import Span
 from isthmus.privacy.fields import FixedField
+from isthmus.privacy.placeholder import DIGITS, LETTERS
 from isthmus.privacy.redact import AsksForValues, Redacted, redact
 from isthmus.privacy.restore import restore
-from isthmus.privacy.vault import Vault, Vaults
+from isthmus.privacy.vault import Vault, VaultFull, Vaults
 
 PLACEHOLDER = re.compile(r"\[[A-Z][A-Z0-9_]*_[a-z]\d[a-z]\d\]")
 
@@ -125,6 +127,13 @@ def test_no_placeholder_occurs_in_the_users_text(seed: int, noise: str) -> None:
         if placeholder not in asked
     )
     assert restore(text_of(result), kept) == asked
+
+
+def test_a_text_that_holds_every_code_cannot_be_redacted() -> None:
+    """And does not keep a thread, and the vault's lock, for ever."""
+    codes = " ".join(map("".join, product(LETTERS, DIGITS, LETTERS, DIGITS)))
+    with pytest.raises(VaultFull):
+        redacted(say(f"Write a friendly letter to Jane Doe about {codes}"))
 
 
 def test_a_value_over_the_seam_of_two_parts_is_whole_in_its_first() -> None:

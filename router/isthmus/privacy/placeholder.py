@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection
-from functools import cached_property
+from functools import lru_cache
 
 LETTERS = "bcdfghjkmnpqrstvwxz"
 DIGITS = "23456789"
@@ -23,6 +23,11 @@ Choose = Callable[[str], str]
 def new_code(choose: Choose) -> str:
     """A random code."""
     return choose(LETTERS) + choose(DIGITS) + choose(LETTERS) + choose(DIGITS)
+
+
+def codes_in(text: str) -> set[str]:
+    """Everything in `text` that could be taken for a code, inside of words too."""
+    return set(_ANY_CODE.findall(text.lower()))
 
 
 def written(label: str, code: str) -> str:
@@ -38,6 +43,7 @@ _SPACES = r" \t\u00a0\u2000-\u200b\u202f\u2060\u3000\ufeff"
 _MARKS = r"_\-\u2010-\u2015\u2212\ufe58\ufe63\uff0d\uff3f\u00b7\u2022\u2027\u30fb:.#/|~"
 _GAP = f"[{_SPACES}]{{0,2}}"
 _CODE = (f"[{LETTERS}]", f"[{DIGITS}]", f"[{LETTERS}]", f"[{DIGITS}]")
+_ANY_CODE = re.compile(f"(?=({''.join(_CODE)}))")  # looks ahead: codes may overlap
 _NOT_BEFORE, _NOT_AFTER = "(?<![A-Za-z0-9])", "(?![A-Za-z0-9])"
 _LONGEST = 80
 """No form of a placeholder is longer than this, in characters."""
@@ -54,48 +60,53 @@ class Forms:
     def __init__(
         self, labels: Collection[str], codes: Collection[str], *, in_json: bool = False
     ) -> None:
-        escape = r"(?:\\\\)?" if in_json else r"\\?"  # JSON writes a backslash as two
-        separator = f"{escape}[{_SPACES}{_MARKS}]{{0,3}}"
-        close_ = f"{escape}(?:{_CLOSE}|%5D)"
-        known = "(?P<{}>" + "|".join(sorted(codes)) + ")"
-        named = [_letters(label, escape) for label in sorted(labels)]
-        word = [r"[^\W\d_]{1,16}", f"{escape}[{_SPACES}{_MARKS}]{{1,3}}"]
-        opened = [[*label, separator] for label in named] + [word, []]
-        bare = [[*label, f"{escape}[ {_MARKS}]?"] for label in named] + [[]]
-        self._full = (
-            f"{escape}(?:{_OPEN}|%5B){_GAP}(?:{_any(opened)}){known.format('a')}{_GAP}{close_}"
-            f"|{_NOT_BEFORE}(?:{_any(bare)}){known.format('b')}{_NOT_AFTER}"
-        )
-        held = [
-            [f"{escape}(?:{_OPEN}|%5B)", _GAP, *a, *_CODE, _GAP, r"(?:\\{1,3}|%5?)"] for a in opened
-        ]
-        held += [[*a, *_CODE] for a in bare]
-        starts = [_nested(atoms) for atoms in held]
-        cut = len(opened)
-        self._held = (
-            rf"(?:{'|'.join(starts[:cut])}|\\{{1,3}}|\\{{0,2}}%5?"
-            f"|{_NOT_BEFORE}(?:{'|'.join(starts[cut:])}))$"
-        )
-
-    @cached_property
-    def _full_pattern(self) -> re.Pattern[str]:
-        return re.compile(self._full, re.IGNORECASE)
-
-    @cached_property
-    def _held_pattern(self) -> re.Pattern[str]:
-        return re.compile(self._held.replace("$", r"\Z"), re.IGNORECASE)
+        self._codes = frozenset(codes)
+        self._full, self._held = _patterns(frozenset(labels), in_json)
 
     def find(self, text: str, start: int = 0) -> tuple[int, int, str] | None:
         """The first placeholder from `start`: where it begins and ends, and its code."""
-        found = self._full_pattern.search(text, start)
-        if found is None:
-            return None
-        return found.start(), found.end(), (found["a"] or found["b"]).lower()
+        while (found := self._full.search(text, start)) is not None:
+            code = (found["a"] or found["b"]).lower()
+            if code in self._codes:
+                return found.start(), found.end(), code
+            start = found.start() + 1
+        return None
 
     def undecided(self, text: str, start: int = 0) -> int:
         """Where the suffix of `text` begins that may still become a placeholder, or its length."""
-        found = self._held_pattern.search(text, max(start, len(text) - _LONGEST))
+        found = self._held.search(text, max(start, len(text) - _LONGEST))
         return len(text) if found is None else found.start()
+
+
+@lru_cache(64)
+def _patterns(labels: frozenset[str], in_json: bool) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """What may be a placeholder of one of `labels`, and what may become one.
+
+    Any code matches: thousands of them in a pattern would each be tried at every word.
+    """
+    escape = r"(?:\\\\)?" if in_json else r"\\?"  # JSON writes a backslash as two
+    separator = f"{escape}[{_SPACES}{_MARKS}]{{0,3}}"
+    close_ = f"{escape}(?:{_CLOSE}|%5D)"
+    code = "".join(_CODE)
+    named = [_letters(label, escape) for label in sorted(labels)]
+    word = [r"[^\W\d_]{1,16}", f"{escape}[{_SPACES}{_MARKS}]{{1,3}}"]
+    opened = [[*label, separator] for label in named] + [word, []]
+    bare = [[*label, f"{escape}[ {_MARKS}]?"] for label in named] + [[]]
+    full = (
+        f"{escape}(?:{_OPEN}|%5B){_GAP}(?:{_any(opened)})(?P<a>{code}){_GAP}{close_}"
+        f"|{_NOT_BEFORE}(?:{_any(bare)})(?P<b>{code}){_NOT_AFTER}"
+    )
+    held = [
+        [f"{escape}(?:{_OPEN}|%5B)", _GAP, *a, *_CODE, _GAP, r"(?:\\{1,3}|%5?)"] for a in opened
+    ]
+    held += [[*a, *_CODE] for a in bare]
+    starts = [_nested(atoms) for atoms in held]
+    cut = len(opened)
+    suffix = (
+        rf"(?:{'|'.join(starts[:cut])}|\\{{1,3}}|\\{{0,2}}%5?"
+        rf"|{_NOT_BEFORE}(?:{'|'.join(starts[cut:])}))\Z"
+    )
+    return re.compile(full, re.IGNORECASE), re.compile(suffix, re.IGNORECASE)
 
 
 def _letters(label: str, escape: str) -> list[str]:

@@ -10,6 +10,7 @@ from isthmus.core.chat import ChatRequest
 from isthmus.privacy.base import Span
 from isthmus.privacy.fields import FixedField, Passage, Place, ScanText, map_texts, spans_of
 from isthmus.privacy.known import Haystack
+from isthmus.privacy.placeholder import codes_in
 from isthmus.privacy.question import is_about_values
 from isthmus.privacy.vault import Vault
 
@@ -58,8 +59,7 @@ class _Marking:
         self._redacts = redacts
         self._forms = vault.forms()
         self._values: list[tuple[str, str]] = []
-        self._texts: list[str] = []
-        self.unlike = ""
+        self.unlike: set[str] = set()
         self.spans: list[list[Span]] = []
         """Of each passage, in the order of the walk."""
 
@@ -68,7 +68,7 @@ class _Marking:
         spans = [span for span in spans_of(passage, self._scan) if self._redacts(span.label)]
         if not passage.read:
             spans += self._lookalikes(text)
-        self._texts.append(text.lower())
+        self.unlike |= codes_in(text)
         ranges = passage.ranges
         for span in spans:
             # Over a seam that nothing marks a value is one; otherwise each text has its own.
@@ -80,7 +80,6 @@ class _Marking:
 
     def fill(self) -> None:
         """Give each value its placeholder; none that the request holds already."""
-        self.unlike = "\n".join(self._texts)
         for label, value in self._values:
             self._vault.add(label, value, unlike=self.unlike)
 

@@ -18,8 +18,12 @@ MAX_VALUES = 4096
 """More values than this in one conversation cannot be redacted: there are 23,104 codes."""
 
 
+_TRIES = 64
+"""A text may hold all the codes that there are: it is not looked for a free one without end."""
+
+
 class VaultFull(Exception):
-    """A conversation holds more values than there are placeholders for."""
+    """A conversation holds more values, or more of all codes, than there are placeholders for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +75,11 @@ class Vault:
         with self._lock:
             return {code: entry.value for code, entry in self._by_code.items()}
 
-    def add(self, label: str, value: str, *, unlike: str = "") -> str:
+    def add(self, label: str, value: str, *, unlike: Collection[str] = ()) -> str:
         """The placeholder of `value`, a new one unless it has one already.
 
-        `unlike` is text in which a new code must not occur. Raises `VaultFull`.
+        `unlike` are codes that a new one must not be, since the text holds them. Raises
+        `VaultFull`.
         """
         key = key_of(value)
         with self._lock:
@@ -83,9 +88,10 @@ class Vault:
                 return self._by_code[known].placeholder
             if len(self._by_code) >= MAX_VALUES:
                 raise VaultFull
-            code = new_code(self._choose)
-            while code in self._by_code or code in unlike:
-                code = new_code(self._choose)
+            tried = (new_code(self._choose) for _ in range(_TRIES))
+            code = next((c for c in tried if c not in self._by_code and c not in unlike), None)
+            if code is None:
+                raise VaultFull
             entry = _Entry(label, written(_name(label), code), value)
             self._by_code[code] = entry
             self._codes[key] = code
