@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
+import quopri
 import random
 import re
 from collections.abc import Sequence
@@ -45,6 +47,15 @@ LOOSE = {
     "base64": lambda v: base64.b64encode(v.encode()).decode(),
     "base64 of more": lambda v: base64.b64encode(f"x{v}yz".encode()).decode(),
     "URL-safe base64": lambda v: base64.urlsafe_b64encode(f"??{v}>>>".encode()).decode(),
+    "base64 in lines": lambda v: base64.encodebytes(b"-" * 70 + v.encode() + b"." * 70).decode(),
+    "hex": lambda v: v.encode().hex(),
+    "capital hex of more": lambda v: f"x{v}".encode().hex().upper(),
+    "a URL in a URL": lambda v: quote(quote(v)),
+    "a URL in HTML": lambda v: html.escape("".join(f"&#{ord(c)};" for c in v)),
+    "Python's escapes": lambda v: "".join(
+        f"\\x{ord(c):02x}" if ord(c) < 256 else f"\\u{{{ord(c):x}}}" for c in v
+    ),
+    "quoted-printable": lambda v: quopri.encodestring(v.encode()).decode(),
     "in a longer word": lambda v: f"a{v}b",
 }
 CASES = [

@@ -177,9 +177,15 @@ def test_a_tools_result_is_redacted_inside_of_its_escapes() -> None:
     "text",
     [
         "see https://example.org/?to=jane%40example.org",
+        "see https://example.org/?next=%2F%3Fto%3Djane%2540example.org",
         r"'\u738b\u4f1f'",
+        r"'{\"name\": \"\\u738b\\u4f1f\"}'",
+        r"'jane\x40example.org'",
         "jane&#64;example.org",
-        r"{\"a\": \"\\u738b\\u4f1f\"}",
+        "jane&#64example.org",
+        "jane=40example.org",
+        "amFuZUBleGFtcGxlLm9yZyBpcyBmaW5l",
+        "6a616e65406578616d706c652e6f7267",
     ],
 )
 def test_a_value_behind_escapes_in_a_text_cannot_be_redacted(text: str) -> None:

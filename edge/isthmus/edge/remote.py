@@ -120,7 +120,7 @@ class RemoteTier:
         """
         request.deadline.check()
         data = wire.request_to_wire(request).SerializeToString()
-        check(data)
+        await asyncio.to_thread(check, data)  # megabytes take a while
         with _Verdict(self.breaker) as verdict:
             await self._connected_stub(request.deadline)
             sent_at_s = time.monotonic()

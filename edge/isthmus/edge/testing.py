@@ -83,7 +83,7 @@ class ScriptedTier:
     ) -> AsyncGenerator[Event, None]:
         """Follow the script."""
         data = wire.request_to_wire(request).SerializeToString()
-        check(data)
+        await asyncio.to_thread(check, data)
         self.requests.append(request)
         self.left.append(data)
         self.running += 1

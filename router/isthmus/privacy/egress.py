@@ -1,19 +1,17 @@
 """The last look: whether a value of the vault is in the very bytes that are about to leave.
 
 It knows nothing of fields or messages, so that nothing the redaction may have missed is missed here
-too: the bytes as text, with URL and JSON escapes undone, and base64 of the values.
+too: the bytes as text, with the escapes undone, and whatever base64 and hex may stand for.
 """
 
 from __future__ import annotations
 
-import base64
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from urllib.parse import quote_from_bytes
+from collections.abc import Iterable, Iterator, Mapping
 
 from isthmus.core.errors import PolicyRefused
 from isthmus.privacy.known import Haystack, Key
-from isthmus.privacy.readings import readings
+from isthmus.privacy.readings import decoded, readings
 from isthmus.privacy.redact import LOOKALIKE
 from isthmus.privacy.vault import Vault
 
@@ -49,30 +47,33 @@ def leaks(data: bytes, vault: Vault) -> Iterator[str]:
     # Framing bytes are no text: each becomes a character that joins nothing.
     text = data.decode("utf-8", "replace")
     seen: set[Key] = set()
+    long = {
+        key
+        for key in keys
+        if len(key.text.encode("utf-8", "surrogatepass")) >= _LEAST_ENCODED_BYTES
+    }
     for view in (text, *readings(text)):
         seen.update(key for _, _, key in Haystack(view).find(keys.keys() - seen))
-    values = vault.values
-    for key, code in keys.items():
-        label, _ = vault.entry(code)
-        if label == LOOKALIKE:
-            continue
-        if key in seen or any(form in data for form in _base64(values[code])):
+        for hidden in _batches(decoded(view)):
+            seen.update(key for _, _, key in Haystack(hidden).find(long - seen))
+    for key in seen:
+        label, _ = vault.entry(keys[key])
+        if label != LOOKALIKE:
             yield label
 
 
-_LEAST_BASE64_BYTES = 6
+_LEAST_ENCODED_BYTES = 6
+"""What is shorter turns up by chance where other text is read as base64."""
+_BATCH_CHARS = 65_536
 
 
-def _base64(value: str) -> Iterator[bytes]:
-    """What a value looks like inside of base64, at each of the three places in a group."""
-    raw = value.encode("utf-8", "surrogatepass")
-    if len(raw) < _LEAST_BASE64_BYTES:
-        return
-    for shift in range(3):
-        encoded = base64.b64encode(b"\0" * shift + raw)
-        # The characters at the ends depend on the neighbours too.
-        first, last = (0, 2, 3)[shift], len(encoded) - (0, 4, 4)[(shift + len(raw)) % 3]
-        inner = encoded[first:last]
-        yield inner
-        yield inner.translate(bytes.maketrans(b"+/", b"-_"))
-        yield quote_from_bytes(inner).encode()
+def _batches(texts: Iterable[str]) -> Iterator[str]:
+    """Many short texts as a few longer ones."""
+    batch, size = list[str](), 0
+    for text in texts:
+        batch.append(text)
+        size += len(text)
+        if size > _BATCH_CHARS:
+            yield "\n".join(batch)
+            batch, size = [], 0
+    yield "\n".join(batch)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import unicodedata
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from isthmus.privacy.normalise import normalise
@@ -71,14 +71,13 @@ class Haystack:
 
     def find(self, keys: Iterable[Key]) -> Iterator[tuple[int, int, Key]]:
         """Where values of these keys begin and end, overlapping ones too."""
-        for key in keys:
-            text = self._folded if key.loose else self._text
-            at = text.find(key.text) if key.telling else -1
-            while at >= 0:
+        wanted = [key for key in keys if key.telling]
+        for loose in (True, False):
+            text = self._folded if loose else self._text
+            for at, key in _places(text, [key for key in wanted if key.loose is loose]):
                 start, end = self._original(at, at + len(key.text), key)
                 if self._stands_alone(key.text, start, end):
                     yield start, end, key
-                at = text.find(key.text, at + 1)
 
     def unfinished(self, keys: Iterable[Key]) -> int | None:
         """Where the beginning of a value begins with which the text breaks off, if it does."""
@@ -110,6 +109,29 @@ class Haystack:
             return True
         before, after = self._text[start - 1 : start], self._text[end : end + 1]
         return not (_joins(before, key[0]) or _joins(key[-1], after))
+
+
+_FEW_KEYS = 64
+"""So many keys are sought one after the other; more of them together, in one pass."""
+
+
+def _places(text: str, keys: Sequence[Key]) -> Iterator[tuple[int, Key]]:
+    """Where the keys' own texts are in `text`."""
+    if len(keys) <= _FEW_KEYS:
+        for key in keys:
+            at = text.find(key.text)
+            while at >= 0:
+                yield at, key
+                at = text.find(key.text, at + 1)
+        return
+    size = min(len(key.text) for key in keys)
+    by_head: dict[str, list[Key]] = {}
+    for key in keys:
+        by_head.setdefault(key.text[:size], []).append(key)
+    for at in range(len(text) - size + 1):
+        for key in by_head.get(text[at : at + size], ()):
+            if text.startswith(key.text, at):
+                yield at, key
 
 
 def _joins(left: str, right: str) -> bool:
