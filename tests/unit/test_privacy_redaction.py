@@ -186,6 +186,7 @@ def test_a_tools_result_is_redacted_inside_of_its_escapes() -> None:
         "jane=40example.org",
         "amFuZUBleGFtcGxlLm9yZyBpcyBmaW5l",
         "6a616e65406578616d706c652e6f7267",
+        "1.3812345678e10",
     ],
 )
 def test_a_value_behind_escapes_in_a_text_cannot_be_redacted(text: str) -> None:
@@ -202,6 +203,14 @@ def test_a_value_in_a_name_or_an_id_cannot_be_redacted() -> None:
     named = replace(say("Write a long letter to my landlord."), name="Jane Doe")
     with pytest.raises(FixedField):
         redacted(named)
+
+
+def test_a_value_as_a_seed_or_as_a_schemas_number_cannot_be_redacted() -> None:
+    asked = say("Write him a long letter about the weather, please.")
+    with pytest.raises(FixedField):
+        redacted(asked, sampling=Sampling(seed=13812345678))
+    with pytest.raises(FixedField):
+        redacted(asked, tools=(Tool("t", "", {"default": 13812345678.0}),))
 
 
 @pytest.mark.parametrize("stop", ["Jane Doe", "555", "_", "PERSON", "]"])

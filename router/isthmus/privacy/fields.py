@@ -40,6 +40,7 @@ class Place(StrEnum):
     SCHEMA_NAME = "response_format.json_schema.name"
     SCHEMA = "response_format.json_schema.schema"
     STOP = "stop"
+    SEED = "seed"
     ANSWER_SO_FAR = "answer_so_far"
 
 
@@ -112,6 +113,8 @@ def map_texts(request: ChatRequest, change: Change) -> ChatRequest:
     has to stay as it is, `RecursionError` for JSON that is nested too deeply.
     """
     form = request.response_format
+    if request.sampling.seed is not None:
+        _fixed(Place.SEED, str(request.sampling.seed), change)
     return replace(
         request,
         model=_fixed(Place.MODEL, request.model, change),

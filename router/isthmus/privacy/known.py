@@ -32,7 +32,7 @@ class Key(NamedTuple):
     def telling(self) -> bool:
         """Whether it is long enough to be looked for."""
         least = _LEAST_DIGITS if self.text.isdigit() else _LEAST_CHARS
-        return len(self.text) >= least
+        return len(self.text) >= least and any(map(str.isalnum, self.text))
 
 
 def key_of(value: str) -> Key:

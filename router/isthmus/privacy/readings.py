@@ -7,6 +7,7 @@ import html
 import quopri
 import re
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from urllib.parse import unquote, unquote_plus
 
 _DEPTH = 3
@@ -24,6 +25,9 @@ _BASE64 = re.compile(
 )
 _HEX = re.compile(r"[0-9a-fA-F]{12,}")
 _LEAST_BASE64_CHARS = 12
+_FLOAT = re.compile(r"(?<![\w.])\d{1,20}\.\d{1,20}(?:[eE]\+?\d{1,2})?(?![\w.])")
+_LEAST_INTEGER = 1_000_000
+"""From here on a float may be a telephone's number: tables make floats of all."""
 _PIECE_CHARS, _OVERLAP_CHARS = 32_768, 4_096
 
 
@@ -32,7 +36,7 @@ def readings(text: str) -> Iterator[str]:
 
     Each kind of escapes alone, and all of them as often as they are around one another.
     """
-    kinds: tuple[Callable[[str], str], ...] = (_url, _backslashes, _html, _mail)
+    kinds: tuple[Callable[[str], str], ...] = (_url, _backslashes, _html, _mail, _numbers)
     found = {text: None}  # each reading once, in order
     plain = text
     for _ in range(_DEPTH):
@@ -116,6 +120,16 @@ def _mail(text: str) -> str:
     if not _QUOTED_PRINTABLE.search(text):
         return text
     return quopri.decodestring(text.encode("utf-8", "surrogatepass")).decode(errors="replace")
+
+
+def _numbers(text: str) -> str:
+    return _FLOAT.sub(_integer, text)
+
+
+def _integer(found: re.Match[str]) -> str:
+    number = Decimal(found[0])
+    whole = number == number.to_integral_value() and number >= _LEAST_INTEGER
+    return str(int(number)) if whole else found[0]
 
 
 def _unescaped(found: re.Match[str]) -> str:
