@@ -14,11 +14,18 @@ _Found = tuple[tuple[Span, ...], frozenset[str]]
 
 
 class Recall:
-    """A scanner that reads a text once. It keeps offsets and labels under a keyed hash, no text."""
+    """A scanner that reads a text once. It keeps offsets and labels under a keyed hash, no text.
 
-    def __init__(self, scanner: TextScanner, *, capacity: int = 4096) -> None:
+    At most `capacity` texts and `span_capacity` spans: a few megabytes of a log hold 100,000.
+    """
+
+    def __init__(
+        self, scanner: TextScanner, *, capacity: int = 4096, span_capacity: int = 1 << 18
+    ) -> None:
         self._scanner = scanner
         self._capacity = capacity
+        self._span_capacity = span_capacity
+        self._spans = 0
         self._key = secrets.token_bytes(32)
         self._found: OrderedDict[bytes, _Found] = OrderedDict()
         self._lock = threading.Lock()
@@ -41,7 +48,10 @@ class Recall:
                 return known
         found = tuple(self._scanner.scan(text)), self._scanner.blind_to(text)
         with self._lock:
-            self._found[key] = found
-            while len(self._found) > self._capacity:
-                self._found.popitem(last=False)
+            if key not in self._found:  # another thread may have read it too
+                self._found[key] = found
+                self._spans += len(found[0])
+            while len(self._found) > self._capacity or self._spans > self._span_capacity:
+                _, (spans, _) = self._found.popitem(last=False)
+                self._spans -= len(spans)
         return found
