@@ -57,6 +57,11 @@ def test_the_surer_of_two_that_overlap_is_kept() -> None:
     assert resolve(spans_of((0, 5, "A", 0.5), (1, 5, "B", 0.9)), 9) == (Span(1, 5, "B", 0.9),)
 
 
+def test_an_organisations_name_hides_no_secret() -> None:
+    spans = spans_of((0, 5, "SECRET", 0.5), (0, 6, "ORG", 0.9))
+    assert resolve(spans, 9) == (Span(0, 5, "SECRET", 0.5),)
+
+
 def test_of_two_as_sure_the_longer_is_kept() -> None:
     assert resolve(spans_of((1, 4, "A", 0.5), (0, 5, "B", 0.5)), 9) == (Span(0, 5, "B", 0.5),)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from isthmus.privacy.base import Detector, Span
+from isthmus.privacy.base import Detector, Label, Span
 from isthmus.privacy.detectors import STRUCTURED
 from isthmus.privacy.normalise import normalise
 
@@ -107,15 +107,22 @@ def _chunks(length: int) -> Iterator[_Chunk]:
         yield _Chunk(start, end, own_start, own_end)
 
 
+_PUBLIC = frozenset[str]({Label.LOCATION, Label.ORG})
+"""Most policies let these pass: a password must not pass as an organisation's name."""
+
+
 def resolve(spans: Iterable[Span], length: int) -> tuple[Span, ...]:
     """`spans` of a text of `length` characters without overlaps, in order.
 
-    Where two overlap, the higher score wins, then the longer. Of the one that loses, a remainder
-    of at least half is kept: what it covers should not go uncovered.
+    Where two overlap, what is public by itself gives way, then the higher score wins, then the
+    longer. Of the one that loses, a remainder of at least half is kept: what it covers should not
+    go uncovered.
     """
     taken = bytearray(length)
     kept = []
-    for span in sorted(spans, key=lambda s: (-s.score, s.start - s.end, s.start, s.label)):
+    for span in sorted(
+        spans, key=lambda s: (s.label in _PUBLIC, -s.score, s.start - s.end, s.start, s.label)
+    ):
         start, end = _longest_free(taken, span.start, span.end)
         if (end - start) * 2 >= span.end - span.start and end > start:
             taken[start:end] = b"\1" * (end - start)
