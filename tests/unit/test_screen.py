@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
@@ -38,6 +39,26 @@ def a_screen(scanner: Scanner | None = None, *, timeout_s: float = 5, **config: 
 
 async def class_of(screen: Screen, *messages: Message) -> PrivacyClass:
     return (await screen.look(request(*messages))).found.privacy_class
+
+
+@pytest.mark.timeout(20)
+async def test_a_scan_that_nobody_waits_for_any_more_reads_no_further_text() -> None:
+    goes_on, ended = threading.Event(), threading.Event()
+    read: list[str] = []
+
+    class Slow(Scanner):
+        def scan(self, text: str) -> tuple[Span, ...]:
+            read.append(text)
+            goes_on.wait()
+            if "Sunday" in text:
+                ended.set()
+            return super().scan(text)
+
+    screen = a_screen(Slow(), timeout_s=0.2)
+    await screen.look(request(SYSTEM, QUESTION, OTHER))
+    goes_on.set()
+    assert not await asyncio.to_thread(ended.wait, 0.3)
+    assert len(read) == 1
 
 
 @pytest.mark.timeout(20)

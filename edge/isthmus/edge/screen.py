@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -16,12 +16,14 @@ from isthmus.core.decision import Reason
 from isthmus.core.errors import PolicyRefused
 from isthmus.edge.conversation import CLEAN, UNSCANNED, Conversation, Conversations
 from isthmus.privacy import egress
+from isthmus.privacy.base import Span
 from isthmus.privacy.fields import FixedField, UnscannedField
 from isthmus.privacy.policy import Action, Policy, PrivacyConfig
 from isthmus.privacy.recall import Recall
 from isthmus.privacy.redact import AsksForValues, Redacted, redact
 from isthmus.privacy.restore import AnswerRestorer
 from isthmus.privacy.scan import ScanResult, TextScanner, scan_request
+from isthmus.privacy.scanner import ScanTimeout
 from isthmus.privacy.vault import Vault, VaultFull, Vaults
 
 log = logging.getLogger(__name__)
@@ -103,7 +105,9 @@ class Screen:
         """`request` as it may leave. Raises `PolicyRefused` when it may not."""
         vault = self.vaults.of(look.conversation.id)
         try:
-            redacted = await self._in_time(lambda: self._redacted(request, look.policy, vault))
+            redacted = await self._in_time(
+                lambda scanner: self._redacted(request, look.policy, vault, scanner)
+            )
         except PolicyRefused:
             raise
         except _CANNOT_BE_REDACTED as why:
@@ -117,14 +121,17 @@ class Screen:
         left = replace(redacted.request, privacy_class=privacy_class)
         return Outgoing(left, redacted.labels, vault)
 
-    def _redacted(self, request: ChatRequest, policy: Policy, vault: Vault) -> Redacted:
-        found = scan_request(request, self._scanner, policy)
+    @staticmethod
+    def _redacted(
+        request: ChatRequest, policy: Policy, vault: Vault, scanner: TextScanner
+    ) -> Redacted:
+        found = scan_request(request, scanner, policy)
         if found.privacy_class is PrivacyClass.UNKNOWN:
             raise _stays(Reason.PRIVACY_SCAN_FAILED)
         if found.privacy_class is PrivacyClass.SENSITIVE:
             raise _stays(Reason.PRIVACY_LOCAL_ONLY)
         return redact(
-            request, vault, self._scanner.scan, lambda label: policy.action(label) is Action.REDACT
+            request, vault, scanner.scan, lambda label: policy.action(label) is Action.REDACT
         )
 
     async def _redactable(
@@ -149,14 +156,41 @@ class Screen:
     async def _scan(self, request: ChatRequest, policy: Policy) -> ScanResult:
         """The scan, in a thread; one that fails or takes too long keeps the request here."""
         try:
-            return await self._in_time(lambda: scan_request(request, self._scanner, policy))
+            return await self._in_time(lambda scanner: scan_request(request, scanner, policy))
         except Exception as error:
             log.warning("the privacy scan failed (%s): the request stays", type(error).__name__)
             return ScanResult(PrivacyClass.UNKNOWN, failed=True)
 
-    async def _in_time(self, work: Callable[[], _T]) -> _T:
-        async with asyncio.timeout(self._timeout_s):
-            return await asyncio.to_thread(work)
+    async def _in_time(self, work: Callable[[TextScanner], _T]) -> _T:
+        scanner = _Stoppable(self._scanner)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await asyncio.to_thread(work, scanner)
+        finally:
+            # A thread cannot be stopped from outside, and nobody waits for this one any more.
+            scanner.stopped = True
+
+
+class _Stoppable:
+    """A scanner that reads no further text once it is stopped."""
+
+    def __init__(self, scanner: TextScanner) -> None:
+        self._scanner = scanner
+        self.stopped = False
+
+    def scan(self, text: str) -> Sequence[Span]:
+        """The spans of `text`."""
+        self._check()
+        return self._scanner.scan(text)
+
+    def blind_to(self, text: str) -> frozenset[str]:
+        """The labels that nothing would see in `text`."""
+        self._check()
+        return self._scanner.blind_to(text)
+
+    def _check(self) -> None:
+        if self.stopped:
+            raise ScanTimeout("stopped")
 
 
 def _tainted(conversation: Conversation, request: ChatRequest, found: ScanResult) -> Conversation:
