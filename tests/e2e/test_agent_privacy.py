@@ -110,6 +110,25 @@ async def test_the_next_turn_uses_the_same_placeholders() -> None:
     assert after == before + before
 
 
+async def test_an_answer_brings_back_no_value_that_its_request_did_not_hold() -> None:
+    """Two conversations that hold the same words may be taken for one."""
+
+    class Guesses(Echo):
+        edit = staticmethod(lambda text: " ".join(known))
+
+    known: list[str] = []
+    cloud = Guesses()
+    wishes = {"isthmus": {"route": "prefer_in_cloud", "conversation": "shared"}}
+    async with running_agent(cloud=cloud) as agent, openai_client(agent) as client:
+        await client.chat.completions.create(model="isthmus", messages=asked(), extra_body=wishes)
+        known += PLACEHOLDER.findall(cloud.requests[0].messages[0].text)
+        answer = await client.chat.completions.create(
+            model="isthmus", messages=asked("Tell me about the weather."), extra_body=wishes
+        )
+    assert len(known) == 2
+    assert answer.choices[0].message.content == " ".join(known)
+
+
 async def test_arguments_of_a_tool_call_come_back_as_json() -> None:
     class Calls(ScriptedTier):
         async def generate(

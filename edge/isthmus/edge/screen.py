@@ -48,6 +48,8 @@ class Outgoing:
     request: ChatRequest
     labels: Mapping[str, int]
     """How many placeholders of each label are in it."""
+    codes: frozenset[str]
+    """The codes of those placeholders."""
     vault: Vault = field(repr=False)
 
     def check(self, data: bytes) -> None:
@@ -56,7 +58,7 @@ class Outgoing:
 
     def restorer(self) -> AnswerRestorer:
         """What puts the values back into the answer."""
-        return AnswerRestorer(self.request, self.vault)
+        return AnswerRestorer(self.request, self.vault, self.codes)
 
 
 class Screen:
@@ -119,7 +121,7 @@ class Screen:
         hidden = redacted.request != request
         privacy_class = PrivacyClass.REDACTED if hidden else PrivacyClass.PUBLIC
         left = replace(redacted.request, privacy_class=privacy_class)
-        return Outgoing(left, redacted.labels, vault)
+        return Outgoing(left, redacted.labels, redacted.codes, vault)
 
     @staticmethod
     def _redacted(

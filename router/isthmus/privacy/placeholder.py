@@ -35,6 +35,11 @@ def written(label: str, code: str) -> str:
     return f"[{label}_{code}]"
 
 
+def code_of(placeholder: str) -> str:
+    """The code of a placeholder as it was `written`."""
+    return placeholder[-5:-1]
+
+
 _OPEN, _CLOSE = (
     r"[\[\uff3b\u3010\u3014\u3016\u27e6\u2772<{]",
     r"[\]\uff3d\u3011\u3015\u3017\u27e7\u2773>}]",

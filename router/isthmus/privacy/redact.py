@@ -10,7 +10,7 @@ from isthmus.core.chat import ChatRequest
 from isthmus.privacy.base import Span
 from isthmus.privacy.fields import FixedField, Passage, Place, ScanText, map_texts, spans_of
 from isthmus.privacy.known import Haystack
-from isthmus.privacy.placeholder import codes_in
+from isthmus.privacy.placeholder import code_of, codes_in
 from isthmus.privacy.question import is_about_values
 from isthmus.privacy.vault import Vault
 
@@ -24,10 +24,11 @@ class AsksForValues(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Redacted:
-    """A request as it may leave. `labels` counts the placeholders in it."""
+    """A request as it may leave. `labels` counts the placeholders in it, `codes` are theirs."""
 
     request: ChatRequest
     labels: Mapping[str, int] = field(default_factory=dict)
+    codes: frozenset[str] = frozenset()
 
 
 def redact(
@@ -47,7 +48,7 @@ def redact(
     _check_stops(request, changed, vault)
     if changed != request and is_about_values(request, changed):
         raise AsksForValues
-    return Redacted(changed, dict(swapping.labels))
+    return Redacted(changed, dict(swapping.labels), frozenset(swapping.codes))
 
 
 class _Marking:
@@ -101,6 +102,7 @@ class _Swapping:
         self._unlike = marking.unlike
         self._spans = iter(marking.spans)
         self.labels: Counter[str] = Counter()
+        self.codes: set[str] = set()
 
     def change(self, passage: Passage) -> Sequence[str]:
         text = passage.joined
@@ -139,7 +141,9 @@ class _Swapping:
 
     def _placeholder(self, label: str, value: str) -> str:
         self.labels[label] += label != LOOKALIKE
-        return self._vault.add(label, value, unlike=self._unlike)
+        placeholder = self._vault.add(label, value, unlike=self._unlike)
+        self.codes.add(code_of(placeholder))
+        return placeholder
 
 
 def _within(span: Span, ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

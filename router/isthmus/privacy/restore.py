@@ -7,7 +7,7 @@ cut anywhere, the beginning of the whole text restored.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -34,9 +34,10 @@ class TextRestorer:
         vault: Vault,
         *,
         in_json: bool = False,
+        only: Collection[str] | None = None,
         on_piece: Callable[[str, str | None], None] | None = None,
     ) -> None:
-        self._forms = vault.forms(in_json=in_json)
+        self._forms = vault.forms(in_json=in_json, only=only)
         self._values = vault.values
         self._in_json = in_json
         self._on_piece = on_piece
@@ -84,12 +85,17 @@ class TextRestorer:
 class AnswerRestorer:
     """Restores the events of one answer: text, log-probabilities, the arguments of tool calls."""
 
-    def __init__(self, request: ChatRequest, vault: Vault) -> None:
+    def __init__(
+        self, request: ChatRequest, vault: Vault, only: Collection[str] | None = None
+    ) -> None:
+        """`only`: the codes that the request held; an answer that has others made them up."""
         self._vault = vault
+        self._only = only
         self._tokens = _Tokens()
         self._text = TextRestorer(
             vault,
             in_json=request.response_format.kind is not ResponseKind.TEXT,
+            only=only,
             on_piece=self._tokens.moved,
         )
         self._arguments: dict[int, TextRestorer] = {}
@@ -121,7 +127,7 @@ class AnswerRestorer:
 
     def _of(self, index: int) -> TextRestorer:
         if index not in self._arguments:
-            self._arguments[index] = TextRestorer(self._vault, in_json=True)
+            self._arguments[index] = TextRestorer(self._vault, in_json=True, only=self._only)
         return self._arguments[index]
 
 

@@ -103,11 +103,17 @@ class Vault:
         entry = self._by_code[code]
         return entry.label, entry.placeholder
 
-    def forms(self, *, in_json: bool = False) -> Forms | None:
-        """What stands for the placeholders given so far; `None` when there are none."""
+    def forms(self, *, in_json: bool = False, only: Collection[str] | None = None) -> Forms | None:
+        """What stands for the placeholders given so far; `None` when there are none.
+
+        `only`: the codes of those that count.
+        """
         with self._lock:
             if not self._by_code:
                 return None
+            if only is not None:
+                names = {_name(entry.label) for entry in self._by_code.values()}
+                return Forms(names, only, in_json=in_json)
             if in_json not in self._forms:
                 names = {_name(entry.label) for entry in self._by_code.values()}
                 self._forms[in_json] = Forms(names, tuple(self._by_code), in_json=in_json)
