@@ -129,6 +129,31 @@ async def test_an_answer_brings_back_no_value_that_its_request_did_not_hold() ->
     assert answer.choices[0].message.content == " ".join(known)
 
 
+async def test_consent_that_is_revoked_while_a_request_is_on_its_way_is_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISTHMUS_HOME", str(tmp_path))
+
+    class Late(ScriptedTier):
+        async def generate(
+            self, request: ChatRequest, check: Check = lambda data: None
+        ) -> AsyncGenerator[Event, None]:
+            keep_consent(False)
+            async for event in super().generate(request, check):
+                yield event
+
+    cloud = Late()
+    keep_consent(True)
+    async with (
+        running_agent(cloud=cloud, privacy=PrivacyConfig()) as agent,
+        openai_client(agent) as client,
+    ):
+        with pytest.raises(openai.PermissionDeniedError) as refused:
+            await client.chat.completions.create(model="isthmus-cloud", messages=HELLO)
+    assert refused.value.code == "privacy_no_consent"
+    assert cloud.left == []
+
+
 async def test_arguments_of_a_tool_call_come_back_as_json() -> None:
     class Calls(ScriptedTier):
         async def generate(

@@ -277,18 +277,19 @@ class Agent:
     ) -> AsyncGenerator[Event, None]:
         """The cloud's answer: placeholders leave, values are put back as they arrive."""
         outgoing = await self.screen.outgoing(request, look)
-        if not self.consent.granted:
-            raise PolicyRefused(
-                "the consent to the use of the cloud was revoked",
-                reason=Reason.PRIVACY_NO_CONSENT.value,
-            )
-        trail.start(Target.CLOUD)
-        trail.left(outgoing.labels, outgoing.request.privacy_class)
-        restorer = outgoing.restorer()
 
         def check(data: bytes) -> None:
             outgoing.check(data)
+            if not self.consent.granted:
+                raise PolicyRefused(
+                    "the consent to the use of the cloud was revoked",
+                    reason=Reason.PRIVACY_NO_CONSENT.value,
+                )
             trail.sent.append(Sent.of(data))
+
+        trail.start(Target.CLOUD)
+        trail.left(outgoing.labels, outgoing.request.privacy_class)
+        restorer = outgoing.restorer()
 
         try:
             async with aclosing(self.tiers.in_cloud(outgoing.request, check)) as events:
