@@ -50,10 +50,10 @@ fi
 
 # Python sources are live (editable); what is compiled is made again when it changed.
 stamp=$venv/.isthmus-installed
-if [[ ! -e $stamp || -n $(find pyproject.toml kernels/native -newer "$stamp" -print -quit) ]]; then
+if [[ ! -e $stamp || -n $(find pyproject.toml kernels/native scripts/test_vllm.sh -newer "$stamp" -print -quit) ]]; then
   step "installing isthmus"
   "${pip[@]}" install --quiet --config-settings=build-dir="$(realpath "$venv")/build-isthmus" \
-    -e . jsonschema openai pytest pytest-asyncio pytest-timeout
+    -e . hypothesis jsonschema openai pytest pytest-asyncio pytest-timeout
   touch "$stamp"
 fi
 
