@@ -219,7 +219,7 @@ async def test_forcing_a_private_value_into_the_cloud_is_refused() -> None:
 
 async def test_a_scanner_that_fails_keeps_the_request_here() -> None:
     class Broken(Scanner):
-        def scan(self, text: str) -> Any:
+        def find(self, text: str) -> Any:
             raise RuntimeError("Jane's secret")
 
     cloud = ScriptedTier(CLOUD_PIECES)

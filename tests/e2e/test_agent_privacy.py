@@ -333,11 +333,11 @@ async def test_a_scanner_that_fails_between_two_looks_keeps_the_request_here() -
     class Tires(Scanner):
         looks = 0
 
-        def scan(self, text: str) -> Any:
+        def find(self, text: str) -> Any:
             type(self).looks += 1
             if type(self).looks > 1:
                 raise RuntimeError(text)
-            return super().scan(text)
+            return super().find(text)
 
     engine = ScriptedEngine(("One", " two"), error=Unavailable("gone"))
     cloud = ScriptedTier()

@@ -187,12 +187,12 @@ class Scanning(Scanner):
         super().__init__((*STRUCTURED, Planted()))
         self._faults = faults
 
-    def scan(self, text: str) -> tuple[Span, ...]:
+    def find(self, text: str) -> tuple[Span, ...]:
         if self._faults.strike("detector"):
             raise Fault(text)
         if self._faults.strike("hang"):
             self._faults.held.wait(10)
-        return super().scan(text)
+        return super().find(text)
 
 
 class Recorder(ScriptedTier):

@@ -12,7 +12,7 @@ class Finds:
     def __init__(self) -> None:
         self.read: list[str] = []
 
-    def scan(self, text: str) -> tuple[Span, ...]:
+    def find(self, text: str) -> tuple[Span, ...]:
         self.read.append(text)
         return tuple(Span(at, at + 1, "A", 1.0) for at in range(len(text)))
 
@@ -23,7 +23,7 @@ class Finds:
 def test_a_text_is_read_once() -> None:
     scanner = Finds()
     recall = Recall(scanner)
-    assert recall.scan("abc") == recall.scan("abc")
+    assert recall.find("abc") == recall.find("abc")
     recall.blind_to("abc")
     assert scanner.read == ["abc"]
 
@@ -32,11 +32,11 @@ def test_texts_with_many_spans_push_out_the_oldest() -> None:
     scanner = Finds()
     recall = Recall(scanner, span_capacity=10)
     for text in ("abcd", "efgh", "ijkl", "efgh", "abcd"):
-        recall.scan(text)
+        recall.find(text)
     assert scanner.read == ["abcd", "efgh", "ijkl", "abcd"]
 
 
 def test_a_text_with_more_spans_than_are_kept_is_still_read() -> None:
     recall = Recall(Finds(), span_capacity=2)
-    assert len(recall.scan("abcdef")) == 6
-    assert len(recall.scan("abcdef")) == 6
+    assert len(recall.find("abcdef")) == 6
+    assert len(recall.find("abcdef")) == 6

@@ -57,6 +57,14 @@ def text_of(result: Redacted, index: int = 0) -> str:
     return result.request.messages[index].text
 
 
+def test_what_may_leave_hides_nothing_that_overlaps_it() -> None:
+    both = finder(ORG="Jane Doe and Sons", PERSON="Jane Doe")
+    request = ChatRequest("r", (say("Ask Jane Doe and Sons"),))
+    result = redact(request, vault(), both, lambda label: label == "PERSON")  # type: ignore[arg-type]
+    assert "Jane" not in text_of(result)
+    assert text_of(result).endswith(" and Sons")
+
+
 def test_a_value_becomes_a_typed_placeholder_and_comes_back() -> None:
     kept = vault()
     asked = "Write a long friendly letter to Jane Doe, who is at 555-0100."

@@ -87,6 +87,26 @@ def test_a_value_is_found_in_every_field(where: str) -> None:
     assert sum(result.labels.values()) >= 1
 
 
+class Finds:
+    """A detector that finds one label from the start of each text."""
+
+    def __init__(self, label: str, length: int, score: float) -> None:
+        self.name = label
+        self.labels = frozenset({label})
+        self._span = Span(0, length, label, score)
+
+    def detect(self, text: str) -> Iterator[Span]:
+        yield self._span
+
+
+def test_a_surer_milder_label_hides_no_stricter_one() -> None:
+    scanner = Scanner((Finds("BANK_CARD", 4, 0.4), Finds("EMAIL", 6, 0.99)))
+    result = scan_request(PLAIN, scanner)
+    assert result.privacy_class is PrivacyClass.SENSITIVE
+    assert result.labels == {"EMAIL": 1, "BANK_CARD": 1}
+    assert [span.label for span in scanner.scan(PLAIN.messages[0].text)] == ["EMAIL"]
+
+
 class Broken:
     name = "broken"
 

@@ -47,12 +47,12 @@ async def test_a_scan_that_nobody_waits_for_any_more_reads_no_further_text() -> 
     read: list[str] = []
 
     class Slow(Scanner):
-        def scan(self, text: str) -> tuple[Span, ...]:
+        def find(self, text: str) -> tuple[Span, ...]:
             read.append(text)
             goes_on.wait()
             if "Sunday" in text:
                 ended.set()
-            return super().scan(text)
+            return super().find(text)
 
     screen = a_screen(Slow(), timeout_s=0.2)
     await screen.look(request(SYSTEM, QUESTION, OTHER))
@@ -66,9 +66,9 @@ async def test_a_scan_that_never_ends_holds_the_request_here_and_not_up() -> Non
     ends = threading.Event()
 
     class Stuck(Scanner):
-        def scan(self, text: str) -> tuple[Span, ...]:
+        def find(self, text: str) -> tuple[Span, ...]:
             ends.wait()
-            return super().scan(text)
+            return super().find(text)
 
     screen = a_screen(Stuck(), timeout_s=0.5)
     try:
@@ -124,7 +124,7 @@ def test_warming_up_reads_both_languages_and_survives_a_broken_scanner() -> None
     read: list[str] = []
 
     class Broken(Scanner):
-        def scan(self, text: str) -> tuple[Span, ...]:
+        def find(self, text: str) -> tuple[Span, ...]:
             read.append(text)
             raise RuntimeError(text)
 

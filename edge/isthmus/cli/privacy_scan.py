@@ -163,7 +163,7 @@ def _would_leave(text: str, scanner: Scanner, privacy: PrivacyConfig) -> str:
     from isthmus.privacy.vault import Vault
 
     policy = privacy.policy
-    found = {span.label for span in scanner.scan(text)}
+    found = {span.label for span in scanner.find(text)}
     verdict = policy.judge(found, scanner.blind_to(text))
     if verdict.action is Action.LOCAL_ONLY:
         because = ", ".join(sorted(verdict.forbidding | verdict.unseen))
@@ -171,7 +171,7 @@ def _would_leave(text: str, scanner: Scanner, privacy: PrivacyConfig) -> str:
     request = ChatRequest("scan", (Message(Role.USER, (TextPart(text),)),))
     try:
         redacted = redact(
-            request, Vault(), scanner.scan, lambda label: policy.action(label) is Action.REDACT
+            request, Vault(), scanner.find, lambda label: policy.action(label) is Action.REDACT
         )
     except AsksForValues:
         return "stays on the device: the values are what is asked for"

@@ -74,7 +74,7 @@ class Screen:
     def warm_up(self) -> None:
         """Have the scanner load its models now, lest the first request wait for them. Blocking."""
         try:
-            self._scanner.scan("Warm up: John Smith, 张三")
+            self._scanner.find("Warm up: John Smith, 张三")
         except Exception as error:
             log.warning("the privacy scanner does not work (%s)", type(error).__name__)
 
@@ -133,7 +133,7 @@ class Screen:
         if found.privacy_class is PrivacyClass.SENSITIVE:
             raise _stays(Reason.PRIVACY_LOCAL_ONLY)
         return redact(
-            request, vault, scanner.scan, lambda label: policy.action(label) is Action.REDACT
+            request, vault, scanner.find, lambda label: policy.action(label) is Action.REDACT
         )
 
     async def _redactable(
@@ -180,10 +180,10 @@ class _Stoppable:
         self._scanner = scanner
         self.stopped = False
 
-    def scan(self, text: str) -> Sequence[Span]:
-        """The spans of `text`."""
+    def find(self, text: str) -> Sequence[Span]:
+        """What is sensitive in `text`."""
         self._check()
-        return self._scanner.scan(text)
+        return self._scanner.find(text)
 
     def blind_to(self, text: str) -> frozenset[str]:
         """The labels that nothing would see in `text`."""

@@ -30,8 +30,8 @@ class Recall:
         self._found: OrderedDict[bytes, _Found] = OrderedDict()
         self._lock = threading.Lock()
 
-    def scan(self, text: str) -> tuple[Span, ...]:
-        """The spans of `text`. Raises what the scanner raises."""
+    def find(self, text: str) -> tuple[Span, ...]:
+        """What is sensitive in `text`. Raises what the scanner raises."""
         return self._look(text)[0]
 
     def blind_to(self, text: str) -> frozenset[str]:
@@ -46,7 +46,7 @@ class Recall:
             if known is not None:
                 self._found.move_to_end(key)
                 return known
-        found = tuple(self._scanner.scan(text)), self._scanner.blind_to(text)
+        found = tuple(self._scanner.find(text)), self._scanner.blind_to(text)
         with self._lock:
             if key not in self._found:  # another thread may have read it too
                 self._found[key] = found

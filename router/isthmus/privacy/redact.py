@@ -66,7 +66,9 @@ class _Marking:
 
     def collect(self, passage: Passage) -> Sequence[str]:
         text = passage.joined
-        spans = [span for span in spans_of(passage, self._scan) if self._redacts(span.label)]
+        # United after the choice: what may leave hides nothing that may not.
+        found = spans_of(passage, self._scan)
+        spans = _united(span for span in found if self._redacts(span.label))
         if not passage.read:
             spans += self._lookalikes(text)
         self.unlike |= codes_in(text)

@@ -13,7 +13,7 @@ from isthmus.privacy.base import Detector, Span
 from isthmus.privacy.detectors import STRUCTURED
 from isthmus.privacy.fields import Passage, map_texts, spans_of
 from isthmus.privacy.policy import Policy
-from isthmus.privacy.scanner import Scanner
+from isthmus.privacy.scanner import Scanner, resolve
 
 log = logging.getLogger(__name__)
 
@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 class TextScanner(Protocol):
     """What reads texts: `isthmus.privacy.scanner.Scanner`."""
 
-    def scan(self, text: str) -> Sequence[Span]:
-        """The sensitive spans of `text`. May raise: the request stays then."""
+    def find(self, text: str) -> Sequence[Span]:
+        """What is sensitive in `text`, overlaps too. May raise: the request stays then."""
         ...
 
     def blind_to(self, text: str) -> frozenset[str]:
@@ -88,7 +88,10 @@ class _Walk:
         found: Counter[str] = Counter()
 
         def collect(passage: Passage) -> Sequence[str]:
-            labels = (span.label for span in spans_of(passage, self._scanner.scan))
+            spans = spans_of(passage, self._scanner.find)
+            labels = [span.label for span in resolve(spans, len(passage.joined))]
+            # A label that lost its place to a surer one may be the one that the policy forbids.
+            labels += {span.label for span in spans} - set(labels)
             # What another reading of a text finds once more is the same value.
             found.update(set(labels) - found.keys() if passage.read else labels)
             self.blind |= self._scanner.blind_to(passage.joined)

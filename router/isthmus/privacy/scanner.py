@@ -67,6 +67,13 @@ class Scanner:
 
         Raises what a detector raises, and `ScanTimeout`.
         """
+        return resolve(self.find(text), len(text))
+
+    def find(self, text: str) -> tuple[Span, ...]:
+        """What any detector finds in `text`, overlaps too: a milder label hides no stricter one.
+
+        Raises what a detector raises, and `ScanTimeout`.
+        """
         deadline = time.monotonic() + self._timeout_s
         found: list[Span] = []
         for chunk in _chunks(len(text)):
@@ -78,7 +85,7 @@ class Scanner:
                     raise ScanTimeout(detector.name)
             if chunk.end < len(text):
                 time.sleep(0)  # let other threads run, the event loop's among them
-        return resolve(found, len(text))
+        return tuple(sorted(set(found)))
 
 
 class _Chunk(NamedTuple):
