@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from google.protobuf.json_format import ParseDict
 
 from agent_client import HELLO, openai_client, sample
 from isthmus.core.chat import ChatRequest
@@ -24,6 +25,7 @@ from isthmus.edge.tiers import Check
 from isthmus.privacy import redact as redaction
 from isthmus.privacy.policy import PrivacyConfig
 from isthmus.privacy.scanner import Scanner
+from isthmus.v1.gateway_pb2 import GenerateRequest
 
 MAIL, PHONE = "jane.doe@example.org", "+1 415 555 0132"
 ASKED = f"Write a polite letter: reach me at {MAIL}, or call {PHONE} after noon."
@@ -287,6 +289,34 @@ async def test_a_preview_shows_exactly_what_leaves_afterwards() -> None:
     assert shown["reasons"] == ["preferred_cloud", "privacy_redacted"]
     assert shown["redacted"] == {"EMAIL": 1, "PHONE": 1}
     assert shown["bytes"] > 0
+
+
+async def test_a_preview_shows_what_would_leave_before_the_consent_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISTHMUS_HOME", str(tmp_path))
+    cloud = Echo()
+    wishes = {"isthmus": {"route": "only_in_cloud", "conversation": "mine"}}
+    async with (
+        running_agent(cloud=cloud, privacy=PrivacyConfig()) as agent,
+        openai_client(agent) as client,
+    ):
+        shown = await preview(agent, messages=asked(), **wishes)
+        assert cloud.left == []
+        keep_consent(True)
+        await client.chat.completions.create(model="isthmus", messages=asked(), extra_body=wishes)
+    assert (shown["consent"], shown["target"]) == (False, None)
+    assert shown["reasons"] == ["privacy_no_consent"]
+    would_leave = ParseDict(shown["would_leave"], GenerateRequest())
+    assert settled(would_leave) == settled(GenerateRequest.FromString(cloud.left[0]))
+    assert nothing_left(cloud, MAIL, PHONE)
+
+
+def settled(message: GenerateRequest) -> bytes:
+    """A request's bytes without what differs each time."""
+    message.ClearField("request_id")
+    message.ClearField("deadline_remaining_ms")
+    return message.SerializeToString(deterministic=True)
 
 
 async def test_a_preview_says_that_nothing_would_leave() -> None:

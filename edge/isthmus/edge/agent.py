@@ -12,7 +12,7 @@ from dataclasses import replace
 from isthmus.core import wire
 from isthmus.core.chat import ChatRequest, PrivacyClass, RouteMode
 from isthmus.core.deadline import Deadline
-from isthmus.core.decision import Reason, Status, Target
+from isthmus.core.decision import Decision, Reason, Status, Target
 from isthmus.core.errors import (
     ContextTooLong,
     DeadlineExceeded,
@@ -39,7 +39,7 @@ from isthmus.privacy.receipts import Sent
 from isthmus.privacy.scan import TextScanner
 from isthmus.privacy.scanner import Scanner
 from isthmus.router.policy import decide
-from isthmus.router.signals import Signals, estimate_tokens, gather
+from isthmus.router.signals import estimate_tokens, gather
 
 log = logging.getLogger(__name__)
 
@@ -137,30 +137,33 @@ class Agent:
         if self.ledger is not None:
             await asyncio.to_thread(self.ledger.close)
 
-    async def look(self, request: ChatRequest) -> tuple[Look, Signals]:
-        """Everything that a decision on `request` is made from."""
+    async def look(self, request: ChatRequest) -> Look:
+        """What is known of `request`, once a model that is just being loaded may take part."""
         await self._give_loading_a_moment(request)
-        look = await self.screen.look(request)
-        consented = self.consent.granted
-        if not consented:
-            self.screen.vaults.wipe()
+        return await self.screen.look(request)
+
+    def decide(self, request: ChatRequest, look: Look, *, consented: bool) -> Decision:
+        """The decision on `request`. Raises `PolicyRefused`."""
         signals = gather(
             request,
             edge=self.tiers.edge_state(),
             cloud=self.tiers.cloud_state(consented=consented),
             privacy=look.found,
         )
-        return look, signals
+        return decide(signals, self.config.router)
 
     async def _decide(self, trail: Trail) -> Look:
-        look, signals = await self.look(trail.request)
+        look = await self.look(trail.request)
+        consented = self.consent.granted
+        if not consented:
+            self.screen.vaults.wipe()
         trail.privacy_class = look.found.privacy_class
         trail.policy = look.policy.name
         trail.found = look.found.labels
         self.metrics.found(look.found.labels)
         trail.cloud_price = self.tiers.cloud_price
         try:
-            decision = decide(signals, self.config.router)
+            decision = self.decide(trail.request, look, consented=consented)
         except PolicyRefused as error:
             trail.reasons = [Reason(error.reason)]
             raise

@@ -10,20 +10,22 @@ from isthmus.core.decision import Target
 from isthmus.core.errors import PolicyRefused
 from isthmus.edge.agent import Agent
 from isthmus.edge.trail import Trail
-from isthmus.router.policy import MAY_LEAVE, decide
+from isthmus.router.policy import MAY_LEAVE
 
 
 async def preview(agent: Agent, request: ChatRequest) -> dict[str, Any]:
     """The decision, and the request as it would leave; nothing is sent and nothing recorded.
 
     `would_leave` is null when nothing may leave. It is there too when the device is to answer and
-    the cloud would only help out. A request that names its conversation (`isthmus.conversation`)
-    gets the very placeholders that are sent later.
+    the cloud would only help out, and when there is no consent yet (`consent`: false): whoever is
+    to give it sees first what would leave then. A request that names its conversation
+    (`isthmus.conversation`) gets the very placeholders that are sent later.
     """
-    look, signals = await agent.look(request)
+    look = await agent.look(request)
+    consented = agent.consent.granted
     shown: dict[str, Any] = {
         "object": "isthmus.preview",
-        "consent": agent.consent.granted,
+        "consent": consented,
         "privacy_class": look.found.privacy_class.value,
         "labels": dict(look.found.labels),
         "unseen_labels": sorted(look.found.blind),
@@ -33,12 +35,16 @@ async def preview(agent: Agent, request: ChatRequest) -> dict[str, Any]:
         "bytes": 0,
     }
     try:
-        decision = decide(signals, agent.config.router)
+        decision = agent.decide(request, look, consented=consented)
+        shown |= {"target": decision.target.value, "reasons": [r.value for r in decision.reasons]}
     except PolicyRefused as refused:
-        return shown | {"reasons": [refused.reason]}
-    shown |= {"target": decision.target.value, "reasons": [r.value for r in decision.reasons]}
+        shown |= {"reasons": [refused.reason]}
+    try:
+        decision = agent.decide(request, look, consented=True)
+    except PolicyRefused:
+        return shown
     may_leave = decision.target is Target.CLOUD or decision.fallback_allowed
-    if not may_leave or not agent.consent.granted or look.found.privacy_class not in MAY_LEAVE:
+    if not may_leave or look.found.privacy_class not in MAY_LEAVE:
         return shown
     trail = Trail(request, cloud_price=agent.tiers.cloud_price)
     asked = agent.request_for(trail, Target.CLOUD, look.conversation)
