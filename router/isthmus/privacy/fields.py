@@ -19,6 +19,7 @@ from urllib.parse import unquote
 from isthmus.core.chat import ChatRequest, ImagePart, Message, TextPart, Tool, ToolCall
 from isthmus.privacy.base import Span
 from isthmus.privacy.readings import readings
+from isthmus.privacy.seams import between_strings
 
 
 class Place(StrEnum):
@@ -99,6 +100,8 @@ def spans_of(passage: Passage, scan: ScanText) -> list[Span]:
         # And of each text alone: what two have at their seam may look like one longer number.
         for (start, _), text in zip(passage.ranges, passage.texts, strict=True):
             spans |= {Span(start + s.start, start + s.end, s.label, s.score) for s in scan(text)}
+    elif len(passage.texts) > 1:
+        spans.update(between_strings(passage.texts, passage.between, passage.ranges))
     return sorted(spans)
 
 

@@ -12,6 +12,7 @@ from isthmus.privacy.fields import FixedField, Passage, Place, ScanText, map_tex
 from isthmus.privacy.known import Haystack
 from isthmus.privacy.placeholder import code_of, codes_in
 from isthmus.privacy.question import is_about_values
+from isthmus.privacy.seams import between_messages
 from isthmus.privacy.vault import Vault
 
 LOOKALIKE = "TEXT"
@@ -40,6 +41,8 @@ def redact(
     Raises `FixedField` when a value stands where no placeholder may, `AsksForValues`,
     `UnscannedField`, `VaultFull`, and what `scan` raises. The request has to stay then.
     """
+    if any(redacts(label) for _, label in between_messages(request)):
+        raise FixedField(Place.CONTENT)  # no message holds the value, so none its placeholder
     marking = _Marking(vault, scan, redacts)
     map_texts(request, marking.collect)
     marking.fill()

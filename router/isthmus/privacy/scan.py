@@ -14,6 +14,7 @@ from isthmus.privacy.detectors import STRUCTURED
 from isthmus.privacy.fields import Passage, map_texts, spans_of
 from isthmus.privacy.policy import Policy
 from isthmus.privacy.scanner import Scanner, resolve
+from isthmus.privacy.seams import between_messages
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,10 @@ def scan_request(
     """
     walk = _Walk(scanner or Scanner())
     try:
-        messages = tuple(walk.labels(ChatRequest("", (message,))) for message in request.messages)
+        messages = [walk.labels(ChatRequest("", (message,))) for message in request.messages]
+        for index, label in between_messages(request):
+            messages[index] |= {label}
+            walk.counts[label] += 1
         walk.labels(replace(request, messages=()))
     except Exception as error:
         # The error's own message may hold the user's text: its class is all that is said.
@@ -71,7 +75,10 @@ def scan_request(
         return ScanResult(PrivacyClass.UNKNOWN, dict(walk.counts), failed=True)
     verdict = (policy or Policy()).judge(walk.counts, walk.blind)
     return ScanResult(
-        verdict.privacy_class, dict(walk.counts), messages=messages, blind=frozenset(walk.blind)
+        verdict.privacy_class,
+        dict(walk.counts),
+        messages=tuple(messages),
+        blind=frozenset(walk.blind),
     )
 
 
