@@ -85,6 +85,60 @@ def test_an_edited_history_inherits_the_taint_of_neighbours_it_keeps(
     assert found.flow[:3] == (CLEAN, CLEAN, PHONE)
 
 
+@pytest.mark.parametrize(
+    ("question", "edited"),
+    [
+        ("my card is 4111 1111 1111 1111", "my card is gone"),
+        ("4111 1111 1111 1111, keep it in mind", "keep it in mind"),
+        ("我的卡号是4111 1111 1111 1111", "我的卡号是多少"),
+    ],
+)
+def test_a_first_question_that_is_edited_under_a_short_answer_leaves_its_taint(
+    conversations: Conversations, question: str, edited: str
+) -> None:
+    hold(conversations, system("Be kind."), user(question), assistant("OK."), tainted_from=1)
+    found = conversations.find(
+        [system("Be kind."), user(edited), assistant("OK."), user("Say it again")]
+    )
+    assert found.taint == PHONE
+
+
+def test_a_later_question_that_is_replaced_under_a_short_answer_leaves_its_taint(
+    conversations: Conversations,
+) -> None:
+    start = [user("Hi"), assistant("Hello!")]
+    hold(conversations, *start, user("my number"), assistant("OK."), tainted_from=2)
+    found = conversations.find([*start, user("never mind"), assistant("OK."), user("Again?")])
+    assert found.taint == PHONE
+
+
+def test_a_short_answer_that_may_be_the_value_carries_the_taint_alone(
+    conversations: Conversations,
+) -> None:
+    hold(conversations, user("my card"), assistant("It ends in 1111."), tainted_from=0)
+    found = conversations.find([user("So?"), assistant("It ends in 1111."), user("Again?")])
+    assert found.taint == PHONE
+
+
+def test_the_same_short_answer_to_another_question_carries_no_taint(
+    conversations: Conversations,
+) -> None:
+    hold(conversations, user("Hi, my number is this"), assistant("Hello!"), tainted_from=0)
+    for question in ("Hi", "Hello", "What is 2 + 2?"):
+        found = conversations.find([user(question), assistant("Hello!"), user("more")])
+        assert found.taint == CLEAN
+
+
+def test_no_number_of_other_conversations_makes_a_name_lose_its_taint() -> None:
+    conversations = Conversations(capacity=10)
+    found = conversations.find([user("my number")], "mine").tainted([PHONE])
+    conversations.remember(found, [user("my number")], name="mine")
+    for number in range(20):
+        hold(conversations, user(f"question {number}"), assistant(f"answer {number}"))
+    edited = [user("never mind"), assistant("OK."), user("more")]
+    assert conversations.find(edited, "mine").taint == PHONE
+
+
 def test_what_came_before_the_sensitive_message_stays_clean(conversations: Conversations) -> None:
     prompt = system("You are a helpful assistant with a long prompt that everybody shares.")
     hold(conversations, prompt, user("my number"), assistant(LONG), tainted_from=1)

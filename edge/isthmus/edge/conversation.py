@@ -2,8 +2,12 @@
 
 OpenAI requests carry no identity, only the whole history each time. Every message is therefore
 linked by keyed hashes: of the history up to it, of it with the message before, and, when it is
-long enough to be told from others, of it alone. So an edited or shortened history still finds
-the messages that it shares, and inherits the taint of each. Taint flows forward: what follows a
+long enough to be told from others, of it alone. An answer is linked to what stood before its
+question, too, and in a first turn to how the question begins and ends: it may be edited under a
+short answer. So an edited or shortened history still finds the messages that it shares, and
+inherits the taint of each. A first question that was replaced as a whole, under an answer like
+"OK.", is found only by a name (`isthmus.conversation`), which keeps its taint whatever the
+messages. Taint flows forward: what follows a
 sensitive message may repeat it; what came before (a system prompt that a thousand conversations
 share) does not.
 
@@ -13,6 +17,7 @@ The key is random and lives as long as the process; no text is kept.
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 import string
 from collections import OrderedDict
@@ -23,6 +28,10 @@ from isthmus.core.chat import ImagePart, Message, Role, TextPart
 
 _TELLING_CHARS = 24
 """A message of this length is taken to be the same wherever it turns up; "thanks" is not."""
+_TELLING_DIGITS = 4
+"""So many make a short answer telling: they may be the value itself."""
+_KEPT_WORDS = 2
+"""How many words a first question has to keep, where it begins or ends, to be known again."""
 
 UNSCANNED = "?"
 """In place of a label: a scan failed, and nobody knows what is there."""
@@ -30,6 +39,10 @@ UNSCANNED = "?"
 Taint = frozenset[str]
 """The labels of what was found so far, or `UNSCANNED`."""
 CLEAN: Taint = frozenset()
+
+
+_WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+")
+"""A word, or a Chinese character."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +75,8 @@ class _Link:
 
 
 class Conversations:
-    """The conversations of late. Holds at most `capacity` links, about three a message.
+    """The conversations of late. Holds at most `capacity` links, about three a message, and as
+    many names, which no message pushes out.
 
     For one event loop: not thread-safe.
     """
@@ -71,6 +85,7 @@ class Conversations:
         self._key = secrets.token_bytes(32)
         self._capacity = capacity
         self._links: OrderedDict[bytes, _Link] = OrderedDict()
+        self._names: OrderedDict[bytes, _Link] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._links)
@@ -93,9 +108,11 @@ class Conversations:
                 found = link.conversation if answered else found
             flow.append(taint)
         if name is not None:
-            found = _letters(self._name_key(name))
-            link = self._links.get(self._name_key(name))
-            named = CLEAN if link is None else link.taint
+            key = self._name_key(name)
+            found = _letters(key)
+            if key in self._names:
+                self._names.move_to_end(key)
+                named = self._names[key].taint
         return Conversation(found or _new_id(), tuple(flow), named)
 
     def remember(
@@ -110,26 +127,27 @@ class Conversations:
             known = index < len(conversation.flow)
             taint = conversation.flow[index] if known else conversation.taint
             for key in keys:
-                self._put(key, conversation.id, taint)
+                self._put(self._links, key, _Link(conversation.id, taint))
         if name is not None:
-            self._put(self._name_key(name), conversation.id, conversation.taint)
+            link = _Link(conversation.id, conversation.taint)
+            self._put(self._names, self._name_key(name), link)
 
-    def _put(self, key: bytes, conversation: str, taint: Taint) -> None:
-        known = self._links.get(key)
-        if known is not None:
-            taint |= known.taint
-        self._links[key] = _Link(conversation, taint)
-        self._links.move_to_end(key)
-        while len(self._links) > self._capacity:
-            self._links.popitem(last=False)
+    def _put(self, links: OrderedDict[bytes, _Link], key: bytes, link: _Link) -> None:
+        known = links.get(key)
+        links[key] = link if known is None else replace(link, taint=link.taint | known.taint)
+        links.move_to_end(key)
+        while len(links) > self._capacity:
+            links.popitem(last=False)
 
     def _keys(self, messages: Sequence[Message]) -> Iterator[list[bytes]]:
         """The link keys of each message in turn."""
-        prefix, before = b"", None
+        earlier, prefix, before = b"", b"", None
+        spoken: list[Message] = []
         for message in messages:
             own = self._hash(b"message", *_canonical(message))
-            prefix = self._hash(b"prefix", prefix, own)
-            keys = [prefix]
+            keys = list(self._edited(earlier, spoken, message, own))
+            earlier, prefix = prefix, self._hash(b"prefix", prefix, own)
+            keys.append(prefix)
             if before is not None:
                 keys.append(self._hash(b"pair", before, own))
             shared_by_many = message.role in {Role.SYSTEM, Role.DEVELOPER}
@@ -137,7 +155,30 @@ class Conversations:
                 keys.append(self._hash(b"alone", own))
             # A system prompt makes no pair: its follower would be known by it alone.
             before = None if shared_by_many else own
+            if not shared_by_many:
+                spoken.append(message)
             yield keys
+
+    def _edited(
+        self, earlier: bytes, spoken: Sequence[Message], answer: Message, own: bytes
+    ) -> Iterator[bytes]:
+        """The keys by which a short answer is found though its question was edited.
+
+        `earlier` is the history before the question, `own` the answer's hash.
+        """
+        if answer.role is not Role.ASSISTANT or not spoken or len(answer.text) >= _TELLING_CHARS:
+            return
+        if sum(map(str.isdigit, answer.text)) >= _TELLING_DIGITS:
+            yield self._hash(b"alone", own)
+        if len(spoken) > 1:
+            yield self._hash(b"after", earlier, own)
+            return
+        # Nothing came before but what many share: the question has to have kept something.
+        words = _WORD.findall(spoken[0].text)
+        if len(words) >= _KEPT_WORDS:
+            begins, ends = words[:_KEPT_WORDS], words[-_KEPT_WORDS:]
+            yield self._hash(b"begins", earlier, own, *(word.encode() for word in begins))
+            yield self._hash(b"ends", earlier, own, *(word.encode() for word in ends))
 
     def _name_key(self, name: str) -> bytes:
         return self._hash(b"name", name.encode())
