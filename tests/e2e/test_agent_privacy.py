@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import time
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,11 @@ from isthmus.edge.consent import keep_consent
 from isthmus.edge.ledger import Ledger
 from isthmus.edge.testing import RunningAgent, ScriptedEngine, ScriptedTier, running_agent
 from isthmus.edge.tiers import Check
+from isthmus.privacy import egress
 from isthmus.privacy import redact as redaction
 from isthmus.privacy.policy import PrivacyConfig
 from isthmus.privacy.scanner import Scanner
+from isthmus.privacy.vault import Vault
 from isthmus.v1.gateway_pb2 import GenerateRequest
 
 MAIL, PHONE = "jane.doe@example.org", "+1 415 555 0132"
@@ -154,6 +157,28 @@ async def test_consent_that_is_revoked_while_a_request_is_on_its_way_is_followed
             await client.chat.completions.create(model="isthmus-cloud", messages=HELLO)
     assert refused.value.code == "privacy_no_consent"
     assert cloud.left == []
+
+
+async def test_the_time_of_the_last_look_is_not_the_clouds_silence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks = 0
+
+    def slow(data: bytes, vault: Vault) -> None:
+        nonlocal looks
+        looks += 1
+        time.sleep(0.3)
+
+    monkeypatch.setattr(egress, "check", slow)
+    cloud = Echo()
+    async with (
+        running_agent(cloud=cloud, cloud_silence_s=0.15) as agent,
+        openai_client(agent) as client,
+    ):
+        answer = await client.chat.completions.create(model="isthmus-cloud", messages=asked())
+    assert answer.choices[0].message.content == ASKED
+    assert looks == 1
+    assert cloud.available
 
 
 async def test_arguments_of_a_tool_call_come_back_as_json() -> None:

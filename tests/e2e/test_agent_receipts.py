@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
+from agent_client import sample
 from isthmus.core.errors import Unavailable
 from isthmus.edge.ledger import Ledger
+from isthmus.edge.remote import RemoteConfig, RemoteTier
 from isthmus.edge.testing import RunningAgent, ScriptedEngine, ScriptedTier, running_agent
+from isthmus.edge.tiers import Cloud
+from isthmus.privacy import redact as redaction
 from isthmus.privacy.receipts import Entry, Sent, check
 
 MAIL = "jane.doe@example.org"
@@ -21,7 +27,7 @@ IN_CLOUD = {"isthmus": {"route": "prefer_in_cloud"}}
 
 @asynccontextmanager
 async def agent_with_ledger(
-    tmp_path: Path, cloud: ScriptedTier | None, engine: ScriptedEngine | None = None
+    tmp_path: Path, cloud: Cloud | None, engine: ScriptedEngine | None = None
 ) -> AsyncIterator[tuple[RunningAgent, httpx.AsyncClient]]:
     ledger = Ledger(tmp_path / "ledger.sqlite")
     async with (
@@ -62,6 +68,31 @@ async def test_what_stayed_says_that_nothing_left(tmp_path: Path) -> None:
     assert told["made_by"] == ["edge"]
     assert told["sent"] == []
     assert told["labels"] == {"BANK_CARD": {"stayed": 1}}
+
+
+async def test_a_gateway_that_cannot_be_reached_has_had_nothing(tmp_path: Path) -> None:
+    with socket.socket() as unheard:  # bound, so that nobody else listens there
+        unheard.bind(("127.0.0.1", 0))
+        cloud = RemoteTier(RemoteConfig(f"127.0.0.1:{unheard.getsockname()[1]}"))
+        async with agent_with_ledger(tmp_path, cloud) as (_, client):
+            told = (await receipt_of(client, ASKED, **IN_CLOUD))["statement"]
+    assert told["made_by"] == ["edge"]
+    assert told["sent"] == []
+    assert told["labels"] == {"EMAIL": {"stayed": 1}}
+
+
+async def test_what_the_last_look_stopped_stayed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redaction._Swapping, "change", lambda self, passage: passage.texts)
+    cloud = ScriptedTier()
+    async with agent_with_ledger(tmp_path, cloud) as (agent, client):
+        told = (await receipt_of(client, ASKED, **IN_CLOUD))["statement"]
+        redacted = sample(agent, "isthmus_edge_privacy_redacted_requests_total")
+    assert told["made_by"] == ["edge"]
+    assert told["sent"] == []
+    assert told["labels"] == {"EMAIL": {"stayed": 1}}
+    assert not redacted
 
 
 async def test_a_cloud_that_fails_before_it_answers_has_had_the_bytes_all_the_same(

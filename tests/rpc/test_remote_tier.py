@@ -13,7 +13,7 @@ import trustme
 from agent_client import eventually
 from isthmus.cloud.server import Gateway
 from isthmus.cloud.testing import ScriptedBackend, gateway_config, running_gateway
-from isthmus.core import chat, errors, events
+from isthmus.core import chat, errors, events, wire
 from isthmus.edge.breaker import BreakerState, CircuitBreaker
 from isthmus.edge.config import EdgeConfig
 from isthmus.edge.remote import RemoteConfig, RemoteTier
@@ -83,6 +83,39 @@ async def test_repeated_failures_open_the_breaker_and_further_calls_fail_without
     with pytest.raises(errors.Unavailable, match="too often"):
         await collected(tier)
     await tier.close()
+
+
+async def test_bytes_are_told_of_only_once_there_is_a_connection_for_them():
+    told = []
+    tier = RemoteTier(RemoteConfig(f"127.0.0.1:{free_port()}"))
+    with pytest.raises(errors.Unavailable):
+        await anext(tier.generate(REQUEST, told.append))
+    assert told == []
+    await tier.close()
+    async with running_gateway() as address:
+        tier = RemoteTier(RemoteConfig(address))
+        _ = [event async for event in tier.generate(REQUEST, told.append)]
+        await tier.close()
+    assert told == [wire.request_as_bytes(REQUEST)]
+
+
+async def test_a_request_that_is_held_back_reaches_no_gateway_and_tells_nothing_of_it():
+    def refuse(data):
+        raise errors.PolicyRefused("no", reason="privacy_no_consent")
+
+    now_s = 0.0
+    breaker = CircuitBreaker(failures=1, clock=lambda: now_s)
+    breaker.fail()
+    now_s += 60
+    backend = ScriptedBackend()
+    async with running_gateway(backend) as address:
+        tier = RemoteTier(RemoteConfig(address), breaker=breaker)
+        with pytest.raises(errors.PolicyRefused):
+            await anext(tier.generate(REQUEST, refuse))
+        assert breaker.state is BreakerState.HALF_OPEN
+        assert tier.available
+        await tier.close()
+    assert backend.requests == []
 
 
 async def test_a_gateway_that_comes_back_is_found_by_the_trial():

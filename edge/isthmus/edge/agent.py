@@ -35,7 +35,6 @@ from isthmus.edge.screen import Look, Screen
 from isthmus.edge.tiers import Cloud, Tiers
 from isthmus.edge.trail import Trail
 from isthmus.privacy.egress import EgressBlocked
-from isthmus.privacy.receipts import Sent
 from isthmus.privacy.scan import TextScanner
 from isthmus.privacy.scanner import Scanner
 from isthmus.router.policy import decide
@@ -280,21 +279,24 @@ class Agent:
     ) -> AsyncGenerator[Event, None]:
         """The cloud's answer: placeholders leave, values are put back as they arrive."""
         outgoing = await self.screen.outgoing(request, look)
+        seen = b""
 
         def check(data: bytes) -> None:
-            outgoing.check(data)
+            if data != seen:
+                outgoing.check(data)  # nothing leaves unseen, whatever a tier makes of a request
             if not self.consent.granted:
                 raise PolicyRefused(
                     "the consent to the use of the cloud was revoked",
                     reason=Reason.PRIVACY_NO_CONSENT.value,
                 )
-            trail.sent.append(Sent.of(data))
+            trail.left(data, outgoing.labels, outgoing.request.privacy_class)
 
         trail.start(Target.CLOUD)
-        trail.left(outgoing.labels, outgoing.request.privacy_class)
         restorer = outgoing.restorer()
 
         try:
+            # Before the cloud's own time begins: the look at megabytes takes seconds.
+            seen = await self.screen.last_look(outgoing)
             async with aclosing(self.tiers.in_cloud(outgoing.request, check)) as events:
                 async for event in events:
                     match event:

@@ -51,7 +51,7 @@ async def preview(agent: Agent, request: ChatRequest) -> dict[str, Any]:
     if asked is None:
         return shown
     outgoing = await agent.screen.outgoing(asked, look)
-    data = wire.request_to_wire(outgoing.request).SerializeToString()
+    data = wire.request_as_bytes(outgoing.request)
     outgoing.check(data)
     return shown | {
         "would_leave": wire.request_as_json(outgoing.request),

@@ -116,13 +116,15 @@ class RemoteTier:
     ) -> AsyncIterator[Event]:
         """Answer `request` in the cloud. Raises an `IsthmusError`; `aclose()` cancels the call.
 
-        `check` sees the very bytes that are about to leave; what it raises keeps them here.
+        `check` sees the very bytes that leave, once there is a connection for them and with
+        nothing in between; what it raises keeps them here. It must be quick.
         """
         request.deadline.check()
-        data = wire.request_to_wire(request).SerializeToString()
-        await asyncio.to_thread(check, data)  # megabytes take a while
+        data = wire.request_as_bytes(request)
         with _Verdict(self.breaker) as verdict:
             await self._connected_stub(request.deadline)
+            with verdict.ours():
+                check(data)
             sent_at_s = time.monotonic()
             heard = False
             finished: Finished | None = None
@@ -304,6 +306,16 @@ class _Verdict:
         if not self._told:
             self._told = True
             self._breaker.succeed()
+
+    @contextlib.contextmanager
+    def ours(self) -> Iterator[None]:
+        """What fails in here is no word about the gateway."""
+        try:
+            yield
+        except BaseException:
+            self._told = True
+            self._breaker.release()
+            raise
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, Unavailable | InternalError):

@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from isthmus.core import wire
 from isthmus.core.chat import ChatRequest, Message, PrivacyClass, Role
 from isthmus.core.decision import Reason
-from isthmus.core.errors import PolicyRefused
+from isthmus.core.errors import DeadlineExceeded, PolicyRefused
 from isthmus.edge.conversation import CLEAN, UNSCANNED, Conversation, Conversations
 from isthmus.privacy import egress
 from isthmus.privacy.base import Span
@@ -122,6 +123,20 @@ class Screen:
         privacy_class = PrivacyClass.REDACTED if hidden else PrivacyClass.PUBLIC
         left = replace(redacted.request, privacy_class=privacy_class)
         return Outgoing(left, redacted.labels, redacted.codes, vault)
+
+    @staticmethod
+    async def last_look(outgoing: Outgoing) -> bytes:
+        """The bytes that are about to leave, looked at in a thread.
+
+        Raises `EgressBlocked`, and `DeadlineExceeded` when that takes too long.
+        """
+        data = wire.request_as_bytes(outgoing.request)
+        try:
+            async with asyncio.timeout(outgoing.request.deadline.remaining_s()):
+                await asyncio.to_thread(outgoing.check, data)
+        except TimeoutError:
+            raise DeadlineExceeded("the time that the request gave is used up") from None
+        return data
 
     @staticmethod
     def _redacted(

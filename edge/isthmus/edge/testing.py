@@ -82,8 +82,8 @@ class ScriptedTier:
         self, request: ChatRequest, check: Check = lambda data: None
     ) -> AsyncGenerator[Event, None]:
         """Follow the script."""
-        data = wire.request_to_wire(request).SerializeToString()
-        await asyncio.to_thread(check, data)
+        data = wire.request_as_bytes(request)
+        check(data)
         self.requests.append(request)
         self.left.append(data)
         self.running += 1

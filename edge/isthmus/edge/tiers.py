@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 Check = Callable[[bytes], None]
-"""Looks at the bytes of a request that are about to leave, and raises to keep them here."""
+"""Hears of the bytes of a request right before they leave, and raises to keep them here."""
 
 
 class Cloud(Protocol):

@@ -113,8 +113,9 @@ class Trail:
         self.legs.append(Leg(target))
         return self.legs[-1]
 
-    def left(self, labels: Mapping[str, int], privacy_class: PrivacyClass) -> None:
-        """A request left for the cloud, with so many placeholders in it."""
+    def left(self, data: bytes, labels: Mapping[str, int], privacy_class: PrivacyClass) -> None:
+        """The bytes of a request leave for the cloud, with so many placeholders in them."""
+        self.sent.append(Sent.of(data))
         self.redacted = dict(labels)
         self.privacy_class = privacy_class
         said = Reason.PRIVACY_REDACTED in self.reasons

@@ -14,7 +14,12 @@ from isthmus.core.wire.errors import (
 )
 from isthmus.core.wire.events import EventReader, event_to_wire
 from isthmus.core.wire.outcomes import outcome_from_wire, outcome_to_wire
-from isthmus.core.wire.requests import request_as_json, request_from_wire, request_to_wire
+from isthmus.core.wire.requests import (
+    request_as_bytes,
+    request_as_json,
+    request_from_wire,
+    request_to_wire,
+)
 from isthmus.core.wire.tier import info_from_wire, info_to_wire, load_from_wire, load_to_wire
 
 __all__ = [
@@ -31,6 +36,7 @@ __all__ = [
     "load_to_wire",
     "outcome_from_wire",
     "outcome_to_wire",
+    "request_as_bytes",
     "request_as_json",
     "request_from_wire",
     "request_to_wire",

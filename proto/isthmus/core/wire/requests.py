@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Final
 
@@ -88,6 +89,15 @@ def request_to_wire(request: chat.ChatRequest) -> gateway_pb2.GenerateRequest:
         micro = int(Decimal(repr(limit_usd)) * MICRO_USD_PER_USD)
         wire.max_price_micro_usd = _within(micro, (0, 2**63 - 1), "max_price_usd")
     return wire
+
+
+def request_as_bytes(request: chat.ChatRequest) -> bytes:
+    """The message for `request` as it travels: the same bytes whenever it is asked for.
+
+    Without its deadline, which a gRPC call carries itself. Raises as `request_to_wire`.
+    """
+    lasting = replace(request, deadline=Deadline.NEVER)
+    return request_to_wire(lasting).SerializeToString(deterministic=True)
 
 
 def request_as_json(request: chat.ChatRequest) -> dict[str, Any]:
