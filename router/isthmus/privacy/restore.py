@@ -1,7 +1,8 @@
 """Putting the values back into an answer while it arrives.
 
 Only a suffix that may still become a placeholder is held back, so the text that has been given is,
-cut anywhere, the beginning of the whole text restored.
+cut anywhere, the beginning of the whole text restored. In a URL of a host that the request does not
+name a placeholder stays: what fetches it would tell the value.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import NamedTuple
 
 from isthmus.core.chat import ChatRequest, ResponseKind
 from isthmus.core.events import Delta, TokenLogprob, ToolCallDelta
+from isthmus.privacy.urls import NONE_NAMED, OwnHosts, Urls
 from isthmus.privacy.vault import Vault
 
 
@@ -35,11 +37,13 @@ class TextRestorer:
         *,
         in_json: bool = False,
         only: Collection[str] | None = None,
+        own: OwnHosts = NONE_NAMED,
         on_piece: Callable[[str, str | None], None] | None = None,
     ) -> None:
         self._forms = vault.forms(in_json=in_json, only=only)
         self._values = vault.values
         self._in_json = in_json
+        self._urls = Urls(own, in_json=in_json)
         self._on_piece = on_piece
         self._held = ""
         self._before = ""
@@ -65,10 +69,7 @@ class TextRestorer:
             if start >= end:
                 break
             pieces.append(self._piece(text[at:start]))
-            value = self._values[code]
-            if self._in_json:
-                value = json.dumps(value, ensure_ascii=False)[1:-1]
-            pieces.append(self._piece(text[start:stop], value))
+            pieces.append(self._piece(text[start:stop], self._value(text[start:stop], code)))
             at = stop
             end = max(end, at)
         pieces.append(self._piece(text[at:end]))
@@ -76,7 +77,15 @@ class TextRestorer:
         self._before = text[max(0, end - 1) : end]
         return "".join(pieces)
 
+    def _value(self, placeholder: str, code: str) -> str | None:
+        """What is given for a placeholder; None where it stays."""
+        if self._urls.foreign(placeholder):
+            return None
+        value = self._values[code]
+        return json.dumps(value, ensure_ascii=False)[1:-1] if self._in_json else value
+
     def _piece(self, arrived: str, value: str | None = None) -> str:
+        self._urls.feed(arrived)
         if self._on_piece is not None and arrived:
             self._on_piece(arrived, value)
         return arrived if value is None else value
@@ -91,11 +100,13 @@ class AnswerRestorer:
         """`only`: the codes that the request held; an answer that has others made them up."""
         self._vault = vault
         self._only = only
+        self._own = OwnHosts.of(request)
         self._tokens = _Tokens()
         self._text = TextRestorer(
             vault,
             in_json=request.response_format.kind is not ResponseKind.TEXT,
             only=only,
+            own=self._own,
             on_piece=self._tokens.moved,
         )
         self._arguments: dict[int, TextRestorer] = {}
@@ -127,7 +138,9 @@ class AnswerRestorer:
 
     def _of(self, index: int) -> TextRestorer:
         if index not in self._arguments:
-            self._arguments[index] = TextRestorer(self._vault, in_json=True, only=self._only)
+            self._arguments[index] = TextRestorer(
+                self._vault, in_json=True, only=self._only, own=self._own
+            )
         return self._arguments[index]
 
 
