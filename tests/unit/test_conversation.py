@@ -53,6 +53,26 @@ def test_the_same_greeting_does_not_join_two_conversations(conversations: Conver
     assert conversations.find([user("Hi")]).id != first
 
 
+def test_messages_that_two_conversations_share_do_not_make_them_one(
+    conversations: Conversations,
+) -> None:
+    first = hold(
+        conversations,
+        user("my number"),
+        assistant(LONG),
+        user("so"),
+        assistant("ok"),
+        tainted_from=0,
+    )
+    for messages in (
+        [user("another"), assistant(LONG)],
+        [assistant("hm"), user("so"), assistant("ok")],
+    ):
+        found = conversations.find([*messages, user("and?")])
+        assert found.taint == PHONE
+        assert found.id != first
+
+
 def test_a_name_finds_a_conversation_whatever_its_messages(conversations: Conversations) -> None:
     first = conversations.find([user("Hi")], "mine")
     assert conversations.find([user("something else")], "mine").id == first.id

@@ -100,16 +100,19 @@ async def test_labels_stay_with_a_conversation_and_a_stricter_request_sees_them(
 
 
 async def test_what_was_redacted_may_go_on_as_long_as_its_values_are_known() -> None:
+    def mine(*messages: Message) -> ChatRequest:
+        return replace(request(*messages), preference=RoutePreference(conversation="mine"))
+
     screen = a_screen()
-    look = await screen.look(request(MAIL))
-    screen.remember(look.conversation, request(MAIL), ANSWER)
+    look = await screen.look(mine(MAIL))
+    screen.remember(look.conversation, mine(MAIL), ANSWER)
     repeated = say(Role.USER, "Now write another long letter, to JANE @EXAMPLE. ORG this time")
-    known = await screen.look(request(ANSWER, repeated))
+    known = await screen.look(mine(ANSWER, repeated))
     assert known.found.privacy_class is PrivacyClass.REDACTED
-    outgoing = await screen.outgoing(request(ANSWER, repeated), known)
+    outgoing = await screen.outgoing(mine(ANSWER, repeated), known)
     assert "EXAMPLE" not in str(outgoing.request.messages)
     screen.vaults.wipe()
-    forgotten = (await screen.look(request(ANSWER, QUESTION))).found
+    forgotten = (await screen.look(mine(ANSWER, QUESTION))).found
     assert (forgotten.privacy_class, forgotten.redactable) == (PrivacyClass.SENSITIVE, False)
 
 

@@ -7,9 +7,9 @@ question, too, and in a first turn to how the question begins and ends: it may b
 short answer. So an edited or shortened history still finds the messages that it shares, and
 inherits the taint of each. A first question that was replaced as a whole, under an answer like
 "OK.", is found only by a name (`isthmus.conversation`), which keeps its taint whatever the
-messages. Taint flows forward: what follows a
-sensitive message may repeat it; what came before (a system prompt that a thousand conversations
-share) does not.
+messages. Whose conversation it is, and so which values may come back in it, only a name or the
+whole history up to an answer says. Taint flows forward: what follows a sensitive message may
+repeat it; what came before (a system prompt that a thousand conversations share) does not.
 
 The key is random and lives as long as the process; no text is kept.
 """
@@ -91,7 +91,10 @@ class Conversations:
         return len(self._links)
 
     def find(self, messages: Sequence[Message], name: str | None = None) -> Conversation:
-        """The conversation of a request: by its own `name`, else by the messages it shares."""
+        """The conversation of a request: by its own `name`, else by the history it begins with.
+
+        Its taint is that of every message it shares with any conversation.
+        """
         found: str | None = None
         answered = False
         taint, flow, named = CLEAN, [], CLEAN
@@ -104,8 +107,10 @@ class Conversations:
                 self._links.move_to_end(key)
                 taint |= link.taint
                 # Two conversations may well begin with the same "Hello": an answer tells them
-                # apart, and the latest message that is shared says which one goes on.
-                found = link.conversation if answered else found
+                # apart. A message that two of them share makes them not one: only the whole
+                # history up to here says which one goes on, and whose values it may bring back.
+                if answered and key == keys[0]:
+                    found = link.conversation
             flow.append(taint)
         if name is not None:
             key = self._name_key(name)
@@ -140,14 +145,14 @@ class Conversations:
             links.popitem(last=False)
 
     def _keys(self, messages: Sequence[Message]) -> Iterator[list[bytes]]:
-        """The link keys of each message in turn."""
+        """The link keys of each message in turn, that of the history up to it first."""
         earlier, prefix, before = b"", b"", None
         spoken: list[Message] = []
         for message in messages:
             own = self._hash(b"message", *_canonical(message))
-            keys = list(self._edited(earlier, spoken, message, own))
+            edited = self._edited(earlier, spoken, message, own)
             earlier, prefix = prefix, self._hash(b"prefix", prefix, own)
-            keys.append(prefix)
+            keys = [prefix, *edited]
             if before is not None:
                 keys.append(self._hash(b"pair", before, own))
             shared_by_many = message.role in {Role.SYSTEM, Role.DEVELOPER}
