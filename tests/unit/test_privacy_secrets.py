@@ -169,3 +169,9 @@ def test_entropy_is_that_of_shannon() -> None:
 @pytest.mark.parametrize("value", ["${LINK}", "{{ token }}", "<secret>", "********", "xxxxxxxx"])
 def test_templates_and_masks_stand_in_for_a_secret(value: str) -> None:
     assert stand_in(value)
+
+
+@pytest.mark.parametrize("value", ["your-api-key-" + "b7" * 90, "b7" * 40 + "-EXAMPLE"])
+def test_a_long_stand_in_is_told_by_its_beginning(value: str) -> None:
+    assert stand_in(value)
+    assert not stand_in("b7Xq" * 40 + "-EXAMPLE")

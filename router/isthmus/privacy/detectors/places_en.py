@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from isthmus.privacy.base import Label, Span
 from isthmus.privacy.detectors import gazetteer as g
-from isthmus.privacy.detectors.address_tail import read_tail
+from isthmus.privacy.detectors.address_tail import Tail, read_tail
 from isthmus.privacy.detectors.numbers import IN_CONTEXT, LIKELY
 from isthmus.privacy.detectors.streets import StreetReader
 
@@ -52,12 +52,13 @@ class AddressDetector:
         """Each address from its first number or name to its postcode or country."""
         small = text.islower()
         done = 0
+        tails: dict[int, Tail] = {}
         for number in _NUMBER.finditer(text):
             if number.start() < done:
                 continue
             if not _has_neighbours(text, *number.span()):
                 continue
-            reader = StreetReader(text, number.start(), number.end(), small=small)
+            reader = StreetReader(text, number.start(), number.end(), tails, small=small)
             found = reader.numbered() or reader.named()
             if found is not None:
                 done = found.end

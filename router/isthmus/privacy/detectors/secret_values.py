@@ -69,6 +69,9 @@ BARE = re.compile(
     rf"(?<![A-Za-z0-9+/=_.%-])[A-Za-z0-9+/_-]{{20,{MAX_SECRET_CHARS}}}={{0,2}}(?![A-Za-z0-9+/_%-])"
 )
 
+_TOLD_CHARS = 128
+"""Where a stand-in says so: each of a text's values is searched, and they may overlap."""
+
 LEAST_SCORE = 0.35
 """What is less likely than this is not given at all."""
 
@@ -103,7 +106,8 @@ def stand_in(value: str) -> bool:
     """Whether it only marks the place of a secret: a template's variable, a mask, "your-key"."""
     if REFERENCE.fullmatch(value) or value.lower() in WORDS or len(set(value)) <= 2:
         return True
-    return PLACEHOLDER.search(value) is not None or SELF_NAMED.search(value) is not None
+    shown = value[:_TOLD_CHARS]
+    return SELF_NAMED.search(shown) is not None or PLACEHOLDER.search(shown) is not None
 
 
 def evidence(value: str, *, quoted: bool) -> float:

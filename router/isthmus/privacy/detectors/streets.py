@@ -43,8 +43,12 @@ class Found(NamedTuple):
 class StreetReader:
     """Reads the words around one number."""
 
-    def __init__(self, text: str, start: int, end: int, *, small: bool) -> None:
+    def __init__(
+        self, text: str, start: int, end: int, tails: dict[int, Tail], *, small: bool
+    ) -> None:
+        """Of the number's place. `tails`: those of `text` that were read, by where they begin."""
         self.text, self.start, self.end, self.small = text, start, end, small
+        self._tails = tails
 
     def numbered(self) -> Found | None:
         """Number first: "10 Downing Street", "63 Avenue du Golf", "213 Pilekrogen 53 Apt. 2"."""
@@ -224,4 +228,7 @@ class StreetReader:
         return linked and any(word in g.LEADS for word in words)
 
     def _tail(self, end: int) -> Tail:
-        return read_tail(self.text, end, small=self.small)
+        tail = self._tails.get(end)
+        if tail is None:  # one number's street ends where the next number does
+            tail = self._tails[end] = read_tail(self.text, end, small=self.small)
+        return tail
