@@ -335,3 +335,20 @@ def test_a_value_that_a_line_s_end_cuts_is_found_whole(wrapped: str, label: str)
     assert span.label == label
     assert span.end == len(wrapped)
     assert "\n" in wrapped[span.start : span.end]
+
+
+@pytest.mark.parametrize(
+    "unseen", [chr(code) for code in (0, 8, 0x1B, 0x7F, 0x9B, 0x34F, 0x115F, 0x3164, 0xE0041)]
+)
+def test_no_invisible_character_hides_a_value_or_moves_its_place(unseen: str) -> None:
+    value = f"138{unseen}1234{unseen}{unseen}5678"
+    text = f"a{unseen}b {value}, 4111{unseen}111111111111"
+    found = [(span.label, text[span.start : span.end]) for span in scan(text, STRUCTURED)]
+    assert found == [("PHONE", value), ("BANK_CARD", f"4111{unseen}111111111111")]
+
+
+@pytest.mark.parametrize("between", ["\x01", "\x1f", "\f", "\v", "\u2028"])
+def test_a_separator_of_fields_joins_no_two_values(between: str) -> None:
+    text = f"13812345678{between}4111111111111111"
+    found = [text[span.start : span.end] for span in scan(text, STRUCTURED)]
+    assert found == text.split(between)

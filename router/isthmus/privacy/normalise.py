@@ -35,7 +35,7 @@ def normalise(text: str) -> Normalised:
     or digits, and Chinese digits become ASCII in runs as long as a number's. It goes character by
     character: a combining mark stays its own, so that offsets stay exact.
     """
-    if text.isascii():
+    if text.isascii() and not _CONTROL.search(text):
         return Normalised(text, None)
     changed = text.translate(_FORMS)
     offsets = None
@@ -66,13 +66,15 @@ class _Forms(dict[int, str]):
 
 
 def _form(char: str) -> str:
+    if char in _CONTROLS:
+        return _CONTROLS[char]
     if char.isascii():
         return char
     # Decimal digits of every script, and those in circles that NFKC leaves.
     digit = unicodedata.digit(char, None)
     if digit is not None:
         return str(digit)
-    if char in _STRIKES:
+    if char in _STRIKES or char in _IGNORED:
         return ""
     # By Unicode category: every dash, every space, and what is not seen at all (joiners, marks).
     match unicodedata.category(char):
@@ -91,7 +93,27 @@ _STRIKES = frozenset(
 )
 """Marks that strike through, underline or box a character, and variation selectors."""
 
+_IGNORED = frozenset(
+    chr(code)
+    for first, last in (
+        *((0x34F, 0x34F), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F), (0x2065, 0x2065)),
+        *((0x3164, 0x3164), (0xFFA0, 0xFFA0), (0xFFF0, 0xFFF8), (0xE0000, 0xE0FFF)),
+    )
+    for code in range(first, last + 1)
+)
+"""What Unicode's Default_Ignorable_Code_Point lists beyond the category Cf."""
+
+_CONTROLS = {chr(code): "" for code in (*range(0x20), *range(0x7F, 0xA0))}
+# A separator of fields is no part of a value (Hive and FIX write 0x01, ASCII 0x1C to 0x1F), and a
+# page's or a record's end is a line's.
+_CONTROLS |= dict.fromkeys("\x01\x1c\x1d\x1e\x1f", " ") | dict.fromkeys("\v\f\x85", "\n")
+_CONTROLS |= {char: char for char in "\t\n\r"}
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
 _PUNCTUATION = {
+    "\N{LINE SEPARATOR}": "\n",
+    "\N{PARAGRAPH SEPARATOR}": "\n",
+    "\N{BRAILLE PATTERN BLANK}": " ",
     "\N{MINUS SIGN}": "-",
     "\N{HYPHEN BULLET}": "-",
     "\N{IDEOGRAPHIC FULL STOP}": "。",
