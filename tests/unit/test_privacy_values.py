@@ -352,3 +352,44 @@ def test_a_separator_of_fields_joins_no_two_values(between: str) -> None:
     text = f"13812345678{between}4111111111111111"
     found = [text[span.start : span.end] for span in scan(text, STRUCTURED)]
     assert found == text.split(between)
+
+
+@pytest.mark.parametrize(
+    ("label", "value"),
+    [
+        ("BANK_CARD", "4111.1111.1111.1111"),
+        ("BANK_CARD", "4111/1111/1111/1111"),
+        ("BANK_CARD", "4111_1111_1111_1111"),
+        ("BANK_CARD", "3782/822463/10005"),
+        ("PHONE", "138/1234/5678"),
+        ("PHONE", "138_1234_5678"),
+        ("PHONE", "138**1234**5678"),
+        ("PHONE", "+86/138/1234/5678"),
+        ("PHONE", "415/555/2671"),
+        ("PHONE", "1.3.8.1.2.3.4.5.6.7.8"),
+        ("PHONE", "1 3 8 1 2 3 4 5 6 7 8"),
+        ("PHONE", "1/3/8/1/2/3/4/5/6/7/8"),
+    ],
+)
+@pytest.mark.parametrize("frame", ["see {}, please", "号码{}。", "{}"])
+def test_unusual_separators_hide_no_card_and_no_phone(label: str, value: str, frame: str) -> None:
+    text = frame.format(value)
+    spans = [(span.label, text[span.start : span.end]) for span in scan(text, STRUCTURED)]
+    assert spans == [(label, value)]
+
+
+@pytest.mark.parametrize(
+    "benign",
+    [
+        *("12/31/2024 10/11/2025", "2024/12/31/1234", "build 4111/1112/1113/1114", "v1.3.8.1.2.3"),
+        *("IMG_20240101_123456_789", "1/2/3/4/5/6/7/8/9/10", "3*1234*5678", "1234.5678.9012.3456"),
+        *("https://example.org/2024/1231/5678", "sizes 128/256/512", "13812345678.00 in total"),
+    ],
+)
+def test_dates_paths_and_products_are_no_disguised_numbers(benign: str) -> None:
+    assert not [s for s in scan(benign, STRUCTURED) if s.label in {"PHONE", "BANK_CARD"}]
+
+
+def test_a_phone_that_a_table_made_a_float_of_is_found() -> None:
+    text = "call 13812345678.0 now"
+    assert [text[s.start : s.end] for s in scan(text, STRUCTURED)] == ["13812345678"]

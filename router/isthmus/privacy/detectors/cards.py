@@ -13,6 +13,7 @@ from isthmus.privacy.detectors.numbers import (
     IN_CONTEXT,
     LIKELY,
     PLAUSIBLE,
+    UNUSUAL,
     Number,
 )
 from isthmus.privacy.detectors.vocabulary import words
@@ -34,11 +35,15 @@ class BankCardRule:
     def judge(self, number: Number) -> Span | None:
         """Cards of 12 to 19 digits, whole or in groups."""
         digits = number.digits
-        if len(set(digits)) == 1 or "." in number.glue or number.glue & {"(", ")"}:
+        if len(set(digits)) == 1 or number.glue & {"(", ")"}:
             return None
         usual = self._usual(number.sizes)
+        if number.glue & {".", *UNUSUAL} and not (usual and len(number.sizes) > 2):
+            return None
         if luhn(digits) and usual and self.ISSUED.fullmatch(digits):
             return number.span(self.label, CERTAIN)
+        if "." in number.glue:
+            return None
         if not usual and len(number.sizes) > 5:
             return None
         # A failed checksum does not veto where the context says what it is.

@@ -10,12 +10,17 @@ from isthmus.privacy.detectors.context import ENDS_NAME, NAME_GAP, NEAR, Context
 from isthmus.privacy.detectors.numbers import (
     IN_CONTEXT,
     MOST_DIGITS,
+    UNUSUAL,
     Number,
     NumberRule,
+    disguised_numbers,
     numbers,
 )
 from isthmus.privacy.detectors.spelled import spelled_numbers
 from isthmus.privacy.detectors.vocabulary import LICENSE_NEAR
+
+_DISGUISED = frozenset({Label.PHONE, Label.BANK_CARD})
+"""Labels whose own form is sure enough without the usual separators."""
 
 
 class NamedRule:
@@ -55,8 +60,10 @@ class NumberDetector:
     def detect(self, text: str) -> Iterator[Span]:
         """What the rules take for values."""
         context = Context(text)
-        for number in chain(numbers(context), spelled_numbers(context)):
+        for number in chain(numbers(context), spelled_numbers(context), disguised_numbers(context)):
             for rule in self._rules[len(number.digits)]:
+                if number.glue & UNUSUAL and rule.label not in _DISGUISED:
+                    continue
                 span = rule.judge(number)
                 if span is not None:
                     yield span

@@ -116,6 +116,7 @@ _ZONE = re.compile(r"\d(?:[ \t\r\n().·-]{0,4}\d){4,}")
 _GROUP = re.compile(r"\d+")
 # Groups that these join belong to one number: what is cut off at them would be a piece.
 _TIGHT = frozenset(".-·")
+_FLOAT = re.compile(r"\d{7,}\.0")
 
 
 def numbers(context: Context) -> Iterator[Number]:
@@ -126,6 +127,8 @@ def numbers(context: Context) -> Iterator[Number]:
         # Whether a group is joined to the one before it.
         joints = (text[left[1] : right[0]] in _TIGHT for left, right in pairwise(groups))
         tight = [False, *joints, False]
+        if len(groups) == 2 and _FLOAT.fullmatch(text, *zone.span()):
+            tight[1] = False  # a table made a float of it: 13812345678.0
         for first in range(len(groups)):
             if tight[first] or _in_word(text, groups[first][0]):
                 continue
@@ -148,6 +151,24 @@ def numbers(context: Context) -> Iterator[Number]:
             if len(whole.digits) <= MOST_DIGITS:
                 yield whole
 
+
+UNUSUAL = frozenset("/_*")
+"""What stands between the groups of a number that someone has disguised, or marked up."""
+
+_JOINED = re.compile(r"(?<![A-Za-z0-9_.])\d{1,6}(?: ?[/_*]{1,2} ?\d{1,6}){2,19}(?!\d|[A-Za-z_.]\d)")
+
+
+def disguised_numbers(context: Context) -> Iterator[Number]:
+    """Numbers of ten digits and more in groups with slashes, underscores or asterisks between."""
+    for found in _JOINED.finditer(context.text):
+        groups = [group.span() for group in _GROUP.finditer(context.text, *found.span())]
+        number = Number(context, groups)
+        if LEAST_DISGUISED <= len(number.digits) <= MOST_DIGITS:
+            yield number
+
+
+LEAST_DISGUISED = 10
+"""Shorter ones are dates, fractions and versions."""
 
 _HEX_BEFORE = re.compile(r"(?:[A-Za-z]*\d[A-Za-z0-9]*|[A-Za-z0-9]*[_#])[A-Za-z]$|\d[,.]$")
 

@@ -6,7 +6,14 @@ import re
 from itertools import pairwise
 
 from isthmus.privacy.base import Label, Span
-from isthmus.privacy.detectors.numbers import IN_CONTEXT, LIKELY, OWN_GAP, PLAUSIBLE, Number
+from isthmus.privacy.detectors.numbers import (
+    IN_CONTEXT,
+    LIKELY,
+    OWN_GAP,
+    PLAUSIBLE,
+    UNUSUAL,
+    Number,
+)
 from isthmus.privacy.detectors.vocabulary import OTHER, PHONE_NEAR, words
 
 _COUNTRY_CODES = words(
@@ -26,6 +33,8 @@ class PhoneRule:
         """Numbers in a usual form, and what a phone's word stands beside."""
         if number.spelled:
             return self._spelled(number)
+        if number.glue & UNUSUAL:
+            return self._disguised(number)
         score = self._form(number)
         if score < LIKELY and self._named(number):
             score = IN_CONTEXT
@@ -38,6 +47,20 @@ class PhoneRule:
             return None
         span = number.span(self.label, score)
         return Span(self._from(number), self._to(number), span.label, span.score)
+
+    def _disguised(self, number: Number) -> Span | None:
+        """A mobile of China or a number of North America, grouped as they are, or digit by digit.
+
+        Between the groups stands what no one writes there: 138/1234/5678.
+        """
+        digits, sizes = number.digits, number.sizes
+        code = digits[:-11] in {"", "86", "0086"} and _MOBILE_CN.fullmatch(digits[-11:])
+        chinese = code and (sizes[-3:] == (3, 4, 4) or set(sizes) == {1})
+        american = _NANP.fullmatch(digits) and sizes[-3:] == (3, 3, 4)
+        if not (chinese or american):
+            return None
+        span = number.span(self.label, LIKELY)
+        return Span(self._from(number), span.end, span.label, span.score)
 
     def _form(self, number: Number) -> float:
         digits, sizes = number.digits, number.sizes
@@ -67,7 +90,7 @@ class PhoneRule:
             # In any grouping, even one that a line's end cut; but no row of loose numbers.
             even = len(set(sizes[:-1])) == 1 and sizes[-1] <= sizes[0] <= 2
             grouped = (len(sizes) <= 4 or even) and not number.glue & {"(", ")"}
-            dotted = "." in number.glue and sizes != (3, 4, 4)
+            dotted = "." in number.glue and sizes not in {(3, 4, 4), (1,) * 11}
             return LIKELY if grouped and not dotted else 0.0
         if "\n" in number.glue:
             return 0.0
@@ -206,6 +229,7 @@ _UNUSED = frozenset({"83", "89"})
 _MOBILE_CN = re.compile(r"1[3-9]\d{9}")
 _SERVICE_CN = re.compile(r"[48]00\d{7}")
 _LANDLINE_CN = re.compile(r"0(?:10|2[0-57-9]|[3-9]\d{2})[2-8]\d{6,7}")
+_NANP = re.compile(r"1?[2-9]\d{2}[2-9]\d{6}")
 _MOBILE_UK = re.compile(r"07\d{9}|0[12]\d{9}")
 # "call 555 0101 or 555 0102": the word names each number of the list.
 _LISTED = re.compile(r"[^\d\n]{0,12}[\d ().-]{7,20}(?:,| or| and|/|;|、|或|和)[ ]?")
