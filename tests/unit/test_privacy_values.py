@@ -393,3 +393,34 @@ def test_dates_paths_and_products_are_no_disguised_numbers(benign: str) -> None:
 def test_a_phone_that_a_table_made_a_float_of_is_found() -> None:
     text = "call 13812345678.0 now"
     assert [text[s.start : s.end] for s in scan(text, STRUCTURED)] == ["13812345678"]
+
+
+@pytest.mark.parametrize(
+    ("label", "value"),
+    [
+        ("EMAIL", "jane(comment)@x.org"),
+        ("EMAIL", "jane@(at work)x.org"),
+        ("EMAIL", "jane.doe@\nexample.org"),
+        ("EMAIL", "jane.doe@\r\n> example.org"),
+        ("EMAIL", "jane[at]example[.]org"),
+        ("EMAIL", "jane@example[.]org"),
+        ("EMAIL", "jane@mail.example[.]org"),
+        ("IP", "10[.]1[.]2[.]3"),
+        ("IP", "203.0.113[.]9"),
+        ("IP", "203(dot)0(dot)113(dot)9"),
+    ],
+)
+@pytest.mark.parametrize("frame", ["see {}, please", "联系{}。"])
+def test_addresses_that_are_broken_or_defanged_are_found(
+    label: str, value: str, frame: str
+) -> None:
+    text = frame.format(value)
+    spans = [(span.label, text[span.start : span.end]) for span in scan(text, STRUCTURED)]
+    assert spans == [(label, value)]
+
+
+@pytest.mark.parametrize(
+    "benign", ["f(x)@y", "call(a)@decorator", "a @\nmatmul.b(c)", "x[1][2][3]", "1.2.3 (4.5.6)"]
+)
+def test_calls_and_decorators_are_no_broken_addresses(benign: str) -> None:
+    assert not scan(benign, STRUCTURED)

@@ -22,9 +22,12 @@ class EmailDetector:
     )
     LOCAL_CHARS = 64
     DOMAIN = re.compile(
-        r"(?:[A-Za-z0-9À-ɏ](?:[A-Za-z0-9À-ɏ-]{0,61}[A-Za-z0-9À-ɏ])?\.){1,8}"
+        r"(?:[A-Za-z0-9À-ɏ](?:[A-Za-z0-9À-ɏ-]{0,61}[A-Za-z0-9À-ɏ])?(?:\.|[(\[](?:\.|dot)[)\]])){1,8}"
         r"(?:xn--[A-Za-z0-9-]{2,59}|[A-Za-z]{2,24})"
     )
+    # RFC 5322, 3.2.2: comments and folded lines stand between an address's parts.
+    COMMENT = re.compile(r"\([^()\n]{0,40}\)\Z")
+    BREAK = re.compile(r" ?\r?\n[ \t>]{0,4}|\([^()\n]{0,40}\)")
     FILE = re.compile(r"(?:\dx|.{1,61}\d)\.(?:png|jpe?g|gif|svg|webp)$", re.IGNORECASE)
     # bob (at) example (dot) com; bob at example dot com; bob#example.com is left alone.
     SPELLED = re.compile(
@@ -32,7 +35,8 @@ class EmailDetector:
         r"{at}"
         r"[A-Za-z0-9-]{1,40}(?:(?:\.|{dot})[A-Za-z0-9-]{1,40}){0,3}(?:\.|{dot})[A-Za-z]{2,16}"
         r"(?![A-Za-z0-9])".replace(
-            "{at}", r"(?: ?[(\[{<] ?(?:at|@|AT|At|艾特) ?[)\]}>] ?| at | AT | @ | ?艾特 ?)"
+            "{at}",
+            r"(?: ?[(\[{<] ?(?:at|@|AT|At|艾特) ?[)\]}>] ?| at | AT | @ | ?艾特 ?)",
         ).replace(
             "{dot}", r"(?: ?[(\[{<] ?(?:dot|\.|DOT|Dot|点) ?[)\]}>] ?| dot | DOT | \. | ?点 ?)"
         )
@@ -48,14 +52,20 @@ class EmailDetector:
         """Addresses with a dotted domain."""
         at = text.find("@")
         while at >= 0:
-            local = text[max(0, at - self.LOCAL_CHARS) : at]
+            before = at
+            if text[at - 1 : at] == ")" and (
+                comment := self.COMMENT.search(text, max(0, at - self.LOCAL_CHARS), at)
+            ):
+                before = comment.start()
+            local = text[max(0, before - self.LOCAL_CHARS) : before]
             length = len(local) - len(local.rstrip(self.LOCAL))
             # What only introduces an address is not part of it: "to=a@b.org", "'a@b.org'".
             local = local[len(local) - length :].lstrip("'`/=|{}*!?#&")
             local = local[local.rfind("=") + 1 :]
-            domain = self.DOMAIN.match(text, at + 1)
+            gap = self.BREAK.match(text, at + 1)
+            domain = self.DOMAIN.match(text, gap.end() if gap else at + 1)
             if domain and self._is_local(local) and not self._is_path(text, local, domain):
-                yield Span(at - len(local), domain.end(), Label.EMAIL, CERTAIN)
+                yield Span(before - len(local), domain.end(), Label.EMAIL, CERTAIN)
             at = text.find("@", at + 1)
         if self._may_be_spelled(text):
             for found in self.SPELLED.finditer(text):
@@ -90,6 +100,12 @@ class IpDetector:
         r"(?<![A-Za-z0-9_.-])(?<!\d,)(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}"
         r"(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![A-Za-z0-9_])(?!\.\d)(?!-\d)"
     )
+    # Defanged, as those who report attacks write: 10[.]1[.]2[.]3, 10.1.2[.]3.
+    V4_DEFANGED = re.compile(
+        r"(?<![A-Za-z0-9_.-])(?=[\d.]{1,12} ?[(\[{])"
+        r"(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)(?:\.| ?[(\[{] ?(?:\.|dot|DOT) ?[)\]}] ?)){3}"
+        r"(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![A-Za-z0-9_])(?!\.\d)"
+    )
     V4_LETTERED = re.compile(r"(?:ip|addr|host|from|to|v4)[:=]?$", re.IGNORECASE)
     V6 = re.compile(r"(?<![A-Za-z0-9_:.])[0-9A-Fa-f:]{0,4}:[0-9A-Fa-f:]{1,40}(?:\.\d{1,3}){0,3}")
     NETWORK = re.compile(
@@ -105,6 +121,9 @@ class IpDetector:
 
     def detect(self, text: str) -> Iterator[Span]:
         """Addresses of versions 4 and 6."""
+        if "[" in text or "(" in text:
+            for found in self.V4_DEFANGED.finditer(text):
+                yield Span(*found.span(), Label.IP, LIKELY)
         if text.count(".") >= 3:
             for found in self.V4.finditer(text):
                 before = text[max(0, found.start() - 24) : found.start()]
