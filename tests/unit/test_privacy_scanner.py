@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import string
 import threading
 import time
 from collections.abc import Iterator
@@ -10,7 +12,7 @@ import pytest
 
 from isthmus.privacy import scanner as scanner_module
 from isthmus.privacy.base import Span
-from isthmus.privacy.scanner import Blind, Scanner, ScanTimeout, resolve
+from isthmus.privacy.scanner import AFTER_CHARS, BEFORE_CHARS, Blind, Scanner, ScanTimeout, resolve
 
 CHUNK = 400
 BEFORE, AFTER = 40, 120
@@ -134,3 +136,21 @@ def test_blindness_concerns_only_texts_of_its_language() -> None:
 
 def test_the_labels_are_those_of_all_detectors() -> None:
     assert Scanner((Slow(), Counting())).labels == {"SLOW", "NONE"}
+
+
+@pytest.mark.parametrize("key_chars", [1_600, 7_000, 7_300, 9_000, 12_000, 16_000])
+@pytest.mark.parametrize("shift", [-16_100, -9_100, -7_300, -7_200, -1_100, -900, -30, -1, 0, 40])
+def test_a_private_key_is_covered_whole_wherever_a_long_text_is_cut(
+    key_chars: int, shift: int
+) -> None:
+    made = random.Random(key_chars)
+    lines = ("".join(made.choices(string.ascii_letters, k=64)) for _ in range(key_chars // 65))
+    kind = "PRIVATE " + "KEY-----"
+    key = f"-----BEGIN {kind}\n" + "\n".join(lines) + f"\n-----END {kind}"
+    at = scanner_module.CHUNK_CHARS - BEFORE_CHARS - AFTER_CHARS + shift
+    text = ("a b. " * at)[:at] + key + " and so on." * 5_000
+    covered = bytearray(len(text))
+    for span in Scanner().scan(text):
+        covered[span.start : span.end] = b"\1" * (span.end - span.start)
+    assert 0 not in covered[at : at + len(key)]
+    assert sum(covered) == len(key)

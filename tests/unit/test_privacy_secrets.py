@@ -175,3 +175,11 @@ def test_templates_and_masks_stand_in_for_a_secret(value: str) -> None:
 def test_a_long_stand_in_is_told_by_its_beginning(value: str) -> None:
     assert stand_in(value)
     assert not stand_in("b7Xq" * 40 + "-EXAMPLE")
+
+
+def test_an_encrypted_private_key_is_found_with_its_headers() -> None:
+    kind = "RSA PRIVATE " + "KEY-----"
+    head = f"-----BEGIN {kind}\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,{made(32, HEX)}\n\n"
+    body = "\n".join(made(64) for _ in range(8))
+    assert found(f"{head}{body}\n-----END {kind}")[0] == (f"{head}{body}\n-----END {kind}", 0.97)
+    assert found(head + body)[0] == (head + body, 0.8)

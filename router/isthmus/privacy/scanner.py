@@ -98,9 +98,14 @@ class _Chunk(NamedTuple):
 
     def own(self, spans: Iterable[Span]) -> Iterator[Span]:
         """Those of `spans`, in the chunk's offsets, that are this chunk's to tell of."""
+        # The chunk before read up to here: of a longer value, the rest is this one's.
+        unread = self.own_start + AFTER_CHARS if self.start else 0
         for span in spans:
-            if self.own_start <= self.start + span.start < self.own_end:
-                yield Span(self.start + span.start, self.start + span.end, span.label, span.score)
+            start, end = self.start + span.start, self.start + span.end
+            if start < self.own_start and end > unread:
+                start = unread
+            if self.own_start <= start < max(self.own_end, unread + 1):
+                yield Span(start, end, span.label, span.score)
 
 
 def _chunks(length: int) -> Iterator[_Chunk]:

@@ -57,15 +57,24 @@ def _families(text: str) -> Iterator[Span]:
 
 PRIVATE_KEY = re.compile(
     r"-----BEGIN (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----"
-    r"(?:[^-]{1,16384}-----END (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----)?"
+    r"(?:(?:[^-]|-(?!----)){1,16384}-----END (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----)?"
     r"|PuTTY-User-Key-File-\d: [^-]{40,16384}"
 )
-KEY_BODY = re.compile(r"(?:\s|\\n){0,4}[A-Za-z0-9+/=\s\\:,.]{48,16384}")
+KEY_BODY = re.compile(
+    r"(?:\s|\\n){0,4}(?:(?:Proc-Type|DEK-Info|Version|Comment): ?[^\n\\]{1,80}(?:\s|\\n){1,4}){0,4}"
+    r"[A-Za-z0-9+/=\s\\:,.]{48,16384}"
+)
+KEY_REST = re.compile(
+    r"[A-Za-z0-9+/=\s\\]{1,16384}-----END (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----"
+)
+"""What a part of a long text begins with where a key was cut; to be matched at its beginning."""
 
 
 def _private_keys(text: str) -> Iterator[Span]:
     if "PRIVATE KEY" not in text and "PuTTY" not in text:
         return
+    if rest := KEY_REST.match(text):
+        yield secret_span(*rest.span(), UNIQUE)
     for found in PRIVATE_KEY.finditer(text):
         if "END " in found[0] or found[0].startswith("PuTTY"):
             yield secret_span(*found.span(), UNIQUE)
