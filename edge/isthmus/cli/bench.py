@@ -23,7 +23,8 @@ BackendName = Annotated[
     str,
     typer.Option(
         "--backend",
-        help="native, numpy, or one instruction set as in native:avx2; auto takes the best.",
+        help="native, opencl, numpy, or more closely native:avx2 or opencl:NAME; auto takes the "
+        "best.",
     ),
 ]
 Threads = Annotated[

@@ -11,7 +11,6 @@ from dataclasses import replace
 
 from isthmus.core import wire
 from isthmus.core.chat import ChatRequest, PrivacyClass, RouteMode
-from isthmus.core.deadline import Deadline
 from isthmus.core.decision import Decision, Reason, Status, Target
 from isthmus.core.errors import (
     ContextTooLong,
@@ -358,8 +357,7 @@ class Agent:
         if outcome.status is Status.OK and len(trail.legs) == 1 and outcome.route is Target.EDGE:
             self.tiers.observed_on_edge(outcome)
         if self.ledger is not None:
-            # What was asked, without what differs each time.
-            asked = replace(trail.request, request_id="", deadline=Deadline.NEVER)
-            content = wire.request_to_wire(asked).SerializeToString(deterministic=True)
+            # Without the id, so that the same question is known again.
+            content = wire.request_as_bytes(replace(trail.request, request_id=""))
             hmac = self.ledger.key.content_hmac(content)
             self.ledger.record(outcome, trail.receipt(hmac))
