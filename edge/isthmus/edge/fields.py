@@ -118,6 +118,10 @@ class Field:
             self._expect("true or false")
         return self.value
 
+    def optional_flag(self) -> bool | None:
+        """A boolean, or `None` when it is left out."""
+        return self.flag() if self.given else None
+
     def number(self, low: float, high: float) -> float:
         """A finite number from `low` to `high`."""
         if isinstance(self.value, bool) or not isinstance(self.value, int | float):

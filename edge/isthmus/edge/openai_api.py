@@ -13,23 +13,16 @@ from typing import Any
 
 from isthmus.core.chat import (
     ChatRequest,
-    ContentPart,
-    ImagePart,
-    Message,
     ResponseFormat,
     ResponseKind,
-    Role,
     RouteMode,
     RoutePreference,
     Sampling,
-    TextPart,
-    Tool,
-    ToolCall,
-    ToolChoice,
 )
 from isthmus.core.deadline import Deadline
 from isthmus.core.errors import InvalidRequest
 from isthmus.edge.fields import Field
+from isthmus.edge.openai_messages import parse_messages, parse_tool_choice, parse_tools
 
 MODELS = {
     "isthmus": RouteMode.AUTO,
@@ -91,7 +84,6 @@ REFUSED = {
     "web_search_options": "is not supported: Isthmus does not search the web",
 }
 
-MAX_MESSAGES = 4096
 MAX_TOKENS = 1 << 24
 MAX_STOPS = 16
 _LEAST_TOP_P = 1e-6
@@ -118,21 +110,21 @@ def parse_chat_request(body: Any, *, default_deadline_s: float | None = None) ->
     root = Field(body).object()
     _check_names(root)
     model, preference = _route(root)
-    tools = _tools(root.get("tools"))
-    tool_choice, tool_name = _tool_choice(root.get("tool_choice"), tools)
+    tools = parse_tools(root.get("tools"))
+    tool_choice, tool_name = parse_tool_choice(root.get("tool_choice"), tools)
     stream = root.get("stream")
     include_usage = _include_usage(root.get("stream_options"))
     deadline_ms = _deadline_ms(root)
     chat = ChatRequest(
         request_id=uuid.uuid4().hex,
-        messages=_messages(root.need("messages")),
+        messages=parse_messages(root.need("messages")),
         model=model,
         sampling=_sampling(root),
         max_tokens=_max_tokens(root),
         tools=tools,
         tool_choice=tool_choice,
         tool_name=tool_name,
-        parallel_tool_calls=_optional_flag(root.get("parallel_tool_calls")),
+        parallel_tool_calls=root.get("parallel_tool_calls").optional_flag(),
         response_format=_response_format(root.get("response_format")),
         deadline=Deadline.after(
             default_deadline_s if deadline_ms is None else deadline_ms / 1000.0
@@ -211,132 +203,6 @@ def _deadline_ms(root: Field) -> float | None:
         return None
     deadline = wishes.get("deadline_ms")
     return deadline.number(1, 1e9) if deadline.given else None
-
-
-def _messages(field: Field) -> tuple[Message, ...]:
-    messages = list(field.array())
-    if not messages:
-        field.fail("must hold at least one message")
-    if len(messages) > MAX_MESSAGES:
-        field.fail(f"holds more than {MAX_MESSAGES} messages")
-    return tuple(_message(message) for message in messages)
-
-
-def _message(field: Field) -> Message:
-    role = Role(field.object().need("role").choice(*Role))
-    allowed = {"role", "content", "name"}
-    if role is Role.ASSISTANT:
-        # The ones that are not read here come back from clients that echo whole answers.
-        allowed |= {"tool_calls", "refusal", "audio", "annotations", "function_call"}
-        allowed |= {"reasoning_content", "reasoning"}
-    elif role is Role.TOOL:
-        allowed |= {"tool_call_id"}
-    field.only(*sorted(allowed))
-    tool_calls = _tool_calls(field.get("tool_calls")) if role is Role.ASSISTANT else ()
-    content = field.get("content")
-    if not content.given and not tool_calls:
-        content.fail("is missing")
-    name = field.get("name")
-    call_id = field.need("tool_call_id").text() if role is Role.TOOL else None
-    return Message(
-        role=role,
-        content=_content(content, role) if content.given else (),
-        name=name.text() if name.given else None,
-        tool_calls=tool_calls,
-        tool_call_id=call_id,
-    )
-
-
-def _content(field: Field, role: Role) -> tuple[ContentPart, ...]:
-    if isinstance(field.value, str):
-        return (TextPart(field.text()),)
-    if not isinstance(field.value, list):
-        field.fail("must be a string or an array of parts")
-    parts = tuple(_part(part, role) for part in field.array())
-    if not parts:
-        field.fail("must hold at least one part")
-    return parts
-
-
-def _part(field: Field, role: Role) -> ContentPart:
-    kind = field.object().need("type")
-    match kind.text():
-        case "text":
-            return TextPart(field.need("text").text())
-        case "refusal" if role is Role.ASSISTANT:
-            return TextPart(field.need("refusal").text())
-        case "image_url" if role is Role.USER:
-            image = field.need("image_url").object()
-            url, detail = image.need("url"), image.get("detail")
-            if not url.text().startswith(("https://", "data:image/")):
-                url.fail("must be an https:// or a data:image/… URL")
-            return ImagePart(
-                url=url.text(),
-                detail=detail.choice("low", "high", "auto") if detail.given else "auto",
-            )
-        case _:
-            allowed = "'text' or 'image_url'" if role is Role.USER else "'text'"
-            raise kind.error(f"must be {allowed} in a message of this role")
-
-
-def _tool_calls(field: Field) -> tuple[ToolCall, ...]:
-    if not field.given:
-        return ()
-    calls = []
-    for call in field.array():
-        kind = call.object().get("type")
-        if kind.given:
-            kind.choice("function")
-        function = call.need("function").object()
-        calls.append(
-            ToolCall(
-                id=call.need("id").text(),
-                name=function.need("name").text(),
-                arguments=function.need("arguments").text(),
-            )
-        )
-    return tuple(calls)
-
-
-def _tools(field: Field) -> tuple[Tool, ...]:
-    if not field.given:
-        return ()
-    tools = []
-    for tool in field.array():
-        tool.object().only("type", "function")
-        tool.need("type").choice("function")
-        function = tool.need("function").object()
-        function.only("name", "description", "parameters", "strict")
-        description, parameters = function.get("description"), function.get("parameters")
-        tools.append(
-            Tool(
-                name=function.need("name").text(),
-                description=description.text() if description.given else "",
-                parameters=parameters.free_object() if parameters.given else {},
-                strict=_optional_flag(function.get("strict")),
-            )
-        )
-    return tuple(tools)
-
-
-def _optional_flag(field: Field) -> bool | None:
-    return field.flag() if field.given else None
-
-
-def _tool_choice(field: Field, tools: tuple[Tool, ...]) -> tuple[ToolChoice, str | None]:
-    if not field.given:
-        return ToolChoice.AUTO, None
-    if isinstance(field.value, dict):
-        field.only("type", "function")
-        field.need("type").choice("function")
-        name = field.need("function").object().need("name")
-        if name.text() not in {tool.name for tool in tools}:
-            name.fail("names none of the tools of the request")
-        return ToolChoice.REQUIRED, name.text()
-    choice = ToolChoice(field.choice(*ToolChoice))
-    if choice is ToolChoice.REQUIRED and not tools:
-        field.fail("is 'required', but the request has no tools")
-    return choice, None
 
 
 def _response_format(field: Field) -> ResponseFormat:
