@@ -23,9 +23,10 @@ def explain(*arguments: str, stdin: str | bytes | None = None) -> dict[str, Any]
 def test_an_easy_question_stays_and_says_why() -> None:
     explained = explain("Tell me a joke")
     assert (explained["target"], explained["reasons"]) == ("edge", ["easy"])
-    assert explained["scores"]["difficulty"] < explained["thresholds"]["difficulty"]
-    total = sum(term["contribution"] for term in explained["terms"])
-    assert explained["scores"]["difficulty"] == pytest.approx(min(1, total))
+    assert explained["scores"]["escalate"] < explained["thresholds"]["escalate"]
+    quality = explained["quality"]
+    assert explained["scores"]["escalate"] == pytest.approx(quality["cloud"] - quality["edge"])
+    assert quality["reason"] == "uncalibrated"
 
 
 @pytest.mark.parametrize(

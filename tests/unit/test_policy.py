@@ -30,8 +30,8 @@ from isthmus.core.errors import ConfigError, PolicyRefused
 from isthmus.core.money import Price
 from isthmus.privacy.scan import ScanResult
 from isthmus.router.config import RouterConfig
-from isthmus.router.difficulty import Difficulty, Term
 from isthmus.router.policy import decide, privacy_reason
+from isthmus.router.quality import Basis, Quality
 from isthmus.router.signals import (
     Capability,
     CloudState,
@@ -42,15 +42,15 @@ from isthmus.router.signals import (
     needs_of,
 )
 
-CONFIG = RouterConfig(difficulty_threshold=0.5)
+CONFIG = RouterConfig(escalate_threshold=0.5)
 PUBLIC, REDACTED, SENSITIVE, UNKNOWN = (
     ScanResult(PrivacyClass.PUBLIC),
     ScanResult(PrivacyClass.REDACTED, {"EMAIL": 1}),
     ScanResult(PrivacyClass.SENSITIVE, {"EMAIL": 1}),
     ScanResult(PrivacyClass.UNKNOWN, failed=True),
 )
-EASY = Signals(RoutePreference(), PUBLIC, Difficulty(0.1), prompt_tokens=100)
-HARD = replace(EASY, difficulty=Difficulty(0.5))
+EASY = Signals(RoutePreference(), PUBLIC, Quality(0.9, 1.0), prompt_tokens=100)
+HARD = replace(EASY, quality=Quality(0.5, 1.0))
 OFFLINE, BREAKER, NO_EDGE = (
     CloudState(available=False),
     CloudState(breaker_open=True),
@@ -223,15 +223,16 @@ def test_forcing_the_cloud_above_the_requests_own_price_limit_is_refused() -> No
 def test_a_decision_carries_every_term_and_limit() -> None:
     signals = replace(
         DEAR,
-        difficulty=Difficulty(0.3, (Term("code", 0.5, 0.6),)),
+        quality=Quality(0.5, 0.75, Basis.CALIBRATED, "v1", (("code", 0.3),)),
         edge=EdgeState(ttft_ms=90, tpot_ms=8),
     )
     decision = decide(signals, CONFIG)
-    assert decision.scores["difficulty"] == 0.3
-    assert decision.scores["difficulty.code"] == pytest.approx(0.3)
+    assert decision.scores["escalate"] == 0.25
+    assert (decision.scores["edge_quality"], decision.scores["cloud_quality"]) == (0.5, 0.75)
+    assert decision.scores["quality.code"] == 0.3
     assert decision.scores["cloud_price_usd"] == pytest.approx(0.000612)
     assert decision.scores["edge_ttft_ms"] == 90
-    assert decision.thresholds["difficulty"] == 0.5
+    assert decision.thresholds["escalate"] == 0.5
     assert decision.thresholds["max_price_usd"] == 0.0005
     assert json.loads(json.dumps(dict(decision.scores))) == dict(decision.scores)
 
@@ -249,7 +250,7 @@ ANY_SIGNALS = st.builds(
         max_price_usd=NUMBERS,
     ),
     privacy=st.sampled_from([PUBLIC, REDACTED, SENSITIVE, UNKNOWN]),
-    difficulty=st.builds(Difficulty, st.floats(0, 1)),
+    quality=st.builds(Quality, st.floats(0, 1), st.floats(0, 1)),
     prompt_tokens=TOKENS,
     max_tokens=st.none() | TOKENS,
     needs=NEEDS,
@@ -272,7 +273,7 @@ ANY_SIGNALS = st.builds(
         ttft_ms=NUMBERS,
     ),
 )
-CONFIGS = st.builds(RouterConfig, difficulty_threshold=st.floats(0, 2))
+CONFIGS = st.builds(RouterConfig, escalate_threshold=st.floats(0, 2))
 
 
 def decided(signals: Signals, config: RouterConfig) -> Decision | str:
@@ -313,7 +314,7 @@ def test_any_signals_give_the_same_lawful_decision_twice(
 
 @pytest.mark.parametrize(
     "setting",
-    [{"difficulty_threshold": -0.1}, {"difficulty_threshold": float("nan")}, {"answer_tokens": 0}],
+    [{"escalate_threshold": -0.1}, {"escalate_threshold": float("nan")}, {"answer_tokens": 0}],
 )
 def test_a_wrong_setting_is_named(setting: dict[str, float]) -> None:
     with pytest.raises(ConfigError) as error:

@@ -38,7 +38,8 @@ def explain(
     ),
     cloud: Annotated[CloudPlay, typer.Option(help="The state of the cloud.")] = CloudPlay.OK,
     threshold: Annotated[
-        float | None, typer.Option(help="The difficulty that escalates, instead of the default.")
+        float | None,
+        typer.Option(help="The gain in quality that escalates, instead of the default."),
     ] = None,
     max_tokens: Annotated[
         int | None, typer.Option(min=1, help="The longest answer that the request allows.")
@@ -105,10 +106,13 @@ def _explained(signals: Signals, config: RouterConfig) -> dict[str, Any]:
             "labels": dict(signals.privacy.labels),
         },
         "prompt_tokens": signals.prompt_tokens,
-        "terms": [
-            {"name": t.name, "value": t.value, "weight": t.weight, "contribution": t.contribution}
-            for t in signals.difficulty.terms
-        ],
+        "quality": {
+            "edge": signals.quality.edge,
+            "cloud": signals.quality.cloud,
+            "reason": signals.quality.reason.value,
+            "version": signals.quality.version,
+            "terms": dict(signals.quality.terms),
+        },
     }
     try:
         decision = decide(signals, config)
@@ -136,10 +140,13 @@ def _show(explained: dict[str, Any]) -> None:
     else:
         allowed = "may" if explained["fallback_allowed"] else "may not"
         console.print(f"The other tier {allowed} answer if this one fails.")
-    terms = Table("term", "value", "weight", "adds", title="Difficulty", title_justify="left")
-    for term in explained["terms"]:
-        cells = (f"{term[name]:.2f}" for name in ("value", "weight", "contribution"))
-        terms.add_row(term["name"], *cells, style=None if term["contribution"] else "dim")
+    quality = explained["quality"]
+    title = f"Expected quality ({quality['reason']})"
+    terms = Table("term", "value", title=title, title_justify="left")
+    for name in ("edge", "cloud"):
+        terms.add_row(f"{name}: good enough", f"{quality[name]:.2f}")
+    for name, value in quality["terms"].items():
+        terms.add_row(name, f"{value:.2f}", style=None if value else "dim")
     console.print(terms)
     facts = Table("compared", "value", "limit", title="Decision", title_justify="left")
     labels = explained["privacy"]["labels"]
@@ -151,7 +158,7 @@ def _show(explained: dict[str, Any]) -> None:
 
 
 COMPARED = {
-    "difficulty": ("difficulty",),
+    "escalate": ("escalate",),
     "tokens_needed": ("edge_context_tokens", "cloud_context_tokens"),
     "cloud_price_usd": ("max_price_usd",),
     "edge_ttft_ms": ("ttft_slo_ms",),

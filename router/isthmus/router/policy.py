@@ -15,7 +15,7 @@ The order, each step with its reason code (`isthmus.core.decision.Reason`):
 4. the preferred route (`preferred_edge`, `preferred_cloud`)
 5. the promised time to the first token, when one tier keeps it and the other does not
    (`latency_slo`)
-6. the difficulty against its threshold (`easy`, `hard`)
+6. the expected gain in quality against its threshold (`easy`, `hard`)
 
 When the gates rule both tiers out the device is named, whose engine then says what is wrong:
 nothing leaves and nothing is paid for a request that cannot be served.
@@ -38,7 +38,8 @@ def decide(signals: Signals, config: RouterConfig) -> Decision:
     """Where the request goes. Raises `PolicyRefused` alone: when what it forces is forbidden.
 
     `scores` and `thresholds` of the decision carry every term that was, or would have been,
-    compared: the difficulty with its parts, the tokens against each context, the price, the times.
+    compared: the expected quality with its parts, the tokens against each context, the price,
+    the times.
     """
     mode = signals.preference.mode
     if signals.privacy.privacy_class not in MAY_LEAVE:
@@ -155,7 +156,7 @@ def _choice(signals: Signals, config: RouterConfig) -> tuple[Target, Reason]:
         edge_keeps, cloud_keeps = edge_ms <= slo_ms, cloud_ms <= slo_ms
         if edge_keeps != cloud_keeps:
             return (Target.EDGE if edge_keeps else Target.CLOUD), Reason.LATENCY_SLO
-    if signals.difficulty.score >= config.difficulty_threshold:
+    if signals.quality.escalate >= config.escalate_threshold:
         return Target.CLOUD, Reason.HARD
     return Target.EDGE, Reason.EASY
 
@@ -176,11 +177,16 @@ def _decision(
         reasons = (*reasons, Reason.PRIVACY_REDACTED)
     cost_usd = usd(cloud_cost_micro_usd(signals, config))
     needed = float(needed_tokens(signals, config))
-    scores: dict[str, float] = {"difficulty": signals.difficulty.score}
-    scores |= {f"difficulty.{t.name}": t.contribution for t in signals.difficulty.terms}
+    quality = signals.quality
+    scores = {
+        "escalate": quality.escalate,
+        "edge_quality": quality.edge,
+        "cloud_quality": quality.cloud,
+    }
+    scores |= {f"quality.{name}": value for name, value in quality.terms}
     scores |= {"tokens_needed": needed, "cloud_price_usd": cost_usd}
     thresholds = {
-        "difficulty": config.difficulty_threshold,
+        "escalate": config.escalate_threshold,
         "edge_context_tokens": float(signals.edge.context_tokens),
     }
     slo_ms, edge_ms, cloud_ms = _ttft_ms(signals)

@@ -17,7 +17,7 @@ from isthmus.core.chat import (
 )
 from isthmus.core.money import Price
 from isthmus.privacy.scan import ScanResult, scan_request
-from isthmus.router.difficulty import Difficulty, difficulty
+from isthmus.router.quality import Quality, estimate
 
 
 class Capability(StrEnum):
@@ -66,7 +66,7 @@ class Signals:
 
     preference: RoutePreference
     privacy: ScanResult
-    difficulty: Difficulty
+    quality: Quality
     prompt_tokens: int
     max_tokens: int | None = None
     """The longest answer that the request allows, when it says."""
@@ -91,7 +91,7 @@ def gather(
     return Signals(
         preference=request.preference,
         privacy=scan_request(request) if privacy is None else privacy,
-        difficulty=difficulty(request),
+        quality=estimate(request),
         prompt_tokens=estimate_tokens(request) if prompt_tokens is None else prompt_tokens,
         max_tokens=request.max_tokens,
         needs=needs_of(request),
