@@ -26,11 +26,11 @@ class Reason(StrEnum):
     """Why a request went where it went. Stable: dashboards and tests read them."""
 
     FORCED_EDGE = "forced_edge"
-    """The request allows the device only."""
+    """The request, or the preset, allows the device only."""
     FORCED_CLOUD = "forced_cloud"
     """The request allows the cloud only."""
     PREFERRED_EDGE = "preferred_edge"
-    """The request prefers the device."""
+    """The request, or the preset, prefers the device."""
     PREFERRED_CLOUD = "preferred_cloud"
     """The request prefers the cloud."""
     PRIVACY_LOCAL_ONLY = "privacy_local_only"
@@ -58,14 +58,34 @@ class Reason(StrEnum):
     """The conversation does not fit the cloud's model."""
     CAPABILITY_MISSING_ON_EDGE = "capability_missing_on_edge"
     """The request needs what the device cannot do (tools, images, a JSON schema)."""
+    CAPABILITY_MISSING_IN_CLOUD = "capability_missing_in_cloud"
+    """The request needs what the cloud's model cannot do."""
     PRICE_ABOVE_LIMIT = "price_above_limit"
     """The cloud would cost more than the request allows."""
+    BUDGET_SPENT = "budget_spent"
+    """The budget of the day or of the month has not enough left for this request."""
+    BATTERY_LOW = "battery_low"
+    """The device's battery is below its floor, and it is not being charged."""
+    DEVICE_HOT = "device_hot"
+    """The device is hotter than it should work."""
     LATENCY_SLO = "latency_slo"
     """Only this tier is expected to keep the promised time to the first token."""
+    VALUE_ON_EDGE = "value_on_edge"
+    """The device's answer is worth more, once price, time and energy are paid."""
+    VALUE_IN_CLOUD = "value_in_cloud"
+    """The cloud's answer is worth more, once price, time and energy are paid."""
     EASY = "easy"
-    """The cloud is not expected to answer better by as much as the threshold."""
+    """What the cloud's answer is expected to gain is below the threshold of a target."""
     HARD = "hard"
-    """The cloud is expected to answer better by at least the threshold."""
+    """What the cloud's answer is expected to gain reaches the threshold of a target."""
+    UNCALIBRATED = "uncalibrated"
+    """Nobody calibrated the estimate for this pair of models: it is believed in part alone."""
+    BUDGET_PACE = "budget_pace"
+    """Spending ran ahead of its pace: at the plain price the cloud would have been chosen."""
+    STICKY_SESSION = "sticky_session"
+    """The conversation stays where its cache is: moving it would cost more than it gains."""
+    RACE = "race"
+    """The promised time to the first token is at risk: both tiers may start."""
     FELL_BACK = "fell_back"
     """The tier that was chosen failed before its first token; the other one answered."""
     HANDED_OVER = "handed_over"
@@ -82,6 +102,11 @@ class Decision:
     thresholds: Mapping[str, float] = field(default_factory=dict)
     fallback_allowed: bool = True
     """Whether the other tier may answer when the target fails."""
+    race: bool = False
+    """Whether both tiers may start at once, because the promised time to the first token is at
+    risk: the first to show a piece of its answer gives the whole of it, the other is cancelled,
+    and what the cloud computed is paid for either way. True only with `fallback_allowed`; `target`
+    is the tier to start when they cannot both, and the one that wins a tie."""
 
 
 class Status(StrEnum):
