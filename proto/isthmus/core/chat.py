@@ -172,3 +172,6 @@ class ChatRequest:
     privacy_class: PrivacyClass = PrivacyClass.PUBLIC
     answer_so_far: str = ""
     """The start of the answer, written elsewhere: continue it, do not repeat it."""
+    watched: bool = False
+    """The router wants to see the device's doubt: `FirstToken` and every log-probability, whatever
+    the sampling asks for. Never on the wire."""

@@ -62,6 +62,23 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
+class FirstToken:
+    """What a model says of its own doubt before it writes: its first token's distribution.
+
+    The model's own, before a constraint, temperature and penalties change anything.
+    """
+
+    margin: float
+    """Log-probability of the best token less that of the second; nats, 0 or more."""
+    entropy: float
+    """Of the whole distribution; nats, 0 to the logarithm of the vocabulary."""
+    logprob: float
+    """Of the best token; nats, 0 or less."""
+    hidden: tuple[float, ...] = ()
+    """The normed final hidden state at the prompt's last position; empty: the backend has none."""
+
+
+@dataclass(frozen=True, slots=True)
 class Delta:
     """The next piece of the answer: whole characters only, and how many tokens it took."""
 
@@ -71,6 +88,8 @@ class Delta:
     tool_calls: tuple[ToolCallDelta, ...] = ()
     token_ids: tuple[int, ...] = ()
     """The tokens themselves, where they are known: never on the wire, tokenizers differ."""
+    first_token: FirstToken | None = None
+    """With the first piece of a watched request (`ChatRequest.watched`); never on the wire."""
 
 
 @dataclass(frozen=True, slots=True)
