@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 import tiny_qwen2
@@ -36,7 +37,7 @@ from isthmus.core.events import Delta, Event, Finished, FinishReason, Started
 from isthmus.engine.engine import Engine
 from isthmus.engine.errors import ModelUnavailable
 from isthmus.engine.prepared import LoadedModel, pack_model
-from isthmus.kernels.base import Batch, Embed, Step
+from isthmus.kernels.base import Batch, Embed, KVShape, Step
 from isthmus.kernels.native import NativeBackend, PackedTiles
 from isthmus.kernels.numpy_ref import NumpyBackend
 
@@ -194,6 +195,54 @@ async def test_log_probabilities_come_with_every_token(engine: Engine) -> None:
     assert b"".join(e.raw for e in entries).decode(errors="replace") == "".join(
         d.text for d in deltas
     )
+
+
+async def test_a_watched_answer_tells_its_first_tokens_doubt_and_every_log_probability(
+    engine: Engine,
+) -> None:
+    request = chat("doubt", watched=True)
+    events = [event async for event in engine.generate(request)]
+    deltas = [event for event in events if isinstance(event, Delta)]
+    logprobs = [token.logprob for delta in deltas for token in delta.logprobs]
+    first, *others = [delta.first_token for delta in deltas]
+    assert first is not None
+    assert others == [None] * len(others)
+    assert len(logprobs) == 12
+
+    # The reference: all logits of the prompt's last position, computed anew.
+    backend = NumpyBackend()
+    tokens = engine.tokenizer.encode(engine.prompt(request).segments)
+    index = np.arange(len(tokens), dtype=np.int32)
+    plan = backend.plan(
+        pack_model(tiny_qwen2.model(), backend).ops,
+        kv=KVShape.for_tokens(len(tokens)),
+        max_tokens=len(tokens),
+    )
+    blocks = np.arange(-(-len(tokens) // 32), dtype=np.int32)[None]
+    step = plan.run(
+        Batch(np.array(tokens, np.int32), index, 0 * index, blocks, index[-1:], capture=True)
+    )
+    assert step.hidden is not None
+    logits = step.logits[0].astype(np.float64)
+    logprob = logits - logits.max() - np.log(np.exp(logits - logits.max()).sum())
+    best, second = np.sort(logprob)[:-3:-1]
+    assert first.logprob == pytest.approx(best, abs=0.02)
+    assert first.logprob == pytest.approx(logprobs[0], abs=1e-6)  # greedy: the best was taken
+    assert first.margin == pytest.approx(best - second, abs=0.04)
+    assert first.entropy == pytest.approx(-(np.exp(logprob) * logprob).sum(), abs=0.02)
+    assert np.corrcoef(first.hidden, step.hidden[0])[0, 1] > 0.99
+
+
+async def test_watching_changes_no_answer(engine: Engine) -> None:
+    _, watched, _ = await run(engine, chat("same", watched=True))
+    _, alone, _ = await run(engine, chat("same"))
+    assert watched == alone
+
+
+async def test_nobody_is_told_of_doubt_who_did_not_ask(engine: Engine) -> None:
+    deltas = [e async for e in engine.generate(chat("hush")) if isinstance(e, Delta)]
+    assert {delta.first_token for delta in deltas} == {None}
+    assert {delta.logprobs for delta in deltas} == {()}
 
 
 async def test_closing_the_iterator_stops_the_work(fresh: Engine) -> None:

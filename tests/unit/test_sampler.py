@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
 from isthmus.core.chat import Sampling
 from isthmus.core.errors import InternalError
-from isthmus.engine.sampler import Sampler
+from isthmus.engine.sampler import Sampler, first_token
 from isthmus.kernels.base import F32
 
 LOGITS = np.log(np.array([0.1, 0.4, 0.05, 0.3, 0.15], np.float32))
@@ -109,3 +111,20 @@ def test_logits_that_are_no_numbers_fail_this_answer_with_a_reason(
     one[2] = np.nan
     with pytest.raises(InternalError, match="no numbers"):
         drawn(sampling, times=1, logits=one)
+
+
+def test_the_first_tokens_doubt_is_that_of_its_whole_distribution() -> None:
+    logits = np.log(np.array([0.1, 0.6, 0.3], np.float32)) + 5
+    told = first_token(logits, np.array([1.0, 2.0], np.float32))
+    assert told.logprob == pytest.approx(math.log(0.6), abs=1e-6)
+    assert told.margin == pytest.approx(math.log(2), abs=1e-6)
+    expected = -sum(p * math.log(p) for p in (0.1, 0.6, 0.3))
+    assert told.entropy == pytest.approx(expected, abs=1e-6)
+    assert told.hidden == (1.0, 2.0)
+
+
+def test_a_token_that_cannot_be_counts_for_nothing() -> None:
+    told = first_token(np.array([0.0, -np.inf, 0.0], np.float32), None)
+    assert told.entropy == pytest.approx(math.log(2))
+    assert told.margin == 0
+    assert told.hidden == ()

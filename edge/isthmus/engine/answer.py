@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from isthmus.core.chat import Sampling
 from isthmus.core.deadline import Deadline
@@ -13,6 +13,7 @@ from isthmus.core.events import (
     Event,
     Finished,
     FinishReason,
+    FirstToken,
     TokenLogprob,
     ToolCallDelta,
     TopLogprob,
@@ -21,7 +22,7 @@ from isthmus.core.money import Usage
 from isthmus.engine.calls import CallReader, overlap
 from isthmus.engine.constraint import Constraint
 from isthmus.engine.kv import Lease
-from isthmus.engine.sampler import Choice, Sampler
+from isthmus.engine.sampler import Choice, Sampler, first_token
 from isthmus.engine.speculation import Speculator
 from isthmus.engine.tokenizer import Segment, StreamDecoder, Tokenizer
 from isthmus.kernels.base import F32
@@ -44,6 +45,8 @@ class Job:
     """The form that the answer must have. Its alone: it remembers what was written."""
     reads_calls: bool = False
     """The constraint lets the model write tool calls."""
+    watched: bool = False
+    """The first token's statistics and every log-probability are wanted."""
 
 
 class StopFilter:
@@ -88,7 +91,10 @@ class Answer:
         self.speculator: Speculator | None = None
         """Guesses the tokens that follow, when that is wanted."""
         self._tokenizer = tokenizer
-        self._sampler = Sampler(job.sampling, job.tokens, job.constraint)
+        sampling = job.sampling
+        if job.watched and sampling.top_logprobs is None:
+            sampling = replace(sampling, top_logprobs=0)
+        self._sampler = Sampler(sampling, job.tokens, job.constraint)
         self._decoder = StreamDecoder(tokenizer, after=job.tokens)
         self._calls = CallReader() if job.reads_calls else None
         self._stops = StopFilter(job.sampling.stop)
@@ -98,6 +104,8 @@ class Answer:
         self._end: Finished | None = None
         self._sent = 0
         self._unsent_logprobs: list[TokenLogprob] = []
+        self._first_token: FirstToken | None = None
+        """Until it is sent."""
 
     @property
     def written(self) -> int:
@@ -115,6 +123,11 @@ class Answer:
         return self._sampler.wants_best_alone
 
     @property
+    def wants_hidden(self) -> bool:
+        """Whether the hidden state behind its next token is wanted."""
+        return self.job.watched and self.written == 0
+
+    @property
     def usage(self) -> Usage:
         """What it took so far."""
         return Usage(len(self.job.tokens), self.written, self.cached_tokens or 0)
@@ -126,9 +139,15 @@ class Answer:
             self.cached_tokens = min(gained, len(self.job.tokens))
         self.computed = computed
 
-    def choose(self, logits: F32) -> Choice:
-        """Sample the next token. logits: [vocab]. Raises as `Sampler.choose` does."""
-        return self._sampler.choose(logits)
+    def choose(self, logits: F32, hidden: F32 | None = None) -> Choice:
+        """Sample the next token. Raises as `Sampler.choose` does.
+
+        logits: [vocab]; hidden: [hidden], the state behind them when it was captured.
+        """
+        choice = self._sampler.choose(logits)
+        if self.wants_hidden:
+            self._first_token = first_token(logits, hidden)
+        return choice
 
     def add(self, choice: Choice) -> bool:
         """Take a token: send what text it completes; True when the answer has ended with it."""
@@ -149,7 +168,7 @@ class Answer:
             self._send(text, calls)
             self._finish(FinishReason.LENGTH)
         else:
-            if text or calls:
+            if text or calls or self._first_token is not None:
                 self._send(text, calls)
             return False
         return True
@@ -190,9 +209,10 @@ class Answer:
     def _send(self, text: str, calls: tuple[ToolCallDelta, ...] = ()) -> None:
         token_ids = tuple(self.tokens[len(self.job.tokens) + self._sent :])
         logprobs = tuple(self._unsent_logprobs)
-        self.job.sink(Delta(text, len(token_ids), logprobs, calls, token_ids))
+        self.job.sink(Delta(text, len(token_ids), logprobs, calls, token_ids, self._first_token))
         self._sent = self.written
         self._unsent_logprobs = []
+        self._first_token = None
 
     def _finish(self, reason: FinishReason) -> None:
         rest = ""
@@ -200,7 +220,7 @@ class Answer:
             if self._calls is not None:
                 rest = self._stops.push(self._calls.flush())[0]
             rest += self._stops.flush()
-        if rest or self._sent < self.written:
+        if rest or self._sent < self.written or self._first_token is not None:
             self._send(rest)
         if reason is FinishReason.STOP and self._calls is not None and self._calls.complete:
             reason = FinishReason.TOOL_CALLS

@@ -262,6 +262,7 @@ class Engine:
             deadline=request.deadline,
             constraint=constraint,
             reads_calls=may_call(request),
+            watched=request.watched,
         )
         async with contextlib.aclosing(events):
             async for event in events:
@@ -276,10 +277,12 @@ class Engine:
         deadline: Deadline = Deadline.NEVER,
         constraint: Constraint | None = None,
         reads_calls: bool = False,
+        watched: bool = False,
     ) -> AsyncGenerator[Event, None]:
         """Continue a prompt. As `generate`, without a chat template.
 
-        `reads_calls` parts the tool calls, which `constraint` then allows, from the text.
+        `reads_calls` parts the tool calls, which `constraint` then allows, from the text. `watched`
+        is as `ChatRequest.watched`.
         """
         check_sampling(sampling)
         segments = (Segment(prompt),) if isinstance(prompt, str) else prompt.segments
@@ -311,7 +314,9 @@ class Engine:
                 loop.call_soon_threadsafe(events.put_nowait, event)
 
         limit = room if max_tokens is None else min(max_tokens, room)
-        job = Job(segments, tokens, sampling, limit, deadline, sink, constraint, reads_calls)
+        job = Job(
+            segments, tokens, sampling, limit, deadline, sink, constraint, reads_calls, watched
+        )
         answer = Answer(job, self.tokenizer)
         self._submit(answer)
         # The engine's thread heeds the deadline between two steps; one may never end.

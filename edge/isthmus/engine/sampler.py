@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections import Counter
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import numpy as np
 
 from isthmus.core.chat import Sampling
 from isthmus.core.errors import InternalError
+from isthmus.core.events import FirstToken
 from isthmus.engine.constraint import Constraint
 from isthmus.kernels.base import F32
 
@@ -140,6 +142,24 @@ def _nucleus(weights: F32, top_p: float) -> F32:
     out = np.zeros_like(weights)
     out[order[kept]] = weights[order[kept]]
     return out
+
+
+def first_token(logits: F32, hidden: F32 | None) -> FirstToken:
+    """What the model says of its doubt. logits: [vocab]; hidden: [hidden], the state behind them.
+
+    A vocabulary of one token leaves no doubt: its margin is 0.
+    """
+    second, best = np.partition(logits, -2)[-2:] if len(logits) > 1 else (logits[0], logits[0])
+    below = logits - best
+    weights = np.exp(below)
+    total = float(weights.sum(dtype=np.float64))
+    mean = float(weights @ np.where(weights > 0, below, 0)) / total
+    return FirstToken(
+        margin=float(best) - float(second),
+        entropy=max(0.0, math.log(total) - mean),
+        logprob=-math.log(total),
+        hidden=() if hidden is None else tuple(hidden.tolist()),
+    )
 
 
 def _with_logprobs(token: int, logits: F32, count: int) -> Choice:

@@ -130,20 +130,25 @@ class Scheduler:
         self._pace.observe(rows, sum(len(s.tokens) for s in shares) - rows, took_s)
         row = 0
         for share in shares:
-            self._take(share, step.logits[row : row + share.wanted])
+            rows_of = slice(row, row + share.wanted)
+            hidden = None if step.hidden is None else step.hidden[rows_of]
+            self._take(share, step.logits[rows_of], hidden)
             row += share.wanted
         return True
 
-    def _take(self, share: Share, logits: F32) -> None:
-        """Go on with an answer after its share was computed. logits: [share.wanted, vocab]"""
+    def _take(self, share: Share, logits: F32, hidden: F32 | None) -> None:
+        """Go on with an answer after its share was computed.
+
+        logits: [share.wanted, vocab]; hidden: [share.wanted, hidden], when captured.
+        """
         answer = share.answer
         answer.computed += len(share.tokens) - len(share.guessed)
         ended = right = False
         self.speculated.proposed += len(share.guessed)
         # A row's logits are the answer's own as long as every guess before it was right.
-        for row, guess in zip(logits, [*share.guessed, None], strict=False):
+        for at, (row, guess) in enumerate(zip(logits, [*share.guessed, None], strict=False)):
             try:
-                choice = answer.choose(row)
+                choice = answer.choose(row, None if hidden is None else hidden[at])
                 right = choice.token == guess
                 self.speculated.accepted += right  # before the answer's end is told
                 ended = answer.add(choice)
@@ -304,4 +309,5 @@ class Scheduler:
             tables,
             np.asarray(rows, np.int32),
             greedy=all(share.answer.wants_best_alone for share in shares if share.wanted),
+            capture=any(share.answer.wants_hidden for share in shares if share.wanted),
         )
