@@ -9,6 +9,7 @@ from isthmus.core.chat import ChatRequest
 from isthmus.core.decision import Target
 from isthmus.core.errors import PolicyRefused
 from isthmus.edge.agent import Agent
+from isthmus.edge.answering import request_for
 from isthmus.edge.trail import Trail
 from isthmus.router.policy import MAY_LEAVE
 
@@ -47,7 +48,7 @@ async def preview(agent: Agent, request: ChatRequest) -> dict[str, Any]:
     if not may_leave or look.found.privacy_class not in MAY_LEAVE:
         return shown
     trail = Trail(request, cloud_price=agent.tiers.cloud_price)
-    asked = agent.request_for(trail, Target.CLOUD, look.conversation)
+    asked = request_for(trail, Target.CLOUD, look.conversation)
     if asked is None:
         return shown
     outgoing = await agent.screen.outgoing(asked, look)

@@ -52,8 +52,8 @@ class Tiers:
 
     def __init__(self, config: EdgeConfig, device: Device, cloud: Cloud | None) -> None:
         self._config = config
-        self._device = device
-        self._cloud = cloud
+        self.device = device
+        self.cloud = cloud
         self._learning: asyncio.Task[None] | None = None
         self._edge_ttft_ms: float | None = None
         self._edge_tpot_ms: float | None = None
@@ -62,13 +62,13 @@ class Tiers:
     def cloud_price(self) -> Price:
         """The configured price, else what the gateway last said."""
         configured = self._config.cloud_price
-        if configured != Price() or self._cloud is None or self._cloud.last_info is None:
+        if configured != Price() or self.cloud is None or self.cloud.last_info is None:
             return configured
-        return self._cloud.last_info.price
+        return self.cloud.last_info.price
 
     def edge_state(self) -> EdgeState:
         """What the router is told of the device."""
-        engine = self._device.engine
+        engine = self.device.engine
         if engine is None:
             return EdgeState(available=False)
         capabilities = set[Capability]()
@@ -85,16 +85,16 @@ class Tiers:
 
     def cloud_state(self, *, consented: bool) -> CloudState:
         """What the router is told of the cloud."""
-        if self._cloud is None:
+        if self.cloud is None:
             return CloudState(available=False)
-        info = self._cloud.last_info
+        info = self.cloud.last_info
         return CloudState(
             consented=consented,
-            breaker_open=not self._cloud.available,
+            breaker_open=not self.cloud.available,
             context_tokens=(info.context_tokens or None) if info else None,
             price=self.cloud_price,
-            rtt_ms=self._cloud.rtt_ms,
-            ttft_ms=self._cloud.ttft_ms,
+            rtt_ms=self.cloud.rtt_ms,
+            ttft_ms=self.cloud.ttft_ms,
         )
 
     def observed_on_edge(self, outcome: Outcome) -> None:
@@ -104,9 +104,7 @@ class Tiers:
 
     async def on_device(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         """The device's answer. Every failure is an `IsthmusError`."""
-        async with aclosing(
-            self._told(self._device.generate(request), request, Target.EDGE)
-        ) as own:
+        async with aclosing(self._told(self.device.generate(request), request, Target.EDGE)) as own:
             async for event in own:
                 yield event
 
@@ -115,12 +113,12 @@ class Tiers:
 
         Every failure is an `IsthmusError`, silence included.
         """
-        if self._cloud is None:
+        if self.cloud is None:
             raise Unavailable(
                 "no gateway is configured, so there is no cloud to ask: set gateway_address, "
                 "or let the device answer"
             )
-        events = self._cloud.generate(request, check)
+        events = self.cloud.generate(request, check)
         async with aclosing(self._told(events, request, Target.CLOUD)) as told:
             async for event in told:
                 yield event
@@ -148,9 +146,9 @@ class Tiers:
         """Close both."""
         if self._learning is not None:
             self._learning.cancel()
-        if self._cloud is not None:
-            await self._cloud.close()
-        await self._device.close()
+        if self.cloud is not None:
+            await self.cloud.close()
+        await self.device.close()
 
     async def _next(
         self, events: AsyncIterator[Event], request: ChatRequest, target: Target
@@ -167,14 +165,14 @@ class Tiers:
                 raise
             if silence_s is None or deadline.expired:
                 raise DeadlineExceeded("the time that the request gave is used up") from None
-            if self._cloud is not None:
+            if self.cloud is not None:
                 # Its client sees a call that was given up; that it was silent only we know.
-                self._cloud.breaker.fail()
+                self.cloud.breaker.fail()
             raise Unavailable(f"the {target} tier was silent for {silence_s:g} s") from None
 
     def _learn_of_cloud(self) -> None:
         """Ask what the gateway serves and costs, on the connection that was just used."""
-        cloud = self._cloud
+        cloud = self.cloud
         running = self._learning is not None and not self._learning.done()
         if cloud is None or running:
             return
