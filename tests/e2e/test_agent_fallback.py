@@ -179,7 +179,7 @@ async def test_what_the_device_cannot_do_goes_to_the_cloud(error: Exception, rea
         raw = await client.chat.completions.with_raw_response.create(
             model="isthmus", messages=HELLO
         )
-    assert raw.headers["x-isthmus-reasons"] == f"easy,{reason},fell_back"
+    assert raw.headers["x-isthmus-reasons"] == f"value_on_edge,uncalibrated,{reason},fell_back"
     assert raw.headers["x-isthmus-route"] == "cloud"
 
 

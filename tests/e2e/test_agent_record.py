@@ -44,9 +44,13 @@ async def test_every_request_has_one_row(tmp_path: Path) -> None:
         Status.REFUSED,
     ]
     assert [row.route for row in rows[:3]] == [Target.EDGE, Target.EDGE, Target.CLOUD]
-    assert rows[0].reasons == (Reason.EASY,)
+    assert rows[0].reasons == (Reason.VALUE_ON_EDGE, Reason.UNCALIBRATED)
     assert rows[0].usage == Usage(10, 3, 0)
-    assert rows[1].reasons == (Reason.HARD, Reason.FELL_BACK)
+    assert rows[1].reasons == (
+        Reason.VALUE_IN_CLOUD,
+        Reason.UNCALIBRATED,
+        Reason.FELL_BACK,
+    )
     assert rows[1].error_kind == "unavailable"
     assert rows[3].reasons == (Reason.PRIVACY_LOCAL_ONLY,)
     content = path.read_bytes()

@@ -106,7 +106,10 @@ async def test_a_schema_that_the_device_cannot_hold_is_answered_in_the_cloud(
             model="isthmus", messages=HELLO, response_format=form
         )
     assert raw.parse().choices[0].message.content == "{}"
-    assert raw.headers["x-isthmus-reasons"] == "easy,capability_missing_on_edge,fell_back"
+    assert (
+        raw.headers["x-isthmus-reasons"]
+        == "value_on_edge,uncalibrated,capability_missing_on_edge,fell_back"
+    )
     assert cloud.requests[0].response_format.schema == {"not": {}}
 
 
@@ -122,7 +125,9 @@ async def test_an_easy_request_stays_where_it_can_be_served(
     able: bool, route: str, needs: dict[str, Any]
 ) -> None:
     device = ScriptedEngine(supports_tools=able, supports_json=able)
-    cloud = ScriptedTier(last_info=ModelInfo("big", "scripted"))
+    cloud = ScriptedTier(
+        last_info=ModelInfo("big", "scripted", supports_tools=True, supports_json=True)
+    )
     async with running_agent(device, cloud=cloud) as agent, openai_client(agent) as client:
         raw = await client.chat.completions.with_raw_response.create(
             model="isthmus", messages=HELLO, **needs

@@ -16,7 +16,7 @@ def file(tmp_path: Path) -> Path:
     path = tmp_path / "edge.toml"
     path.write_text(
         'port = 1111\nmodel = "from-file"\ncloud_input_usd_per_mtok = "0.15"\n'
-        "[router]\nescalate_threshold = 0.5\n"
+        "[router]\nthreshold = 0.5\n"
     )
     return path
 
@@ -36,7 +36,7 @@ def test_tables_of_file_and_environment_are_merged(
 ) -> None:
     monkeypatch.setenv("ISTHMUS_EDGE_ROUTER__ANSWER_TOKENS", "99")
     router = EdgeConfig.load(file).router
-    assert (router.escalate_threshold, router.answer_tokens) == (0.5, 99)
+    assert (router.threshold, router.answer_tokens) == (0.5, 99)
 
 
 def test_prices_are_exact(file: Path) -> None:
@@ -51,7 +51,7 @@ def test_prices_are_exact(file: Path) -> None:
         ("port = 70000", "port"),
         ('gateway_address = "nowhere"', "gateway_address"),
         ("cloud_input_usd_per_mtok = -1", "cloud_input_usd_per_mtok"),
-        ("[router]\nescalate_threshold = -1", "router.escalate_threshold"),
+        ("[router]\nthreshold = -2", "router.threshold"),
         ("[router]\nmood = 1", "router.mood"),
         ('token = " "', "token"),
         ('gateway_plaintext = true\ngateway_ca_file = "x"', "gateway_plaintext"),

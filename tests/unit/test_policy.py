@@ -1,4 +1,4 @@
-"""The decision: its gates, their order, and what holds for any signals at all."""
+"""The decision between two tiers that both may answer, and what holds for any signals at all."""
 
 from __future__ import annotations
 
@@ -11,236 +11,318 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isthmus.core.chat import (
-    ChatRequest,
-    ImagePart,
-    Message,
-    PrivacyClass,
-    ResponseFormat,
-    ResponseKind,
-    Role,
-    RouteMode,
-    RoutePreference,
-    TextPart,
-    Tool,
-    ToolChoice,
-)
+from isthmus.core.chat import PrivacyClass, RouteMode, RoutePreference
 from isthmus.core.decision import Decision, Reason, Target
 from isthmus.core.errors import ConfigError, PolicyRefused
 from isthmus.core.money import Price
-from isthmus.privacy.scan import ScanResult
-from isthmus.router.config import RouterConfig
-from isthmus.router.policy import decide, privacy_reason
+from isthmus.router.budget import BudgetState, PeriodState
+from isthmus.router.config import BudgetLimits, RouterConfig
+from isthmus.router.latency import Prediction
+from isthmus.router.policy import decide
+from isthmus.router.presets import Preset
 from isthmus.router.quality import Basis, Quality
 from isthmus.router.signals import (
     Capability,
     CloudState,
+    DeviceHealth,
     EdgeState,
+    Session,
     Signals,
-    estimate_tokens,
-    gather,
-    needs_of,
 )
-
-CONFIG = RouterConfig(escalate_threshold=0.5)
-PUBLIC, REDACTED, SENSITIVE, UNKNOWN = (
-    ScanResult(PrivacyClass.PUBLIC),
-    ScanResult(PrivacyClass.REDACTED, {"EMAIL": 1}),
-    ScanResult(PrivacyClass.SENSITIVE, {"EMAIL": 1}),
-    ScanResult(PrivacyClass.UNKNOWN, failed=True),
-)
-EASY = Signals(RoutePreference(), PUBLIC, Quality(0.9, 1.0), prompt_tokens=100)
-HARD = replace(EASY, quality=Quality(0.5, 1.0))
-OFFLINE, BREAKER, NO_EDGE = (
-    CloudState(available=False),
-    CloudState(breaker_open=True),
-    EdgeState(available=False),
-)
-
-
-def asking(mode: RouteMode, signals: Signals = EASY) -> Signals:
-    return replace(signals, preference=replace(signals.preference, mode=mode))
-
-
-DEAR = replace(
+from routing_cases import (
+    EASY,
     HARD,
-    preference=RoutePreference(max_price_usd=0.0005),
-    cloud=CloudState(price=Price(Decimal(1), Decimal(2))),
+    PRICED,
+    PUBLIC,
+    REDACTED,
+    SENSITIVE,
+    UNKNOWN,
+    asking,
+    taking,
 )
 
-CASES = {
-    "easy": (EASY, Target.EDGE, [Reason.EASY], True),
-    "hard": (HARD, Target.CLOUD, [Reason.HARD], True),
-    "prefer_device": (
-        asking(RouteMode.PREFER_ON_DEVICE, HARD), Target.EDGE, [Reason.PREFERRED_EDGE], True,
-    ),
-    "prefer_cloud": (
-        asking(RouteMode.PREFER_IN_CLOUD), Target.CLOUD, [Reason.PREFERRED_CLOUD], True,
-    ),
-    "only_device": (
-        asking(RouteMode.ONLY_ON_DEVICE, HARD), Target.EDGE, [Reason.FORCED_EDGE], False,
-    ),
-    "only_cloud": (asking(RouteMode.ONLY_IN_CLOUD), Target.CLOUD, [Reason.FORCED_CLOUD], False),
-    "only_cloud_while_offline": (
-        asking(RouteMode.ONLY_IN_CLOUD, replace(EASY, cloud=OFFLINE)),
-        Target.CLOUD, [Reason.FORCED_CLOUD, Reason.CLOUD_OFFLINE], False,
-    ),
-    "only_cloud_while_breaker_open": (
-        asking(RouteMode.ONLY_IN_CLOUD, replace(EASY, cloud=BREAKER)),
-        Target.CLOUD, [Reason.FORCED_CLOUD, Reason.BREAKER_OPEN], False,
-    ),
-    "only_device_though_it_cannot": (
-        asking(RouteMode.ONLY_ON_DEVICE, replace(EASY, edge=NO_EDGE, prompt_tokens=10**6)),
-        Target.EDGE, [Reason.FORCED_EDGE], False,
-    ),
-    "sensitive": (
-        replace(HARD, privacy=SENSITIVE), Target.EDGE, [Reason.PRIVACY_LOCAL_ONLY], False,
-    ),
-    "unknown": (
-        replace(HARD, privacy=UNKNOWN), Target.EDGE, [Reason.PRIVACY_SCAN_FAILED], False,
-    ),
-    "sensitive_overrules_a_preference": (
-        asking(RouteMode.PREFER_IN_CLOUD, replace(HARD, privacy=SENSITIVE)),
-        Target.EDGE, [Reason.PRIVACY_LOCAL_ONLY], False,
-    ),
-    "sensitive_on_device": (
-        asking(RouteMode.ONLY_ON_DEVICE, replace(HARD, privacy=SENSITIVE)),
-        Target.EDGE, [Reason.PRIVACY_LOCAL_ONLY, Reason.FORCED_EDGE], False,
-    ),
-    "sensitive_and_too_long": (
-        replace(HARD, privacy=SENSITIVE, prompt_tokens=10**6),
-        Target.EDGE, [Reason.PRIVACY_LOCAL_ONLY], False,
-    ),
-    "offline": (replace(HARD, cloud=OFFLINE), Target.EDGE, [Reason.CLOUD_OFFLINE], False),
-    "offline_overrules_a_preference": (
-        asking(RouteMode.PREFER_IN_CLOUD, replace(HARD, cloud=OFFLINE)),
-        Target.EDGE, [Reason.CLOUD_OFFLINE], False,
-    ),
-    "breaker": (replace(HARD, cloud=BREAKER), Target.EDGE, [Reason.BREAKER_OPEN], False),
-    "no_model": (
-        asking(RouteMode.PREFER_ON_DEVICE, replace(EASY, edge=NO_EDGE)),
-        Target.CLOUD, [Reason.EDGE_UNAVAILABLE], False,
-    ),
-    "too_long_for_edge": (
-        replace(EASY, prompt_tokens=2000, edge=EdgeState(context_tokens=2048)),
-        Target.CLOUD, [Reason.CONTEXT_TOO_LONG_FOR_EDGE], False,
-    ),
-    "answer_too_long_for_edge": (
-        replace(EASY, max_tokens=2000, edge=EdgeState(context_tokens=2048)),
-        Target.CLOUD, [Reason.CONTEXT_TOO_LONG_FOR_EDGE], False,
-    ),
-    "too_long_for_cloud": (
-        replace(HARD, cloud=CloudState(context_tokens=128)),
-        Target.EDGE, [Reason.CONTEXT_TOO_LONG_FOR_CLOUD], False,
-    ),
-    "tools": (
-        replace(EASY, needs=frozenset({Capability.TOOLS})),
-        Target.CLOUD, [Reason.CAPABILITY_MISSING_ON_EDGE], False,
-    ),
-    "tools_that_the_device_has": (
-        replace(
-            EASY,
-            needs=frozenset({Capability.TOOLS}),
-            edge=EdgeState(capabilities=frozenset({Capability.TOOLS})),
-        ),
-        Target.EDGE, [Reason.EASY], True,
-    ),
-    "dear": (DEAR, Target.EDGE, [Reason.PRICE_ABOVE_LIMIT], False),
-    "cheap_enough": (
-        replace(DEAR, preference=RoutePreference(max_price_usd=0.000612)),
-        Target.CLOUD, [Reason.HARD], True,
-    ),
-    "neither": (
-        replace(EASY, cloud=OFFLINE, prompt_tokens=10**6),
-        Target.EDGE, [Reason.CLOUD_OFFLINE, Reason.CONTEXT_TOO_LONG_FOR_EDGE], False,
-    ),
-    "edge_breaks_the_promise": (
-        replace(
-            EASY,
-            preference=RoutePreference(ttft_slo_ms=200),
-            edge=EdgeState(ttft_ms=900),
-            cloud=CloudState(ttft_ms=150),
-        ),
-        Target.CLOUD, [Reason.LATENCY_SLO], True,
-    ),
-    "cloud_breaks_the_promise": (
-        replace(
-            HARD,
-            preference=RoutePreference(ttft_slo_ms=200),
-            edge=EdgeState(ttft_ms=90),
-            cloud=CloudState(ttft_ms=250),
-        ),
-        Target.EDGE, [Reason.LATENCY_SLO], True,
-    ),
-    "both_break_the_promise": (
-        replace(
-            HARD,
-            preference=RoutePreference(ttft_slo_ms=20),
-            edge=EdgeState(ttft_ms=90),
-            cloud=CloudState(ttft_ms=250),
-        ),
-        Target.CLOUD, [Reason.HARD], True,
-    ),
-}  # fmt: skip
+CONFIG = RouterConfig()
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_the_table_of_decisions(case: str) -> None:
-    signals, target, reasons, fallback_allowed = CASES[case]
-    decision = decide(signals, CONFIG)
-    assert (decision.target, list(decision.reasons)) == (target, reasons)
-    assert decision.fallback_allowed is fallback_allowed
+def choice(signals: Signals, config: RouterConfig = CONFIG) -> tuple[str, list[str]]:
+    decision = decide(signals, config)
+    assert decision.fallback_allowed
+    return decision.target.value, [reason.value for reason in decision.reasons]
 
 
-@pytest.mark.parametrize("privacy", [SENSITIVE, UNKNOWN])
-def test_forcing_the_cloud_with_something_private_is_refused(privacy: ScanResult) -> None:
-    with pytest.raises(PolicyRefused) as refusal:
-        decide(asking(RouteMode.ONLY_IN_CLOUD, replace(EASY, privacy=privacy)), CONFIG)
-    assert refusal.value.reason == privacy_reason(privacy).value
-    assert refusal.value.field == "isthmus.route"
+def test_what_the_device_answers_as_well_stays_and_what_it_answers_badly_goes() -> None:
+    assert choice(EASY) == ("edge", ["value_on_edge"])
+    assert choice(HARD) == ("cloud", ["value_in_cloud"])
 
 
-def test_a_value_that_cannot_be_redacted_has_a_reason_of_its_own() -> None:
-    kept = replace(EASY, privacy=replace(SENSITIVE, redactable=False))
-    assert decide(kept, CONFIG).reasons == (Reason.PRIVACY_NOT_REDACTABLE,)
+def test_a_preference_overrules_the_value() -> None:
+    assert choice(asking(RouteMode.PREFER_ON_DEVICE, HARD)) == ("edge", ["preferred_edge"])
+    assert choice(asking(RouteMode.PREFER_IN_CLOUD, EASY)) == ("cloud", ["preferred_cloud"])
 
 
-def test_forcing_the_cloud_without_consent_is_refused() -> None:
-    with pytest.raises(PolicyRefused) as refusal:
-        decide(
-            asking(RouteMode.ONLY_IN_CLOUD, replace(EASY, cloud=CloudState(consented=False))),
-            CONFIG,
-        )
-    assert refusal.value.reason == "privacy_no_consent"
-
-
-def test_forcing_the_cloud_above_the_requests_own_price_limit_is_refused() -> None:
-    with pytest.raises(PolicyRefused) as refusal:
-        decide(asking(RouteMode.ONLY_IN_CLOUD, DEAR), CONFIG)
-    assert refusal.value.reason == "price_above_limit"
-
-
-def test_a_decision_carries_every_term_and_limit() -> None:
+def test_the_value_of_each_tier_is_its_quality_less_its_costs() -> None:
     signals = replace(
-        DEAR,
-        quality=Quality(0.5, 0.75, Basis.CALIBRATED, "v1", (("code", 0.3),)),
-        edge=EdgeState(ttft_ms=90, tpot_ms=8),
+        HARD,
+        edge=EdgeState(latency=taking(200, tpot_ms=60)),
+        cloud=replace(PRICED, latency=taking(500, tpot_ms=20)),
+        device=DeviceHealth(battery=1.0, battery_wh=10.0),
+    )
+    config = RouterConfig(
+        good_answer_usd=0.01, second_usd=0.001, battery_percent_usd=0.002, leave_usd=0.0005,
+        reading_tokens_per_s=20, inference_watts=5, radio_joules=3.6,
+    )  # fmt: skip
+    scores = decide(signals, config).scores
+    # 256 tokens, each 10 ms later than it is read; one percent of 10 Wh is 360 J.
+    expected = {
+        "edge.quality": 3000,
+        "edge.price": 0,
+        "edge.time": 200 + 2560,
+        "edge.energy": 5 * (0.2 + 256 * 0.06) / 360 * 2000,
+        "edge.leaving": 0,
+        "cloud.quality": 9000,
+        "cloud.price": 612,
+        "cloud.time": 500,
+        "cloud.energy": 3.6 / 360 * 2000,
+        "cloud.leaving": 500,
+    }
+    for name, value in expected.items():
+        assert scores[f"{name}_micro_usd"] == pytest.approx(value), name
+    for tier in ("edge", "cloud"):
+        terms = {n.split(".")[1]: v for n, v in scores.items() if n.startswith(tier)}
+        costs = ("price", "time", "energy", "moving", "leaving")
+        left = terms["quality_micro_usd"] - sum(terms[f"{name}_micro_usd"] for name in costs)
+        assert terms["value_micro_usd"] == pytest.approx(left)
+
+
+def test_a_decision_carries_every_limit_that_it_was_held_against() -> None:
+    signals = replace(
+        HARD,
+        quality=replace(HARD.quality, terms=(("code", 0.3),)),
+        preference=RoutePreference(max_price_usd=0.5, ttft_slo_ms=300),
+        cloud=replace(PRICED, rtt_ms=40.0, context_tokens=4096),
+        budget=BudgetState(9000, PeriodState(10**6, 250, 0.5)),
+        device=DeviceHealth(battery=0.5),
     )
     decision = decide(signals, CONFIG)
-    assert decision.scores["escalate"] == 0.25
-    assert (decision.scores["edge_quality"], decision.scores["cloud_quality"]) == (0.5, 0.75)
     assert decision.scores["quality.code"] == 0.3
-    assert decision.scores["cloud_price_usd"] == pytest.approx(0.000612)
-    assert decision.scores["edge_ttft_ms"] == 90
-    assert decision.thresholds["escalate"] == 0.5
-    assert decision.thresholds["max_price_usd"] == 0.0005
+    assert decision.scores["cloud.price_at_most_micro_usd"] == 612
+    assert decision.scores["cloud.rtt_ms"] == 40
+    assert decision.scores["battery"] == 0.5
+    assert {name: decision.thresholds[name] for name in decision.thresholds if name != "gain"} == {
+        "edge_context_tokens": 8192,
+        "cloud_context_tokens": 4096,
+        "max_price_usd": 0.5,
+        "budget.request_micro_usd": 9000,
+        "budget.left_micro_usd": 10**6 - 250,
+        "ttft_slo_ms": 300,
+        "battery_floor": 0.15,
+    }
     assert json.loads(json.dumps(dict(decision.scores))) == dict(decision.scores)
 
 
+def test_the_gain_that_would_be_needed_is_where_the_decision_turns() -> None:
+    signals = replace(HARD, cloud=PRICED)
+    needed = decide(signals, CONFIG).thresholds["gain"]
+    for gain, target in ((needed + 1e-6, "cloud"), (needed - 1e-6, "edge")):
+        quality = Quality(0.3, 0.3 + gain, Basis.CALIBRATED)
+        assert choice(replace(signals, quality=quality))[0] == target
+
+
+def test_an_estimate_that_nobody_calibrated_is_believed_in_part_and_says_so() -> None:
+    guessed = replace(HARD, quality=Quality(0.6, 0.8))
+    assert choice(guessed) == ("edge", ["value_on_edge", "uncalibrated"])
+    known = replace(HARD, quality=Quality(0.6, 0.8, Basis.CALIBRATED))
+    assert choice(known) == ("cloud", ["value_in_cloud"])
+    assert choice(guessed, RouterConfig(uncalibrated_trust=1))[0] == "cloud"
+
+
+def test_a_threshold_stands_in_the_place_of_worths() -> None:
+    dear = RouterConfig(threshold=0.6, good_answer_usd=0)
+    assert choice(HARD, dear) == ("cloud", ["hard"])
+    assert choice(HARD, replace(dear, threshold=0.61)) == ("edge", ["easy"])
+    assert decide(HARD, dear).thresholds["gain"] == 0.6
+    assert decide(HARD, dear).scores["gain"] == pytest.approx(0.6)
+
+
+def test_a_target_without_its_threshold_is_not_taken_for_kept() -> None:
+    assert Reason.UNCALIBRATED in decide(HARD, RouterConfig(max_cloud_share=0.2)).reasons
+    kept = RouterConfig(max_cloud_share=0.2, threshold=0.4)
+    assert decide(HARD, kept).reasons == (Reason.HARD,)
+
+
+def test_the_presets_differ_in_what_they_pay_for_quality() -> None:
+    signals = replace(EASY, quality=Quality(0.5, 0.7, Basis.CALIBRATED), cloud=PRICED)
+    targets = {preset: decide(signals, RouterConfig(preset)).target.value for preset in Preset}
+    assert targets == {
+        Preset.SAVER: "edge",
+        Preset.BALANCED: "edge",
+        Preset.BEST: "cloud",
+        Preset.PRIVATE: "edge",
+        Preset.OFFLINE: "edge",
+    }
+
+
+def test_private_leaves_for_what_the_device_cannot_do_and_for_who_prefers_the_cloud() -> None:
+    private = RouterConfig(Preset.PRIVATE)
+    assert choice(HARD, private) == ("edge", ["preferred_edge"])
+    assert choice(asking(RouteMode.PREFER_IN_CLOUD), private) == ("cloud", ["preferred_cloud"])
+    too_long = replace(EASY, prompt_tokens=10**5)
+    assert decide(too_long, private).target is Target.CLOUD
+
+
+def test_a_number_of_ones_own_stands_over_the_preset() -> None:
+    assert choice(HARD, RouterConfig(Preset.BEST, good_answer_usd=0.0001))[0] == "edge"
+
+
+SLOW, QUICK = taking(900), taking(150)
+PROMISED = RoutePreference(ttft_slo_ms=200)
+
+
+def promised(signals: Signals, edge: Prediction, cloud: Prediction) -> Signals:
+    return replace(
+        signals,
+        preference=PROMISED,
+        edge=EdgeState(latency=edge),
+        cloud=CloudState(latency=cloud),
+    )
+
+
+def test_the_tier_that_keeps_the_promise_answers_when_the_other_does_not() -> None:
+    assert choice(promised(EASY, SLOW, QUICK)) == ("cloud", ["latency_slo"])
+    assert choice(promised(HARD, QUICK, SLOW)) == ("edge", ["latency_slo"])
+
+
+def test_the_tail_decides_whether_a_promise_is_kept() -> None:
+    seldom_late = taking(150, p95_ms=201)
+    assert choice(promised(HARD, QUICK, seldom_late)) == ("edge", ["latency_slo"])
+
+
+def test_the_settings_promise_for_requests_that_bring_no_promise_of_their_own() -> None:
+    signals = replace(promised(EASY, SLOW, QUICK), preference=RoutePreference())
+    assert choice(signals)[1] == ["value_on_edge"]
+    assert choice(signals, RouterConfig(ttft_slo_ms=200))[1] == ["latency_slo"]
+
+
+RISKY = taking(150, p95_ms=900)
+
+
+@pytest.mark.parametrize(("signals", "target"), [(EASY, "edge"), (HARD, "cloud")])
+def test_both_tiers_may_start_when_neither_is_sure_to_keep_the_promise(
+    signals: Signals, target: str
+) -> None:
+    decision = decide(promised(signals, RISKY, RISKY), CONFIG)
+    assert decision.race
+    assert decision.fallback_allowed
+    assert decision.target.value == target
+    assert decision.reasons[-1] is Reason.RACE
+
+
+@pytest.mark.parametrize(
+    ("signals", "config"),
+    [
+        (promised(EASY, QUICK, QUICK), CONFIG),
+        (promised(EASY, SLOW, SLOW), CONFIG),
+        (promised(EASY, RISKY, Prediction()), CONFIG),
+        (promised(EASY, RISKY, RISKY), RouterConfig(race=False)),
+        (promised(EASY, RISKY, RISKY), RouterConfig(Preset.PRIVATE)),
+        (replace(promised(EASY, RISKY, RISKY), preference=RoutePreference()), CONFIG),
+        (replace(promised(EASY, RISKY, RISKY), privacy=SENSITIVE), CONFIG),
+        (replace(promised(EASY, RISKY, RISKY), device=DeviceHealth(battery=0.1)), CONFIG),
+        (
+            replace(
+                promised(EASY, RISKY, RISKY), budget=BudgetState(day=PeriodState(10**6, 10**5, 0.0))
+            ),
+            CONFIG,
+        ),
+    ],
+    ids=[
+        "kept", "hopeless", "unknown", "switched_off", "private", "no_promise", "sensitive",
+        "low_battery", "ahead_of_the_budget",
+    ],
+)  # fmt: skip
+def test_there_is_no_race(signals: Signals, config: RouterConfig) -> None:
+    assert not decide(signals, config).race
+
+
+def test_a_race_may_be_paid_while_spending_keeps_to_its_pace() -> None:
+    on_pace = BudgetState(day=PeriodState(10**6, 10**5, 0.1))
+    assert decide(replace(promised(EASY, RISKY, RISKY), budget=on_pace), CONFIG).race
+
+
+def test_spending_ahead_of_its_pace_keeps_on_the_device_what_gains_least() -> None:
+    ahead = BudgetState(day=PeriodState(10**6, 5 * 10**5, 0.3))
+    signals = replace(HARD, cloud=PRICED, budget=ahead)
+    assert choice(signals) == ("edge", ["value_on_edge", "budget_pace"])
+    assert choice(replace(signals, budget=BudgetState(day=PeriodState(10**6, 10, 0.3)))) == (
+        "cloud",
+        ["value_in_cloud"],
+    )
+    best = RouterConfig(Preset.BEST)
+    assert choice(signals, best) == ("cloud", ["value_in_cloud"])
+
+
+def test_a_conversation_stays_where_its_cache_is_unless_moving_gains_more() -> None:
+    there = Session(Target.EDGE, edge_cached_tokens=6000)
+    signals = replace(
+        HARD,
+        quality=Quality(0.5, 0.75, Basis.CALIBRATED),
+        prompt_tokens=6100,
+        session=there,
+        edge=EdgeState(latency=taking(200)),
+        cloud=CloudState(latency=taking(6200)),
+    )
+    assert choice(signals) == ("edge", ["value_on_edge", "sticky_session"])
+    assert decide(signals, CONFIG).scores["cloud.moving_micro_usd"] == pytest.approx(6000 * 0.3)
+    worth_it = replace(signals, quality=Quality(0.2, 0.9, Basis.CALIBRATED))
+    assert choice(worth_it) == ("cloud", ["value_in_cloud"])
+    moved = replace(
+        signals,
+        quality=Quality(0.5, 0.6, Basis.CALIBRATED),
+        session=Session(Target.CLOUD, cloud_cached_tokens=6000),
+        edge=EdgeState(latency=taking(6200)),
+        cloud=CloudState(latency=taking(200)),
+    )
+    assert choice(moved) == ("cloud", ["value_in_cloud", "sticky_session"])
+
+
+def test_a_program_waits_for_tokens_that_a_person_would_still_be_reading() -> None:
+    as_json = frozenset({Capability.JSON_OBJECT})
+    signals = replace(
+        EASY,
+        edge=EdgeState(capabilities=as_json, latency=taking(100, tpot_ms=40)),
+        cloud=CloudState(latency=taking(100, tpot_ms=5)),
+    )
+    assert decide(signals, CONFIG).scores["edge.time_micro_usd"] == pytest.approx(30)
+    by_program = decide(replace(signals, needs=as_json), CONFIG)
+    assert by_program.scores["edge.time_micro_usd"] == pytest.approx(30 + 256 * 40 * 0.3)
+
+
+def test_time_counts_only_when_it_is_known_of_both_tiers() -> None:
+    signals = replace(EASY, edge=EdgeState(latency=SLOW))
+    assert decide(signals, CONFIG).scores["edge.time_micro_usd"] == 0
+    assert decide(signals, CONFIG).scores["edge.ttft_p50_ms"] == 900
+
+
+def test_energy_counts_only_on_a_battery_and_more_the_emptier_it_is() -> None:
+    signals = replace(EASY, edge=EdgeState(latency=SLOW))
+
+    def energy(device: DeviceHealth) -> float:
+        return decide(replace(signals, device=device), CONFIG).scores["edge.energy_micro_usd"]
+
+    assert energy(DeviceHealth()) == energy(DeviceHealth(battery=0.5, charging=True)) == 0
+    full, half, low = (energy(DeviceHealth(battery=share)) for share in (1.0, 0.5, 0.2))
+    assert 0 < full < half < low
+    assert low / full == pytest.approx(0.85 / 0.05)
+
+
 NUMBERS = st.none() | st.floats(allow_nan=True, allow_infinity=True)
+KNOWN = st.floats(0.01, 1e6)
 TOKENS = st.integers(0, 10**7)
 NEEDS = st.frozensets(st.sampled_from(Capability))
 PRICES = st.decimals(0, 1000, places=4)
+SHARES = st.floats(0, 1)
+PREDICTIONS = st.builds(Prediction, *([st.none() | KNOWN] * 5))
+PERIODS = st.builds(PeriodState, st.integers(0, 10**12), st.integers(0, 10**12), elapsed=SHARES)
 ANY_SIGNALS = st.builds(
     Signals,
     preference=st.builds(
@@ -250,7 +332,7 @@ ANY_SIGNALS = st.builds(
         max_price_usd=NUMBERS,
     ),
     privacy=st.sampled_from([PUBLIC, REDACTED, SENSITIVE, UNKNOWN]),
-    quality=st.builds(Quality, st.floats(0, 1), st.floats(0, 1)),
+    quality=st.builds(Quality, SHARES, SHARES, st.sampled_from(Basis)),
     prompt_tokens=TOKENS,
     max_tokens=st.none() | TOKENS,
     needs=NEEDS,
@@ -259,8 +341,7 @@ ANY_SIGNALS = st.builds(
         available=st.booleans(),
         context_tokens=TOKENS,
         capabilities=NEEDS,
-        ttft_ms=NUMBERS,
-        tpot_ms=NUMBERS,
+        latency=PREDICTIONS,
     ),
     cloud=st.builds(
         CloudState,
@@ -268,12 +349,40 @@ ANY_SIGNALS = st.builds(
         consented=st.booleans(),
         breaker_open=st.booleans(),
         context_tokens=st.none() | TOKENS,
+        capabilities=st.none() | NEEDS,
         price=st.builds(Price, PRICES, PRICES),
         rtt_ms=NUMBERS,
-        ttft_ms=NUMBERS,
+        latency=PREDICTIONS,
     ),
+    device=st.builds(
+        DeviceHealth,
+        battery=st.none() | SHARES,
+        charging=st.none() | st.booleans(),
+        temperature_c=NUMBERS,
+        throttled=st.none() | st.booleans(),
+    ),
+    budget=st.builds(
+        BudgetState, st.none() | st.integers(0, 10**9), st.none() | PERIODS, st.none() | PERIODS
+    ),
+    session=st.builds(Session, st.none() | st.sampled_from(Target), TOKENS, TOKENS),
 )
-CONFIGS = st.builds(RouterConfig, escalate_threshold=st.floats(0, 2))
+CONFIGS = st.builds(
+    RouterConfig,
+    preset=st.sampled_from(Preset),
+    good_answer_usd=st.none() | st.floats(0, 10),
+    second_usd=st.none() | st.floats(0, 1),
+    threshold=st.none() | st.floats(-1, 1),
+    uncalibrated_trust=SHARES,
+    ttft_slo_ms=st.none() | KNOWN,
+)
+FORBIDDEN = {
+    "privacy_local_only",
+    "privacy_scan_failed",
+    "privacy_no_consent",
+    "forced_edge",
+    "price_above_limit",
+    "budget_spent",
+}
 
 
 def decided(signals: Signals, config: RouterConfig) -> Decision | str:
@@ -289,73 +398,140 @@ def test_any_signals_give_the_same_lawful_decision_twice(
     signals: Signals, config: RouterConfig
 ) -> None:
     private = signals.privacy.privacy_class not in {PrivacyClass.PUBLIC, PrivacyClass.REDACTED}
-    consented = signals.cloud.consented
     mode = signals.preference.mode
     decision = decided(signals, config)
     # NaN is unequal to itself, so the repetition is compared by what it prints.
     assert repr(decided(signals, config)) == repr(decision)
     if isinstance(decision, str):
         assert mode is RouteMode.ONLY_IN_CLOUD
-        if private:
-            assert decision in {"privacy_local_only", "privacy_scan_failed"}
-        else:
-            assert decision == ("price_above_limit" if consented else "privacy_no_consent")
+        assert decision in FORBIDDEN
         return
     assert decision.reasons
     may_leave = decision.target is Target.CLOUD or decision.fallback_allowed
-    kept = private or not consented or mode is RouteMode.ONLY_ON_DEVICE
-    assert not (may_leave and kept)
+    forced = mode is RouteMode.ONLY_ON_DEVICE or config.preset is Preset.OFFLINE
+    assert not (may_leave and (private or not signals.cloud.consented or forced))
+    left = signals.budget.left_micro_usd
+    if may_leave and left is not None:
+        assert decision.scores["cloud.price_at_most_micro_usd"] <= left
     left_redacted = decision.target is Target.CLOUD and signals.privacy is REDACTED
     assert (Reason.PRIVACY_REDACTED in decision.reasons) == left_redacted
+    assert not decision.race or decision.fallback_allowed
+    assert decision.race == (Reason.RACE in decision.reasons)
     if mode is RouteMode.ONLY_IN_CLOUD:
         assert decision.target is Target.CLOUD
         assert not decision.fallback_allowed
 
 
+def in_cloud(signals: Signals, config: RouterConfig) -> bool:
+    decision = decided(signals, config)
+    return isinstance(decision, Decision) and decision.target is Target.CLOUD
+
+
+def never_likelier(before: Signals, after: Signals, config: RouterConfig) -> None:
+    """That what changed sends nothing to the cloud that did not go there before."""
+    assert in_cloud(before, config) or not in_cloud(after, config)
+
+
+MORE = st.integers(0, 10**6)
+OPEN_CHOICE = ANY_SIGNALS.filter(lambda signals: signals.preference.mode is RouteMode.AUTO)
+
+
+@given(ANY_SIGNALS, CONFIGS, PRICES, PRICES)
+def test_a_dearer_cloud_is_never_likelier(
+    signals: Signals, config: RouterConfig, more_in: Decimal, more_out: Decimal
+) -> None:
+    price = signals.cloud.price
+    dearer = Price(price.input_usd_per_mtok + more_in, price.output_usd_per_mtok + more_out)
+    never_likelier(signals, replace(signals, cloud=replace(signals.cloud, price=dearer)), config)
+
+
+@given(ANY_SIGNALS, CONFIGS, MORE)
+def test_more_spending_makes_the_cloud_never_likelier(
+    signals: Signals, config: RouterConfig, more: int
+) -> None:
+    day = signals.budget.day
+    if day is None:
+        return
+    ahead = replace(signals.budget, day=replace(day, spent_micro_usd=day.spent_micro_usd + more))
+    never_likelier(signals, replace(signals, budget=ahead), config)
+
+
+@given(ANY_SIGNALS, CONFIGS, SHARES)
+def test_a_better_device_makes_the_cloud_never_likelier(
+    signals: Signals, config: RouterConfig, edge: float
+) -> None:
+    quality = signals.quality
+    better = replace(quality, edge=max(edge, quality.edge))
+    never_likelier(signals, replace(signals, quality=better), config)
+
+
+@given(OPEN_CHOICE, CONFIGS, KNOWN)
+def test_a_slower_cloud_is_never_likelier(
+    signals: Signals, config: RouterConfig, more_ms: float
+) -> None:
+    latency = signals.cloud.latency
+    if latency.ttft_p50_ms is None or latency.ttft_p95_ms is None:
+        return
+    slower = replace(
+        latency,
+        ttft_p50_ms=latency.ttft_p50_ms + more_ms,
+        ttft_p95_ms=latency.ttft_p95_ms + more_ms,
+    )
+    signals = replace(signals, session=Session())
+    after = replace(signals, cloud=replace(signals.cloud, latency=slower))
+    never_likelier(signals, after, config)
+
+
+@given(ANY_SIGNALS, st.floats(0, 10), st.floats(0, 10))
+def test_who_pays_more_for_quality_escalates_all_that_gains_and_went_before(
+    signals: Signals, worth: float, more: float
+) -> None:
+    quality = signals.quality
+    if quality.cloud >= quality.edge:
+        poor = RouterConfig(good_answer_usd=worth)
+        rich = RouterConfig(good_answer_usd=worth + more)
+        assert in_cloud(signals, rich) or not in_cloud(signals, poor)
+
+
 @pytest.mark.parametrize(
     "setting",
-    [{"escalate_threshold": -0.1}, {"escalate_threshold": float("nan")}, {"answer_tokens": 0}],
+    [
+        {"good_answer_usd": -0.1},
+        {"second_usd": float("nan")},
+        {"battery_percent_usd": float("inf")},
+        {"leave_usd": -1},
+        {"threshold": 1.5},
+        {"max_cloud_share": 20},
+        {"min_quality_share": -0.5},
+        {"max_cloud_share": 0.2, "min_quality_share": 0.9},
+        {"uncalibrated_trust": 1.1},
+        {"ttft_slo_ms": 0},
+        {"reading_tokens_per_s": 0},
+        {"answer_tokens": 0},
+        {"answer_reserve_tokens": 0},
+        {"battery_floor": 1},
+        {"max_temperature_c": -1},
+        {"battery_wh": 0},
+    ],
 )
-def test_a_wrong_setting_is_named(setting: dict[str, float]) -> None:
+def test_a_wrong_setting_is_named(setting: dict[str, Any]) -> None:
     with pytest.raises(ConfigError) as error:
-        RouterConfig(**setting)  # type: ignore[arg-type]
+        RouterConfig(**setting)
     assert error.value.field == f"router.{next(iter(setting))}"
 
 
-ASKED = ChatRequest("r", (Message(Role.USER, (TextPart("mail a@b.org"),)),), max_tokens=9)
-
-
-def test_signals_are_gathered_from_a_request() -> None:
-    signals = gather(ASKED, edge=EdgeState(), cloud=CloudState())
-    assert signals.privacy.privacy_class is PrivacyClass.REDACTED
-    assert (signals.max_tokens, signals.needs) == (9, frozenset())
-    assert signals.prompt_tokens == estimate_tokens(ASKED) > 3
-    given_ones = gather(
-        ASKED, edge=EdgeState(), cloud=CloudState(), privacy=PUBLIC, prompt_tokens=17
-    )
-    assert (given_ones.privacy, given_ones.prompt_tokens) == (PUBLIC, 17)
-
-
-def test_a_schema_of_any_depth_is_estimated() -> None:
-    schema: dict[str, Any] = {}
-    for _ in range(5_000):
-        schema = {"a": schema}
-    assert estimate_tokens(replace(ASKED, tools=(Tool("t", "", schema),))) >= 5_000
-
-
-def test_needs_are_read_from_the_request() -> None:
-    tools = replace(ASKED, tools=(Tool("t"),))
-    image = Message(Role.USER, (ImagePart("https://example.org/a.png"),))
-    schema = ResponseFormat(ResponseKind.JSON_SCHEMA, "s", {})
-    assert needs_of(tools) == {Capability.TOOLS}
-    assert needs_of(replace(tools, tool_choice=ToolChoice.NONE)) == set()
-    assert needs_of(replace(ASKED, messages=(image,))) == {Capability.IMAGES}
-    assert needs_of(replace(ASKED, response_format=schema)) == {Capability.JSON_SCHEMA}
-
-
-def test_chinese_text_counts_more_tokens_than_english_of_the_same_length() -> None:
-    english, chinese = (
-        estimate_tokens(replace(ASKED, messages=(Message(Role.USER, (TextPart(text),)),)))
-        for text in ("abcd" * 25, "你好世界" * 25)
-    )
-    assert english < chinese
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"day_usd": Decimal(-1)},
+        {"month_usd": Decimal("nan")},
+        {"request_usd": Decimal("inf")},
+        {"timezone": "Mars/Olympus"},
+        {"timezone": "../etc/passwd"},
+        {"longest_answer_tokens": 0},
+    ],
+)
+def test_a_wrong_budget_is_named(setting: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError) as error:
+        BudgetLimits(**setting)
+    assert error.value.field == f"router.budget.{next(iter(setting))}"

@@ -39,7 +39,7 @@ def explain(
     cloud: Annotated[CloudPlay, typer.Option(help="The state of the cloud.")] = CloudPlay.OK,
     threshold: Annotated[
         float | None,
-        typer.Option(help="The gain in quality that escalates, instead of the default."),
+        typer.Option(help="The gain in quality that escalates, in the place of worths."),
     ] = None,
     max_tokens: Annotated[
         int | None, typer.Option(min=1, help="The longest answer that the request allows.")
@@ -61,7 +61,7 @@ def explain(
         preference=RoutePreference(mode=mode),
     )
     try:
-        config = RouterConfig() if threshold is None else RouterConfig(threshold)
+        config = RouterConfig(threshold=threshold)
     except ConfigError as error:
         raise typer.BadParameter(error.message, param_hint="--threshold") from None
     signals = gather(request, edge=EdgeState(), cloud=_cloud(cloud))
@@ -158,11 +158,13 @@ def _show(explained: dict[str, Any]) -> None:
 
 
 COMPARED = {
-    "escalate": ("escalate",),
+    "gain": ("gain",),
+    "edge.value_micro_usd": (),
+    "cloud.value_micro_usd": (),
     "tokens_needed": ("edge_context_tokens", "cloud_context_tokens"),
-    "cloud_price_usd": ("max_price_usd",),
-    "edge_ttft_ms": ("ttft_slo_ms",),
-    "cloud_ttft_ms": ("ttft_slo_ms",),
+    "cloud.price_at_most_micro_usd": ("budget.request_micro_usd", "budget.left_micro_usd"),
+    "edge.ttft_p95_ms": ("ttft_slo_ms",),
+    "cloud.ttft_p95_ms": ("ttft_slo_ms",),
 }
 """Each score of a decision, and the thresholds that it is held against."""
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from isthmus.core import wire
 from isthmus.core.chat import ChatRequest, RouteMode
-from isthmus.core.decision import Decision, Reason, Status, Target
+from isthmus.core.decision import Decision, Reason, Status
 from isthmus.core.errors import IsthmusError, Overloaded, PolicyRefused
 from isthmus.core.events import Finished
 from isthmus.edge.answering import Answering, Shown
@@ -27,7 +27,7 @@ from isthmus.edge.trail import Trail
 from isthmus.privacy.scan import TextScanner
 from isthmus.privacy.scanner import Scanner
 from isthmus.router.policy import decide
-from isthmus.router.signals import gather
+from isthmus.router.signals import estimate_tokens, gather
 
 log = logging.getLogger(__name__)
 
@@ -130,11 +130,13 @@ class Agent:
 
     def decide(self, request: ChatRequest, look: Look, *, consented: bool) -> Decision:
         """The decision on `request`. Raises `PolicyRefused`."""
+        prompt_tokens = estimate_tokens(request)
         signals = gather(
             request,
-            edge=self.tiers.edge_state(),
-            cloud=self.tiers.cloud_state(consented=consented),
+            edge=self.tiers.edge_state(prompt_tokens),
+            cloud=self.tiers.cloud_state(prompt_tokens, consented=consented),
             privacy=look.found,
+            prompt_tokens=prompt_tokens,
         )
         return decide(signals, self.config.router)
 
@@ -171,8 +173,8 @@ class Agent:
     def _record(self, trail: Trail) -> None:
         outcome = trail.outcome()
         self.metrics.observe(outcome, trail.usage_by_target())
-        if outcome.status is Status.OK and len(trail.legs) == 1 and outcome.route is Target.EDGE:
-            self.tiers.observed_on_edge(outcome)
+        if outcome.status is Status.OK and len(trail.legs) == 1:
+            self.tiers.observed(outcome)
         if self.ledger is not None:
             # Without the id, so that the same question is known again.
             content = wire.request_as_bytes(replace(trail.request, request_id=""))

@@ -11,7 +11,7 @@ from isthmus.core.errors import PolicyRefused
 from isthmus.edge.agent import Agent
 from isthmus.edge.answering import request_for
 from isthmus.edge.trail import Trail
-from isthmus.router.policy import MAY_LEAVE
+from isthmus.router.gates import MAY_LEAVE
 
 
 async def preview(agent: Agent, request: ChatRequest) -> dict[str, Any]:

@@ -18,10 +18,12 @@ from isthmus.edge.breaker import CircuitBreaker
 from isthmus.edge.config import EdgeConfig
 from isthmus.edge.device import Device
 from isthmus.edge.faults import fault
-from isthmus.router.signals import Capability, CloudState, EdgeState
+from isthmus.router.latency import TierLatency
+from isthmus.router.signals import Capability, CloudState, EdgeState, Session
 
 log = logging.getLogger(__name__)
 
+NO_SESSION = Session()
 
 Check = Callable[[bytes], None]
 """Hears of the bytes of a request right before they leave, and raises to keep them here."""
@@ -55,8 +57,8 @@ class Tiers:
         self.device = device
         self.cloud = cloud
         self._learning: asyncio.Task[None] | None = None
-        self._edge_ttft_ms: float | None = None
-        self._edge_tpot_ms: float | None = None
+        self.latency = {target: TierLatency() for target in Target}
+        """What was measured of each tier."""
 
     @property
     def cloud_price(self) -> Price:
@@ -66,8 +68,8 @@ class Tiers:
             return configured
         return self.cloud.last_info.price
 
-    def edge_state(self) -> EdgeState:
-        """What the router is told of the device."""
+    def edge_state(self, prompt_tokens: int = 0, session: Session = NO_SESSION) -> EdgeState:
+        """What the router is told of the device, for a prompt of this length."""
         engine = self.device.engine
         if engine is None:
             return EdgeState(available=False)
@@ -79,12 +81,17 @@ class Tiers:
         return EdgeState(
             context_tokens=engine.context_tokens,
             capabilities=frozenset(capabilities),
-            ttft_ms=self._edge_ttft_ms,
-            tpot_ms=self._edge_tpot_ms,
+            latency=self.latency[Target.EDGE].predict(
+                new_tokens=max(0, prompt_tokens - session.edge_cached_tokens),
+                waiting=engine.queue_depth,
+                at_once=engine.running,
+            ),
         )
 
-    def cloud_state(self, *, consented: bool) -> CloudState:
-        """What the router is told of the cloud."""
+    def cloud_state(
+        self, prompt_tokens: int = 0, session: Session = NO_SESSION, *, consented: bool
+    ) -> CloudState:
+        """What the router is told of the cloud, for a prompt of this length."""
         if self.cloud is None:
             return CloudState(available=False)
         info = self.cloud.last_info
@@ -92,15 +99,26 @@ class Tiers:
             consented=consented,
             breaker_open=not self.cloud.available,
             context_tokens=(info.context_tokens or None) if info else None,
+            capabilities=_capabilities(info) if info else None,
             price=self.cloud_price,
             rtt_ms=self.cloud.rtt_ms,
-            ttft_ms=self.cloud.ttft_ms,
+            latency=self.latency[Target.CLOUD].predict(
+                new_tokens=max(0, prompt_tokens - session.cloud_cached_tokens)
+            ),
         )
 
-    def observed_on_edge(self, outcome: Outcome) -> None:
-        """Learn the device's times from an answer that it gave alone."""
-        self._edge_ttft_ms = _smoothed(self._edge_ttft_ms, outcome.ttft_ms)
-        self._edge_tpot_ms = _smoothed(self._edge_tpot_ms, outcome.tpot_ms)
+    def observed(self, outcome: Outcome) -> None:
+        """Learn a tier's times from an answer that it gave alone."""
+        latency = self.latency[outcome.route]
+        if outcome.route is Target.CLOUD and self.cloud is not None and self.cloud.rtt_ms:
+            latency.rtt.observe(self.cloud.rtt_ms)
+        usage, ttft_ms = outcome.usage, outcome.ttft_ms
+        latency.observe(
+            new_tokens=max(0, usage.prompt_tokens - usage.cached_tokens),
+            ttft_ms=ttft_ms,
+            tpot_ms=outcome.tpot_ms,
+            service_ms=None if ttft_ms is None else outcome.total_ms - ttft_ms,
+        )
 
     async def on_device(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         """The device's answer. Every failure is an `IsthmusError`."""
@@ -186,7 +204,13 @@ class Tiers:
         self._learning = asyncio.create_task(refresh(), name="isthmus-cloud-info")
 
 
-def _smoothed(old: float | None, new: float | None) -> float | None:
-    if old is None or new is None:
-        return old if new is None else new
-    return old + 0.2 * (new - old)
+def _capabilities(info: ModelInfo) -> frozenset[Capability]:
+    """What the gateway says that its model can do."""
+    can = set[Capability]()
+    if info.supports_tools:
+        can.add(Capability.TOOLS)
+    if info.supports_images:
+        can.add(Capability.IMAGES)
+    if info.supports_json:
+        can |= {Capability.JSON_OBJECT, Capability.JSON_SCHEMA}
+    return frozenset(can)

@@ -1,206 +1,234 @@
 """The decision. A pure function of the signals and the settings: explained, replayed, tested.
 
-The order, each step with its reason code (`isthmus.core.decision.Reason`):
+1. The gates (`isthmus.router.gates`), in their order: what they leave is all there is to choose
+   from. When they shut both tiers out the device is named, whose engine then says what is wrong:
+   nothing leaves and nothing is paid for a request that cannot be served.
+2. The preferred route, by the request or by the preset `private` (`preferred_edge`,
+   `preferred_cloud`).
+3. The promised time to the first token, when one tier keeps it and the other does not
+   (`latency_slo`).
+4. The larger of *value of the expected quality - price - value of time - value of energy*
+   (`value_on_edge`, `value_in_cloud`; `isthmus.router.value` has the terms), or, where a target was
+   calibrated, the gain in quality against its threshold (`easy`, `hard`).
 
-1. privacy: what is sensitive, or was not scanned to the end, stays (`privacy_local_only`,
-   `privacy_scan_failed`), as does what would have to be redacted and cannot be
-   (`privacy_not_redactable`); a request that allows only the cloud is then refused. What leaves
-   with placeholders in it says so (`privacy_redacted`)
-2. the forced route (`forced_edge`, `forced_cloud`)
-3. the gates, which rule a tier out: no consent to the use of the cloud (`privacy_no_consent`,
-   which refuses a request that allows only the cloud), the cloud offline (`cloud_offline`), its
-   breaker (`breaker_open`), the device without a model (`edge_unavailable`), the context of each
-   tier (`context_too_long_for_edge`, `context_too_long_for_cloud`), what the device cannot do
-   (`capability_missing_on_edge`), the price (`price_above_limit`)
-4. the preferred route (`preferred_edge`, `preferred_cloud`)
-5. the promised time to the first token, when one tier keeps it and the other does not
-   (`latency_slo`)
-6. the expected gain in quality against its threshold (`easy`, `hard`)
-
-When the gates rule both tiers out the device is named, whose engine then says what is wrong:
-nothing leaves and nothing is paid for a request that cannot be served.
+Further reasons say what tipped it: `uncalibrated`, `budget_pace`, `sticky_session`; `race` that
+both tiers may start; `privacy_redacted` that placeholders leave in the place of values.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
+
 from isthmus.core.chat import PrivacyClass, RouteMode
 from isthmus.core.decision import Decision, Reason, Target
 from isthmus.core.errors import PolicyRefused
-from isthmus.core.money import MICRO_USD_PER_USD, Usage, usd
-from isthmus.privacy.scan import ScanResult
+from isthmus.core.money import MICRO_USD_PER_USD
+from isthmus.router.appraisal import Appraisal, appraise
 from isthmus.router.config import RouterConfig
+from isthmus.router.gates import FLOORS, Gate, cloud_cost_micro_usd, needed_tokens, shut_gates
+from isthmus.router.presets import CloudUse
+from isthmus.router.quality import Basis
 from isthmus.router.signals import Signals
 
-MAY_LEAVE = {PrivacyClass.PUBLIC, PrivacyClass.REDACTED}
+MAX_RACE_SHADOW_PRICE = 1.0
+"""A race pays the cloud for what may not be used: only while the price is felt at most twice."""
 
 
 def decide(signals: Signals, config: RouterConfig) -> Decision:
     """Where the request goes. Raises `PolicyRefused` alone: when what it forces is forbidden.
 
     `scores` and `thresholds` of the decision carry every term that was, or would have been,
-    compared: the expected quality with its parts, the tokens against each context, the price,
-    the times.
+    compared: each tier's value with its parts, the gain in quality against the gain that would be
+    needed, tokens against contexts, prices against limits, times against promises.
     """
-    mode = signals.preference.mode
-    if signals.privacy.privacy_class not in MAY_LEAVE:
-        return _local_only(signals, config)
-    if mode is RouteMode.ONLY_ON_DEVICE:
-        return _decision(signals, config, Target.EDGE, Reason.FORCED_EDGE)
-    cloud_gates = _cloud_gates(signals, config)
-    if mode is RouteMode.ONLY_IN_CLOUD:
-        if Reason.PRIVACY_NO_CONSENT in cloud_gates:
-            raise PolicyRefused(
-                "the request allows only the cloud, to whose use nobody has consented: "
-                "isthmus privacy consent --grant, or allow the device (isthmus.route)",
-                reason=Reason.PRIVACY_NO_CONSENT.value,
-                field="isthmus.route",
-            )
-        if Reason.PRICE_ABOVE_LIMIT in cloud_gates:
-            raise PolicyRefused(
-                "the request allows only the cloud, whose price is above its own limit: "
-                "raise isthmus.max_price_usd, lower max_tokens, or allow the device",
-                reason=Reason.PRICE_ABOVE_LIMIT.value,
-                field="isthmus.max_price_usd",
-            )
-        return _decision(signals, config, Target.CLOUD, Reason.FORCED_CLOUD, *cloud_gates)
-    edge_gates = _edge_gates(signals, config)
-    if cloud_gates:
-        return _decision(signals, config, Target.EDGE, *cloud_gates, *edge_gates)
-    if edge_gates:
-        return _decision(signals, config, Target.CLOUD, *edge_gates)
-    target, reason = _choice(signals, config)
-    return _decision(signals, config, target, reason, fallback_allowed=True)
+    gates = shut_gates(signals, config)
+    appraisal = appraise(signals, config)
+    cloud_shut = [gate.reason for gate in gates if gate.shut is Target.CLOUD]
+    edge_shut = [gate.reason for gate in gates if gate.shut is Target.EDGE]
+    if signals.preference.mode is RouteMode.ONLY_IN_CLOUD:
+        _refuse(cloud_shut)
+        target, reasons = Target.CLOUD, _reasons(gates)
+    elif cloud_shut:
+        target, reasons = Target.EDGE, _reasons(gates, leave_out=FLOORS)
+    elif edge_shut:
+        target, reasons = Target.CLOUD, edge_shut
+    else:
+        target, reasons = _choice(signals, config, appraisal)
+    # A device below its floors can answer, and does before nobody does.
+    fallback = not cloud_shut and FLOORS.issuperset(edge_shut)
+    race = fallback and not edge_shut and _races(signals, config, appraisal)
+    if race:
+        reasons = [*reasons, Reason.RACE]
+    if target is Target.CLOUD and signals.privacy.privacy_class is PrivacyClass.REDACTED:
+        reasons = [*reasons, Reason.PRIVACY_REDACTED]
+    return Decision(
+        target,
+        tuple(reasons),
+        dict(_scores(signals, config, appraisal)),
+        dict(_thresholds(signals, config, appraisal)),
+        fallback,
+        race,
+    )
 
 
-def answer_tokens(signals: Signals, config: RouterConfig) -> int:
-    """The tokens that the answer is taken to have when its price is estimated."""
-    return config.answer_tokens if signals.max_tokens is None else signals.max_tokens
+def _reasons(gates: tuple[Gate, ...], leave_out: AbstractSet[Reason] = frozenset()) -> list[Reason]:
+    return [gate.reason for gate in gates if gate.reason not in leave_out]
 
 
-def needed_tokens(signals: Signals, config: RouterConfig) -> int:
-    """The room that prompt and answer need in a context."""
-    reserve = config.answer_reserve_tokens if signals.max_tokens is None else signals.max_tokens
-    return signals.prompt_tokens + reserve
+_PRIVATE = (
+    "the request allows only the cloud, and something in its conversation must not leave "
+    "the device: allow the device (isthmus.route), or take the private value out"
+)
+_REFUSALS = {
+    Reason.PRIVACY_LOCAL_ONLY: _PRIVATE,
+    Reason.PRIVACY_SCAN_FAILED: _PRIVATE,
+    Reason.PRIVACY_NOT_REDACTABLE: _PRIVATE,
+    Reason.PRIVACY_NO_CONSENT: (
+        "the request allows only the cloud, to whose use nobody has consented: "
+        "isthmus privacy consent --grant, or allow the device (isthmus.route)"
+    ),
+    Reason.FORCED_EDGE: (
+        "the request allows only the cloud, and the settings allow only the device "
+        "(router.preset = offline): choose another preset, or allow the device (isthmus.route)"
+    ),
+    Reason.PRICE_ABOVE_LIMIT: (
+        "the request allows only the cloud, whose price is above the limit for one request: raise "
+        "isthmus.max_price_usd or router.budget.request_usd, lower max_tokens, or allow the device"
+    ),
+    Reason.BUDGET_SPENT: (
+        "the request allows only the cloud, and not enough is left of the budget: raise "
+        "router.budget, wait for its next day or month, or allow the device (isthmus.route)"
+    ),
+}
+"""What is said when the cloud alone is allowed, and forbidden."""
 
 
-def cloud_cost_micro_usd(signals: Signals, config: RouterConfig) -> int:
-    """What the cloud is expected to cost for this request."""
-    usage = Usage(signals.prompt_tokens, answer_tokens(signals, config))
-    return signals.cloud.price.cost_micro_usd(usage)
+def _refuse(cloud_shut: list[Reason]) -> None:
+    """Raise for what is forbidden; what merely fails, the cloud says itself."""
+    for reason in cloud_shut:
+        if reason in _REFUSALS:
+            price = reason is Reason.PRICE_ABOVE_LIMIT
+            field = "isthmus.max_price_usd" if price else "isthmus.route"
+            raise PolicyRefused(_REFUSALS[reason], reason=reason.value, field=field)
 
 
-def privacy_reason(found: ScanResult) -> Reason:
-    """Why a request with this result stays on the device."""
-    if found.privacy_class is PrivacyClass.UNKNOWN:
-        return Reason.PRIVACY_SCAN_FAILED
-    return Reason.PRIVACY_LOCAL_ONLY if found.redactable else Reason.PRIVACY_NOT_REDACTABLE
+def _choice(
+    signals: Signals, config: RouterConfig, appraisal: Appraisal
+) -> tuple[Target, list[Reason]]:
+    preferred = _preferred(signals, config)
+    if preferred is Target.EDGE:
+        return Target.EDGE, [Reason.PREFERRED_EDGE]
+    if preferred is Target.CLOUD:
+        return Target.CLOUD, [Reason.PREFERRED_CLOUD]
+    edge_keeps, cloud_keeps = _keep_promise(signals, config)
+    if edge_keeps is not None and edge_keeps != cloud_keeps:
+        return (Target.EDGE if edge_keeps else Target.CLOUD), [Reason.LATENCY_SLO]
+    if config.threshold is not None:
+        hard = signals.quality.escalate >= config.threshold
+        reasons = [Reason.HARD if hard else Reason.EASY]
+        target = Target.CLOUD if hard else Target.EDGE
+    else:
+        target = Target.CLOUD if appraisal.prefers_cloud else Target.EDGE
+        reasons = list(_reasons_of_value(target, appraisal))
+    if signals.quality.reason is Basis.UNCALIBRATED or (
+        config.target is not None and config.threshold is None
+    ):
+        reasons.append(Reason.UNCALIBRATED)
+    return target, reasons
 
 
-def _local_only(signals: Signals, config: RouterConfig) -> Decision:
-    mode = signals.preference.mode
-    reason = privacy_reason(signals.privacy)
-    if mode is RouteMode.ONLY_IN_CLOUD:
-        raise PolicyRefused(
-            "the request allows only the cloud, and something in its conversation must not leave "
-            "the device: allow the device (isthmus.route), or take the private value out",
-            reason=reason.value,
-            field="isthmus.route",
-        )
-    reasons = [reason]
-    if mode is RouteMode.ONLY_ON_DEVICE:
-        reasons.append(Reason.FORCED_EDGE)
-    return _decision(signals, config, Target.EDGE, *reasons)
-
-
-def _cloud_gates(signals: Signals, config: RouterConfig) -> list[Reason]:
-    cloud, limit_usd = signals.cloud, signals.preference.max_price_usd
-    gates = []
-    if not cloud.consented:
-        gates.append(Reason.PRIVACY_NO_CONSENT)
-    if not cloud.available:
-        gates.append(Reason.CLOUD_OFFLINE)
-    if cloud.breaker_open:
-        gates.append(Reason.BREAKER_OPEN)
-    if cloud.context_tokens is not None and needed_tokens(signals, config) > cloud.context_tokens:
-        gates.append(Reason.CONTEXT_TOO_LONG_FOR_CLOUD)
-    if limit_usd is not None:
-        cost = cloud_cost_micro_usd(signals, config)
-        # Written so that a limit that is not a number counts as exceeded.
-        if not cost <= limit_usd * MICRO_USD_PER_USD:
-            gates.append(Reason.PRICE_ABOVE_LIMIT)
-    return gates
-
-
-def _edge_gates(signals: Signals, config: RouterConfig) -> list[Reason]:
-    edge = signals.edge
-    gates = []
-    if not edge.available:
-        gates.append(Reason.EDGE_UNAVAILABLE)
-    if needed_tokens(signals, config) > edge.context_tokens:
-        gates.append(Reason.CONTEXT_TOO_LONG_FOR_EDGE)
-    if not signals.needs <= edge.capabilities:
-        gates.append(Reason.CAPABILITY_MISSING_ON_EDGE)
-    return gates
-
-
-def _choice(signals: Signals, config: RouterConfig) -> tuple[Target, Reason]:
+def _preferred(signals: Signals, config: RouterConfig) -> Target | None:
     match signals.preference.mode:
         case RouteMode.PREFER_ON_DEVICE:
-            return Target.EDGE, Reason.PREFERRED_EDGE
+            return Target.EDGE
         case RouteMode.PREFER_IN_CLOUD:
-            return Target.CLOUD, Reason.PREFERRED_CLOUD
+            return Target.CLOUD
         case _:
-            pass
-    slo_ms, edge_ms, cloud_ms = _ttft_ms(signals)
-    if slo_ms is not None and edge_ms is not None and cloud_ms is not None:
-        edge_keeps, cloud_keeps = edge_ms <= slo_ms, cloud_ms <= slo_ms
-        if edge_keeps != cloud_keeps:
-            return (Target.EDGE if edge_keeps else Target.CLOUD), Reason.LATENCY_SLO
-    if signals.quality.escalate >= config.escalate_threshold:
-        return Target.CLOUD, Reason.HARD
-    return Target.EDGE, Reason.EASY
+            return Target.EDGE if config.cloud_use is CloudUse.WHEN_NEEDED else None
 
 
-def _ttft_ms(signals: Signals) -> tuple[float | None, float | None, float | None]:
-    """The promise and what each tier is expected to take; `None` where it is not known."""
-    return signals.preference.ttft_slo_ms, signals.edge.ttft_ms, signals.cloud.ttft_ms
+def _reasons_of_value(target: Target, appraisal: Appraisal) -> Iterator[Reason]:
+    cloud = target is Target.CLOUD
+    yield Reason.VALUE_IN_CLOUD if cloud else Reason.VALUE_ON_EDGE
+    if appraisal.prefers_cloud_at_plain_price != cloud:
+        yield Reason.BUDGET_PACE
+    if appraisal.prefers_cloud_without_caches != cloud:
+        yield Reason.STICKY_SESSION
 
 
-def _decision(
-    signals: Signals,
-    config: RouterConfig,
-    target: Target,
-    *reasons: Reason,
-    fallback_allowed: bool = False,
-) -> Decision:
-    if target is Target.CLOUD and signals.privacy.privacy_class is PrivacyClass.REDACTED:
-        reasons = (*reasons, Reason.PRIVACY_REDACTED)
-    cost_usd = usd(cloud_cost_micro_usd(signals, config))
-    needed = float(needed_tokens(signals, config))
-    quality = signals.quality
-    scores = {
-        "escalate": quality.escalate,
-        "edge_quality": quality.edge,
-        "cloud_quality": quality.cloud,
-    }
-    scores |= {f"quality.{name}": value for name, value in quality.terms}
-    scores |= {"tokens_needed": needed, "cloud_price_usd": cost_usd}
-    thresholds = {
-        "escalate": config.escalate_threshold,
-        "edge_context_tokens": float(signals.edge.context_tokens),
-    }
-    slo_ms, edge_ms, cloud_ms = _ttft_ms(signals)
+def _slo_ms(signals: Signals, config: RouterConfig) -> float | None:
+    own = signals.preference.ttft_slo_ms
+    return config.ttft_slo_ms if own is None else own
+
+
+def _keep_promise(signals: Signals, config: RouterConfig) -> tuple[bool, bool] | tuple[None, None]:
+    """Whether each tier keeps the promise nearly always; None where that is not known."""
+    slo_ms = _slo_ms(signals, config)
+    edge_ms, cloud_ms = signals.edge.latency.ttft_p95_ms, signals.cloud.latency.ttft_p95_ms
+    if slo_ms is None or edge_ms is None or cloud_ms is None:
+        return None, None
+    return edge_ms <= slo_ms, cloud_ms <= slo_ms
+
+
+def _races(signals: Signals, config: RouterConfig, appraisal: Appraisal) -> bool:
+    """Whether both tiers may start: neither keeps the promise for sure, one of them may well."""
+    slo_ms = _slo_ms(signals, config)
+    edge_ms, cloud_ms = signals.edge.latency.ttft_p50_ms, signals.cloud.latency.ttft_p50_ms
+    if not config.race or _preferred(signals, config) is not None:
+        return False
+    if slo_ms is None or edge_ms is None or cloud_ms is None:
+        return False
+    at_risk = _keep_promise(signals, config) == (False, False)
+    affordable = appraisal.shadow_price <= MAX_RACE_SHADOW_PRICE
+    return at_risk and affordable and min(edge_ms, cloud_ms) <= slo_ms
+
+
+def _scores(
+    signals: Signals, config: RouterConfig, appraisal: Appraisal
+) -> Iterator[tuple[str, float]]:
+    quality, edge, cloud, device = (
+        signals.quality,
+        signals.edge.latency,
+        signals.cloud.latency,
+        signals.device,
+    )
+    yield "gain", quality.escalate if config.threshold is not None else appraisal.gain
+    yield "edge.quality", quality.edge
+    yield "cloud.quality", quality.cloud
+    yield from appraisal.terms()
+    yield from ((f"quality.{name}", term) for name, term in quality.terms)
+    yield "tokens_needed", float(needed_tokens(signals, config))
+    yield "cloud.price_at_most_micro_usd", float(cloud_cost_micro_usd(signals, config))
     measured = {
-        "edge_ttft_ms": edge_ms,
-        "edge_tpot_ms": signals.edge.tpot_ms,
-        "cloud_ttft_ms": cloud_ms,
-        "cloud_rtt_ms": signals.cloud.rtt_ms,
+        "edge.ttft_p50_ms": edge.ttft_p50_ms,
+        "edge.ttft_p95_ms": edge.ttft_p95_ms,
+        "edge.tpot_p50_ms": edge.tpot_p50_ms,
+        "cloud.ttft_p50_ms": cloud.ttft_p50_ms,
+        "cloud.ttft_p95_ms": cloud.ttft_p95_ms,
+        "cloud.tpot_p50_ms": cloud.tpot_p50_ms,
+        "cloud.rtt_ms": signals.cloud.rtt_ms,
+        "battery": device.battery,
+        "temperature_c": device.temperature_c,
+        "battery_temperature_c": device.battery_temperature_c,
     }
+    yield from ((name, float(figure)) for name, figure in measured.items() if figure is not None)
+    if signals.budget.left_micro_usd is not None:
+        yield "shadow_price", appraisal.shadow_price
+
+
+def _thresholds(
+    signals: Signals, config: RouterConfig, appraisal: Appraisal
+) -> Iterator[tuple[str, float]]:
+    needed = appraisal.required_gain(config.weights.good_answer_usd * MICRO_USD_PER_USD)
     limits = {
+        "gain": needed if config.threshold is None else config.threshold,
+        "edge_context_tokens": signals.edge.context_tokens,
         "cloud_context_tokens": signals.cloud.context_tokens,
         "max_price_usd": signals.preference.max_price_usd,
-        "ttft_slo_ms": slo_ms,
+        "budget.request_micro_usd": signals.budget.request_micro_usd,
+        "budget.left_micro_usd": signals.budget.left_micro_usd,
+        "ttft_slo_ms": _slo_ms(signals, config),
+        "battery_floor": config.battery_floor if signals.device.battery is not None else None,
     }
-    scores |= {name: float(value) for name, value in measured.items() if value is not None}
-    thresholds |= {name: float(value) for name, value in limits.items() if value is not None}
-    return Decision(target, reasons, scores, thresholds, fallback_allowed)
+    yield from ((name, float(limit)) for name, limit in limits.items() if limit is not None)

@@ -15,8 +15,11 @@ from isthmus.core.chat import (
     RoutePreference,
     ToolChoice,
 )
+from isthmus.core.decision import Target
 from isthmus.core.money import Price
 from isthmus.privacy.scan import ScanResult, scan_request
+from isthmus.router.budget import BudgetState
+from isthmus.router.latency import Prediction
 from isthmus.router.quality import Quality, estimate
 
 
@@ -30,6 +33,25 @@ class Capability(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceHealth:
+    """What the device's sensors say. A sensor that is not there is `None`, never zero."""
+
+    battery: float | None = None
+    """How full, 0 to 1."""
+    charging: bool | None = None
+    battery_wh: float | None = None
+    """Its capacity."""
+    battery_temperature_c: float | None = None
+    temperature_c: float | None = None
+    """The hottest part of the processor."""
+    throttled: bool | None = None
+    """The system holds the processor back because it is hot."""
+    load: float | None = None
+    """The part of the processor that is busy, 0 to 1."""
+    memory_free_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class EdgeState:
     """What is known of the device. A figure that was not measured is `None`, never zero."""
 
@@ -38,10 +60,8 @@ class EdgeState:
     context_tokens: int = 8192
     """What the engine offers unless it is told otherwise."""
     capabilities: frozenset[Capability] = frozenset()
-    ttft_ms: float | None = None
-    """Estimated time to the first token of this request."""
-    tpot_ms: float | None = None
-    """Estimated time per output token."""
+    latency: Prediction = field(default_factory=Prediction)
+    """For this request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +74,23 @@ class CloudState:
     """Somebody has consented to the use of the cloud."""
     breaker_open: bool = False
     context_tokens: int | None = None
+    capabilities: frozenset[Capability] | None = None
+    """None: the gateway has not told."""
     price: Price = field(default_factory=Price)
     rtt_ms: float | None = None
-    ttft_ms: float | None = None
-    """Estimated time to the first token, the round trip included."""
+    latency: Prediction = field(default_factory=Prediction)
+    """For this request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What the conversation left behind with each tier."""
+
+    last: Target | None = None
+    """Who answered last; None: this is its first turn, or nobody remembers."""
+    edge_cached_tokens: int = 0
+    """So many tokens of the prompt are in the device's cache."""
+    cloud_cached_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +106,9 @@ class Signals:
     needs: frozenset[Capability] = frozenset()
     edge: EdgeState = field(default_factory=EdgeState)
     cloud: CloudState = field(default_factory=CloudState)
+    device: DeviceHealth = field(default_factory=DeviceHealth)
+    budget: BudgetState = field(default_factory=BudgetState)
+    session: Session = field(default_factory=Session)
 
 
 def gather(
@@ -82,6 +118,9 @@ def gather(
     cloud: CloudState,
     privacy: ScanResult | None = None,
     prompt_tokens: int | None = None,
+    device: DeviceHealth | None = None,
+    budget: BudgetState | None = None,
+    session: Session | None = None,
 ) -> Signals:
     """The signals of `request`.
 
@@ -97,6 +136,9 @@ def gather(
         needs=needs_of(request),
         edge=edge,
         cloud=cloud,
+        device=device or DeviceHealth(),
+        budget=budget or BudgetState(),
+        session=session or Session(),
     )
 
 
