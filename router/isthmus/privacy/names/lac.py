@@ -65,8 +65,14 @@ class Lac:
 
     @cached_property
     def _vocabulary(self) -> tuple[dict[str, int], int]:
+        """Each character's number, and that of those which the model does not know.
+
+        It learned from text in small letters, simplified characters and ASCII's signs.
+        """
         words = {word: int(number) for number, word in _table("word.dic")}
-        return words, words["OOV"]
+        unknown = words["OOV"]
+        forms = {char: words.get(form, unknown) for char, form in _table("q2b.dic")}
+        return words | forms, unknown
 
     @cached_property
     def _tags(self) -> list[tuple[str, str]]:
