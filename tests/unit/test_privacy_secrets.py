@@ -36,6 +36,15 @@ def best(text: str) -> float:
 FAMILY_MEMBERS = {
     "aws": "AKIA" + made(16, string.ascii_uppercase + "234567"),
     "alibaba": "LTAI" + made(20),
+    "heroku": "HRKU-AA" + made(58),
+    "supabase": "sbp_" + made(40, HEX),
+    "cloudflare": "v1.0-" + made(24, HEX) + "-" + made(146, HEX),
+    "gitlab, routable": "glpat-" + made(27) + ".01." + made(9, HEX),
+    "buildkite": "bkua_" + made(40, HEX),
+    "hubspot": "pat-na1-" + "-".join(made(size, HEX) for size in (8, 4, 4, 4, 12)),
+    "contentful": "CFPAT-" + made(43),
+    "elevenlabs": "sk_" + made(48, HEX),
+    "asana": "1/" + "7" * 16 + ":" + made(32, HEX),
     "tencent": "AKID" + made(32),
     "google": "AIza" + made(35),
     "github": "gh" + "p_" + made(36),
@@ -93,6 +102,50 @@ NAMED = {
     'secretKey: "k3!xx0Pq"': "k3!xx0Pq",
     "password=letmein": "letmein",
 }
+
+
+SPOKEN = {
+    "PIN: 4821": "4821",
+    "Your OTP 449201 is valid for a minute": "449201",
+    "enter code 449-201 to sign in": "449-201",
+    "the door code 4471# changed": "4471",
+    "my passcode's 7788": "7788",
+    "the pwd is Summer2024!": "Summer2024",
+    "My netflix password is fluffybunny": "fluffybunny",
+    "login: bob / B0bIsUncle!": "B0bIsUncle!",
+    "支付密码135790": "135790",
+    "开机密码1234qwer，别忘": "1234qwer",
+    "账号admin 密码Admin@123": "Admin@123",
+    "jdbc:oracle:thin:scott/t1g3rX9@h:1521": "t1g3rX9",
+    "助记词：" + "cat dog sun moon " * 2 + "tree leaf rain wind": "cat dog sun moon " * 2
+    + "tree leaf rain wind",
+    "ADMIN_KEY=" + "7d9e35fc15c0737c" * 2: "7d9e35fc15c0737c" * 2,
+    "session_token: 'kX9vQ2mT7bL4'": "kX9vQ2mT7bL4",
+}
+
+
+@pytest.mark.parametrize(("text", "secret"), SPOKEN.items())
+def test_what_a_sentence_calls_a_password_is_found_however_it_is_put(
+    text: str, secret: str
+) -> None:
+    assert secret in [value for value, _ in found(text)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "My password is compromised.",
+        "my password is too short",
+        "密钥AES256加密",
+        "密码2024年更新过",
+        "the error code 4471 again",
+        "zip code 94107",
+        "pin 12 of the chip",
+        "the recovery phrase has twelve words",
+    ],
+)
+def test_what_only_speaks_of_passwords_and_codes_is_no_secret(text: str) -> None:
+    assert found(text) == []
 
 
 @pytest.mark.parametrize("text", NAMED)

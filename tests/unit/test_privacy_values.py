@@ -9,6 +9,7 @@ from isthmus.privacy.scan import scan
 
 FOUND = {
     "PHONE": """
+        分机：«0571-87654321-8012»
         Call me on «(555) 010-4477» after five
         my cell is «+1 415 555 2671», the office «415-555-2672 ext. 12»
         ring «020 7946 0958» or «07700 900123» or «+44 (0)20 7946 0958»
@@ -44,6 +45,8 @@ FOUND = {
         «tеst@ехаmple.com» with letters that only look Latin
     """,
     "ID_CN": """
+        身份证号：«110105.19491231.002X»
+        证件 «110105_19491231_002X» 这个身份证
         身份证«11010519491231002X»。
         «11010519491231002x»号
         他叫李雷«110105 19491231 002X»
@@ -67,6 +70,7 @@ FOUND = {
         账号«6222021001116245702»
     """,
     "IBAN": """
+        IBAN: «PL05 7273 7289 0257 9747 5661 2500», its checksum mistyped
         IBAN «GB59IFUE40226315499137»
         my iban is «gb29nwbk60161331926819»
         wire it to «DE89 3704 0044 0532 0130 00» today
@@ -80,6 +84,10 @@ FOUND = {
         美国社保(SSN)«514-69-0360»
     """,
     "PASSPORT": """
+        passport no. «533401372»
+        Reisepass «C4VJ2K8H1»
+        passeport n° «12AB34567»
+        港澳通行证号码«C12345678»
         passport number «C12345678»
         passport no. «123456789»
         my passport («AB1234567») expires
@@ -88,6 +96,7 @@ FOUND = {
         港澳通行证«C12345678»
     """,
     "PLATE": """
+        我的车«WJ京12345»被刮了
         license plate «7ABC123»
         his number plate is «AB12 CDE»
         the plate read «ABC-1234»
@@ -98,6 +107,11 @@ FOUND = {
         挡路了 «鄂A8K2P5» 快挪车
     """,
     "DRIVER_LICENSE": """
+        驾驶证号«430112345678»
+        驾照号：«D1234567»
+        driver’s license no. «12345678»
+        DL# «WDLABCD456DG»
+        Führerschein «B072RRE2I55»
         my driver's license number is «2270-66-1551»
         My driver's license number is «F162823540116»
         driving licence «MORGA657054SM9IJ»
@@ -106,6 +120,12 @@ FOUND = {
         驾照号«D12345678»
     """,
     "NATIONAL_ID": """
+        Emirates ID: «784-1990-1234567-1»
+        CNIC «42101-1234567-1»
+        СНИЛС «112-233-445 95»
+        my OIB is «69435151530»
+        rodné číslo: «7801233540»
+        医保卡号«A12345678»
         NINO «AB 12 34 56 C»
         my NI number is «QQ123456C»
         NHS number «943 476 5919»
@@ -136,6 +156,7 @@ FOUND = {
         地址 «::1» 是本机
     """,
     "MAC": """
+        MAC地址：«001A2B3C4D5E»
         device mac: «AA-BB-CC-DD-EE-FF»
         «52:54:00:9d:0e:67» joined
         «001b.4411.3ab7» on port 3
@@ -149,6 +170,10 @@ FOUND = {
         手机串号«490154203237519»，校验位不对
     """,
     "ACCOUNT": """
+        a/c «12345678»
+        checking acct. «000123456789»
+        account number «0123 4567 8901»
+        QQ«123456789»
         account number «12345678», routing number «021000021»
         sort code «12-34-56»
         my telegram is «@johndoe»
@@ -160,6 +185,14 @@ FOUND = {
         抖音号«lilei520»
     """,
     "ADDRESS": """
+        收货地址：«12 Marine Parade, St Kilda VIC 3182»
+        "address": "«Unter den Linden 77, 10117 Berlin»"
+        it is «Oak Cottage, Church Lane, Little Haywood, Staffordshire ST18 0UF».
+        «Plot No. 45, Sector 18, Gurugram, Haryana 122015»
+        他家在«龙岗区坂田街道万科城3期12栋A座804»附近
+        我住在«绿地世纪城12-2-1803»。
+        «延安西路一千号»
+        寄到«三里屯SOHO A座2305»
         I live at «742 Evergreen Terrace, Springfield, OR 97403» and love it
         Ship to «1600 Pennsylvania Ave NW, Washington, DC 20500» by Friday
         My address is «123 Main St Apt 4B, New York, NY 10001-1234»
@@ -212,6 +245,7 @@ LEFT_ALONE = {
         身份证号码是18位
     """,
     "BANK_CARD": """
+        EAN 4011144057950
         4111 1111 1111 1112
         1234567890123456
         2021 2022 2023 2024
@@ -220,6 +254,7 @@ LEFT_ALONE = {
         商品条码6901234567892
     """,
     "IBAN": """
+        at 77 massachusettsave, as one mistypes it
         DE00370400440532013000
         ZZ89370400440532013000
         DE8937
@@ -236,6 +271,7 @@ LEFT_ALONE = {
         护照办理需要10个工作日
     """,
     "PLATE": """
+        license plate recognition with YOLOv8
         half a dozen plates sold at $6000 each
         新A股上市首日涨幅44%，京B股下跌
         云SERVER很好用

@@ -9,25 +9,29 @@ from isthmus.privacy.detectors import gazetteer as g
 
 UNIT = (
     r"(?:apt|apartment|suite|studio|ste|unit|flat|room|rm|floor|fl|bldg|building|lot|trlr|penthouse"
-    r"|box|level|p\.?o\.? box|dept|door)\b\.? ?#?(?:\d{1,5}[A-Za-z]?(?!\w)|[A-Z]\d{0,4}(?!\w))"
-    r"|# ?\d{1,5}[A-Za-z]?(?!\w)|\d{1,3}(?:st|nd|rd|th) (?:floor|fl)\b"
+    r"|tower|block|blk|wing|sector|street|box|level|p\.?o\.? box|dept|door)"
+    r"\b\.? ?#?(?:\d{1,5}[A-Za-z]?(?!\w)|[A-Z]\d{0,4}(?!\w))"
+    r"|# ?\d{1,3}-\d{1,5}(?!\w)|# ?\d{1,5}[A-Za-z]?(?!\w)|\d{1,3}(?:st|nd|rd|th) (?:floor|fl)\b"
 )
 """A part of a building and its number. To be matched without regard to case."""
 
-_UNITS = re.compile(rf"\.?(?:,? ?\n? ?(?:\?{{3}} )?(?:{UNIT})){{1,3}}", re.IGNORECASE)
+_UNITS = re.compile(
+    rf"\.?(?: \d{{1,2}}(?= #))?(?:,? ?\n? ?(?:\?{{3}} )?(?:{UNIT})){{1,3}}", re.IGNORECASE
+)
 _POSTCODE = (
     r"(?:[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2}|[A-Z]\d[A-Z][ -]?\d[A-Z]\d|\d{5}-\d{4}|\d{5,6}"
     r"|\d{4}-\d{3}|\d{3} \d{2}(?! \d)|\d{2}-\d{3}|[A-Z]\d[\dW] ?[A-Z\d]{4}|\d{4}(?: [A-Z]{2})?"
     r"|[A-Z]{1,2}-\d{4,5})(?![\w-])(?![.,]\d)"
 )
-_SEPARATOR = re.compile(r"\.?,? ?\n ?,? ?(?:\?{3} )?|,? ")
+_SEPARATOR = re.compile(r"\.?,? ?\n ?,? ?(?:\?{3} )?| - |,? ")
 _FIRM = re.compile(
     rf"(?:(?P<unit>(?i:{UNIT}))|(?:{g.STATES})(?![^\W_]),? ?{_POSTCODE}"
     rf"|(?P<state>(?:{g.STATES})(?=[,.?!]|\s*(?:\n|$)))"
     rf"|{_POSTCODE}|(?i:{g.COUNTRIES})(?![^\W_])(?: \(\w{{2,12}}\))?(?:,? {_POSTCODE})?)"
 )
 _TOWN = re.compile(
-    r"(?:\d{1,5} )?(?P<words>[^\W\d_]{1,25}(?:['’.-][^\W\d_]{1,20}){0,3}(?:(?<=St)\.)?(?![^\W_])"
+    r"(?:\d{1,5} )?(?P<words>[^\W\d_]{1,25}(?:['’.-][^\W\d_]{1,20}){0,3}(?:(?<=St)\.|(?<=Col)\.)?"
+    r"(?![^\W_])"
     r"(?:[ -][^\W\d_]{1,25}(?:['’.-][^\W\d_]{1,20}){0,3}(?![^\W_])){0,3})"
     r"(?: \([^()\n]{2,24}\))?(?! ?[:=@])"
 )

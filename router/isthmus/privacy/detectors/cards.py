@@ -41,6 +41,8 @@ class BankCardRule:
         if number.glue & {".", *UNUSUAL} and not (usual and len(number.sizes) > 2):
             return None
         if luhn(digits) and usual and self.ISSUED.fullmatch(digits):
+            if len(digits) == 13 and number.other:  # as long as an article's number
+                return None
             return number.span(self.label, CERTAIN)
         if "." in number.glue:
             return None
@@ -94,6 +96,10 @@ _IBAN_CHARS = {
 """How long each country's numbers are (ISO 13616's registry)."""
 
 
+NAMED = 0.95
+LEAST_IBAN_DIGITS = 5
+
+
 class IbanDetector:
     """International bank account numbers (ISO 13616), whole or in groups of four."""
 
@@ -112,11 +118,16 @@ class IbanDetector:
             end = self._end(text, found.start(), length)
             if end is None:
                 continue
-            value = re.sub(r"[^A-Za-z0-9]", "", text[found.start() : end]).upper()
+            raw = text[found.start() : end]
+            value = re.sub(r"[^A-Za-z0-9]", "", raw).upper()
+            # Every country's has digits: "at 77 Massachusetts Ave" has none.
+            if sum(map(str.isdigit, value[4:])) < LEAST_IBAN_DIGITS:
+                continue
             if self._checked(value):
                 yield Span(found.start(), end, Label.IBAN, CERTAIN)
             elif context.names(Label.IBAN, found.start(), end, 32):
-                yield Span(found.start(), end, Label.IBAN, IN_CONTEXT)
+                # Surer than the telephone numbers that its groups may look like.
+                yield Span(found.start(), end, Label.IBAN, NAMED)
 
     @staticmethod
     def _end(text: str, start: int, length: int) -> int | None:

@@ -79,19 +79,24 @@ _FORMS = (
 _PLATE_CN = re.compile(
     rf"(?:[{_PROVINCES}]|WJ ?[{_PROVINCES}]?)[A-Za-z][ ·.-]{{0,2}}"
     r"(?:[A-Za-z0-9]{5,6}(?![A-Za-z0-9])|[A-Za-z0-9]{4} ?[挂学警港澳领使])"
+    rf"|WJ ?[{_PROVINCES}][ ·.-]{{0,2}}\d{{4}}[A-Za-z0-9](?![A-Za-z0-9])"
 )
 _VEHICLE = re.compile("[车車牌]")
 _MILITARY_CN = re.compile(r"[\u4e00-\u9fff]字第? ?\d{6,9}号?")
 
 # Begins where a word does, and has a digit. A later group has one too, or is a check letter.
 _CODE = re.compile(
-    r"(?<![A-Za-z0-9])(?=[A-Za-z]{0,8}\d|[A-Z]{1,4}[ -]\d)[A-Za-z0-9]{1,20}"
+    r"(?<![A-Za-z0-9])(?=[A-Za-z]{0,8}\d|[A-Z]{1,5}[ -]\d)[A-Za-z0-9]{1,20}"
     r"(?:-[A-Za-z0-9]{1,12}| (?=[A-Za-z]{0,3}\d)[A-Za-z0-9]{1,12}| [A-Z]{1,3}(?![A-Za-z])){0,5}"
 )
 _SHAPES: dict[str, re.Pattern[str]] = {
     # ICAO Doc 9303: nine characters at most; a few states print their permits longer.
-    Label.PASSPORT: re.compile(r"(?=(?:[A-Z]*\d){5})[A-Z0-9]{6,11}"),
-    Label.DRIVER_LICENSE: re.compile(r"(?=(?:[A-Z]*\d){4})[A-Z0-9]{5,20}"),
+    # Germany's and Britain's have letters between: C4VJ2K8H1.
+    Label.PASSPORT: re.compile(r"(?=(?:[A-Z]*\d){5})[A-Z0-9]{6,11}|(?=(?:[A-Z]*\d){3})[A-Z0-9]{9}"),
+    # Washington's have three digits after seven letters.
+    Label.DRIVER_LICENSE: re.compile(
+        r"(?=(?:[A-Z]*\d){4})[A-Z0-9]{5,20}|(?=(?:[A-Z]*\d){3})[A-Z0-9]{9,12}"
+    ),
     Label.NATIONAL_ID: re.compile(r"(?=(?:[A-Z]*\d){4})[A-Z0-9]{6,19}"),
     Label.PLATE: re.compile(r"(?=[A-Z]*\d)(?=\d*[A-Z])[A-Z0-9]{4,8}"),
     Label.ACCOUNT: re.compile(r"[A-Z]{1,4}\d{4,18}"),
@@ -101,6 +106,7 @@ _SHAPES_AFTER = frozenset(_SHAPES) - {Label.ACCOUNT, Label.PLATE}
 _LETTERED_ID = re.compile(r"[A-Z]{1,2} ?\d{6,9}")
 _NAME_FIRST = re.compile("[A-Z]{1,4}[ -](?=[0-9])")
 _LETTER = re.compile("[A-Za-z]")
+_MIXED = re.compile("[a-z][A-Z]|[A-Z]{2}[a-z]")
 _YEARS = re.compile(r"(?:19|20)\d\d(?:-(?:19|20)?\d\d)?")
 
 
@@ -154,6 +160,8 @@ class CodeDetector:
         if label is None:
             return
         shape = _SHAPES[label]
+        if label == Label.PLATE and _MIXED.search(text, start, end):
+            return  # "plate recognition with YOLOv8"
         # The longest run of groups that has the shape: "D123 4567 and" ends before its last word.
         if _YEARS.fullmatch(text, start, end):
             return

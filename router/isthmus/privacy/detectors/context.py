@@ -28,7 +28,9 @@ NAME_GAP = 20
 """How far before a value the word may stand that alone makes it one."""
 
 # What ends a word's hold on what follows: a sentence, a line of its own, another number.
-ENDS_NAME = re.compile(r"(?<!no)(?<!nr)(?<!No)(?<!Nr)[.!?]\s|\n\s*\n|\d|[。！？；;]")
+ENDS_NAME = re.compile(
+    r"(?:(?<![Nn][or])(?<!NO)(?<![Nn]um)(?<![Ll]ic)(?<![Aa]cct)\.|[!?])\s|\n\s*\n|\d|[。！？；;]"
+)
 
 
 class Context:
@@ -63,7 +65,7 @@ class Context:
         return after is not None and after.label == label and after.gap <= NEAR
 
 
-_WORD = re.compile(r"[a-zà-ÿ]+")
+_WORD = re.compile(r"a/c(?![a-z])|[a-zà-ɏ]+")
 _LATIN_WORDS = {
     phrase: str(label) for label, phrases in LATIN.items() for phrase in phrases.split()
 }
@@ -74,6 +76,8 @@ _PHRASE_WORDS = max(phrase.count("_") + 1 for phrase in _LATIN_WORDS)
 def _by_pair(at: slice) -> dict[str, tuple[tuple[str, str], ...]]:
     """The Chinese words by their two characters at `at`, the longest first."""
     words = [(word, str(label)) for label, words in CHINESE.items() for word in words.split()]
+    # A document's number is the document's: 驾驶证号 is not somebody's 证号.
+    words += [(f"{word}号", label) for word, label in words if word[-1] in "证照證"]
     words.sort(key=lambda item: -len(item[0]))
     pairs = {word[at] for word, _ in words}
     return {pair: tuple(item for item in words if item[0][at] == pair) for pair in pairs}

@@ -86,7 +86,7 @@ NO_STREETS = words(
 """Capitalised or not, what a number after them counts is no house."""
 
 LEADS = words(
-    "address addresses live lives lived living reside resides residing located situated based"
+    "address addresses addr live lives lived living reside resides residing located situated based"
     " office offices headquarters house home shop store apartment station property party venue"
     " restaurant branch send sent ship shipped shipping deliver delivered delivery mail mailed"
     " move moved moving forward forwarded meet arrived arrives pick drop side refers taxi cab"

@@ -13,6 +13,7 @@ from isthmus.privacy.detectors.numbers import (
     IN_CONTEXT,
     LIKELY,
     PLAUSIBLE,
+    UNUSUAL,
     Number,
 )
 
@@ -30,12 +31,15 @@ class ChineseIdRule:
     )
     WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
     CHECKS = "10X98765432"
-    LAST_X = re.compile(r"[ -]?[Xx×](?![A-Za-z0-9])")
+    LAST_X = re.compile(r"[ ._/-]?[Xx×](?![A-Za-z0-9])")
+    SPLIT = frozenset({(6, 8, 4), (6, 8, 3), (6, 4, 4, 4), (6, 4, 4, 3)})
 
     def judge(self, number: Number) -> Span | None:
         """Numbers that pass the checksum, hold a region and a day, or are named by the context."""
         digits, end = number.digits, number.end
-        if "." in number.glue or number.glue & {"(", ")"}:
+        if number.glue & {"(", ")"}:
+            return None
+        if number.glue & {".", *UNUSUAL} and number.sizes not in self.SPLIT:
             return None
         if len(digits) == 17:
             last = self.LAST_X.match(number.text, end)
@@ -169,6 +173,9 @@ _LAYOUTS: dict[tuple[tuple[int, ...], str], Callable[[str], bool]] = {
     ((8, 4), "-"): _personnummer,
     ((2, 2, 2, 3, 2), "-."): _belgian,
     ((3, 4, 4, 2), "."): lambda digits: digits.startswith("756"),  # Switzerland's AHV
+    ((3, 4, 7, 1), "-"): lambda digits: digits.startswith("784"),  # Emirates
+    ((5, 7, 1), "-"): lambda digits: digits[0] in "1234567",  # Pakistan's CNIC: a province first
+    ((3, 3, 3, 2), " -"): _any,  # Russia's SNILS: 112-233-445 95
     ((3, 2, 4), "-"): _itin,
     ((1, 3, 3, 1), "-."): _any,  # Chile's RUT: 9.345.678-5
     ((2, 3, 3, 1), "-."): _any,

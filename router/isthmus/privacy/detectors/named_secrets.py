@@ -1,4 +1,4 @@
-"""Secrets by what names them: assignments, fields, arguments and options, and prose.
+"""Secrets by what names them in code: assignments, fields, arguments and options.
 
 The value decides with the name: see `secret_values`. A name is found by its stem in the text's
 small letters; what stands before and behind in the same word tells a password from a
@@ -21,6 +21,7 @@ from isthmus.privacy.detectors.secret_values import (
     random_looking,
     secret_span,
 )
+from isthmus.privacy.detectors.vocabulary import words
 
 STRONG, WEAK, NO_SECRET = 1.8, 0.4, -3.0
 """How much a name speaks for a secret, in logits: `password`, `token`, `password_field`."""
@@ -28,7 +29,7 @@ STRONG, WEAK, NO_SECRET = 1.8, 0.4, -3.0
 NAME = re.compile(
     r"passw(?:or)?ds?|passphrases?|passcodes?|pass|pwd|pw|secrete?s?|keys?|tokens?|credentials?"
     r"|creds?"
-    r"|auth|pin|cookie"
+    r"|auth|pin|cookie|(?<=_)[as]k(?=[\"']?\s?[:=])"
 )
 OF_ITSELF = re.compile(r"passw|passp|passc|pwd|secret|credential")
 """Names that are a secret's whatever stands before them."""
@@ -42,13 +43,12 @@ WITH = re.compile(
 
 HEAD = re.compile(r"[A-Za-z0-9_.$-]{0,40}$")
 TAIL = re.compile(r"[A-Za-z0-9_-]{0,30}")
-OF_NO_SECRET = re.compile(
-    r"(?:public|primary|foreign|sort|cache|partition|hot|short|csrf|pub|natural|index|row|group"
-    r"|map|dict"
-    r"|unique|composite|next|prev|max|min|num|total|n|input|output|special|pad|eos|bos|unk|stop|end"
-    r"|start|current|last|first|lookup|search|foreign|hash|range|column|object|registry)[_-]?$",
-    re.IGNORECASE,
+OF_NO_SECRET = words(
+    "public primary foreign sort cache partition hot short csrf pub natural index row group map"
+    " dict unique composite next prev max min num total n input output special pad eos bos unk stop"
+    " end start current last first lookup search hash range column object registry"
 )
+LAST_WORD = re.compile(r"(?:[A-Z]?[a-z]+|[A-Z]+|\d+)(?=[_-]?$)")
 OF_A_DETAIL = re.compile(
     r"[_-]?(?:name|names|id|ids|len|length|size|count|type|types|field|file|path|dir|url|uri"
     r"|endpoint"
@@ -91,11 +91,12 @@ def named_secrets(text: str) -> Iterator[Span]:
         tail = TAIL.match(text, end)
         after = tail[0] if tail else ""
         last_end = end + len(after)
-        if OF_NO_SECRET.search(before) or OF_A_DETAIL.fullmatch(after):
+        last = LAST_WORD.search(before)
+        if (last is not None and last[0].lower() in OF_NO_SECRET) or OF_A_DETAIL.fullmatch(after):
             prior = NO_SECRET
         begin = start - len(before)
         if compared := COMPARED.search(text, max(0, begin - 210), begin):
-            yield from _judged(compared.start(2), compared[2], prior, quoted=True)
+            yield from judged(compared.start(2), compared[2], prior, quoted=True)
         else:
             yield from _assigned(text, last_end, prior, option=before.startswith("--"))
 
@@ -131,82 +132,28 @@ def _assigned(text: str, at: int, prior: float, *, option: bool) -> Iterator[Spa
         prior -= 0.8 if operator["space"] and not operator["close"] else 0.0
         # A weak word compared with a text is a case of some code.
         prior -= 1.0 if prior == WEAK and "==" in (operator["op"] or "") else 0.0
-        yield from _judged(value.start(2), value[2], prior, quoted=True)
+        yield from judged(value.start(2), value[2], prior, quoted=True)
     elif operator["op"] not in {None, "==", "!=", "===", "!=="} or operator["tag"] or option:
         value = UNQUOTED.match(text, operator.end())
         if value is not None:
             bare = value[0].rstrip(".,:;)]" if "{{" in value[0] else ".,:;)]}")
             alone = SETTING.match(text, value.end()) and operator["op"] in {"=", ":"}
             lean = 0.4 if alone and prior == STRONG else -0.3  # "password=letmein" fills its line
-            yield from _judged(value.start(), bare, prior + lean, quoted=False)
+            yield from judged(value.start(), bare, prior + lean, quoted=False)
     elif (
         operator["space"]  # "the API token 8d969e…"
-        and prior == STRONG
+        and (prior == STRONG or text[max(0, at - 5) : at].lower() == "token")
         and (value := BARE.match(text, operator.end()))
         and (random_looking(value[0]) or DIGEST.fullmatch(value[0]))
     ):
         yield secret_span(*value.span(), 0.8)
 
 
-def _judged(start: int, value: str, prior: float, *, quoted: bool) -> Iterator[Span]:
+def judged(start: int, value: str, prior: float, *, quoted: bool) -> Iterator[Span]:
+    """The secret that `value` is, if it and its name speak for one; both in logits."""
     logit = prior + evidence(value, quoted=quoted) - 0.6
     if prior <= WEAK and (UUID.fullmatch(value) or DIGEST.fullmatch(value)):
         logit -= 1.0  # a weak word names ids and checksums too
     score = logistic(logit)
     if score >= LEAST_SCORE:
         yield secret_span(start, start + len(value), score)
-
-
-SPOKEN_ZH = re.compile(
-    r"(?:密码|口令|密钥|秘钥|令牌|私钥|验证码|校验码|提取码|访问码|授权码|激活码|解锁码|暗号"
-    r"|PIN码|pin码)"
-    r"(?:[ \u4e00-\u9fff]{0,6}?(?:是|为|叫|成|改为)|[ \"'”」)]{0,3}[:=]| )[ \"'“「]{0,3}"
-    r"([!-+.-:<-~-]{4,128})"
-)
-SPOKEN = re.compile(
-    r"(?:pass ?words?|pass ?phrase|pass ?code|pin(?: code| number)?"
-    r"|(?:api|access|secret|private|license|product|recovery) (?:key|token|code)"
-    r"|(?:verification|security|one[- ]time|access|door|gate|alarm) (?:code|password|pin)"
-    r"|secret|token|credentials?|login|otp)"
-    r"(?: (?:for|to|of|on|at)(?: [\w.'-]{1,20}){1,4}?)?"
-    r"(?: (?:is|was|are|now|will be|has been changed to|is set to|set to|changed to|reads?)){1,2}"
-    r"(?: now| still| just)?[ :]{1,3}"
-    r"(?:[\"'`“]([^\"'`”\n]{4,128})[\"'`”]|([!-+.-:<-~-]{3,128}))"
-)
-QUANTITY = re.compile(
-    r" ?(?:位|个|次|分钟|天|char|digit|letter|byte|bit|symbol|min|hour|day|time|word|%)"
-)
-NUMBER_NAMED = re.compile(r"码|密|口令|pin|code|password|otp|pass")
-
-
-def spoken_secrets(text: str) -> Iterator[Span]:
-    """Secrets in prose: "the wifi password is …", 密码是…. A word of the language is none."""
-    lower = lower_of(text)
-    for found in SPOKEN.finditer(lower):
-        left = lower[found.start() - 1] if found.start() else ""
-        if left.isascii() and left.isalpha():
-            continue
-        if found[1]:
-            start, end = found.span(1)
-            yield from _judged(start, text[start:end], STRONG, quoted=True)
-        else:
-            yield from _said(text, *found.span(2), found[0], chinese=False)
-    if not text.isascii():
-        for found in SPOKEN_ZH.finditer(text):
-            yield from _said(text, *found.span(1), found[0], chinese=True)
-
-
-def _said(text: str, start: int, end: int, phrase: str, *, chinese: bool) -> Iterator[Span]:
-    value = text[start:end].rstrip(".,:;!?\"'`)]}")
-    end = start + len(value)
-    if QUANTITY.match(text, end) or value.startswith(("http://", "https://", "//")):
-        return
-    if value.isdigit():
-        named = NUMBER_NAMED.search(phrase.lower())
-        score = 0.85 if named and len(value) >= 4 else 0.0
-    elif value.isalpha() and (value[1:].islower() or value.isupper()):
-        score = 0.5 if chinese and len(value) >= 6 else 0.0
-    else:
-        score = logistic(1.4 + evidence(value, quoted=False))
-    if score >= LEAST_SCORE:
-        yield secret_span(start, end, score)

@@ -19,8 +19,8 @@ from isthmus.privacy.detectors.numbers import (
 from isthmus.privacy.detectors.spelled import spelled_numbers
 from isthmus.privacy.detectors.vocabulary import LICENSE_NEAR
 
-_DISGUISED = frozenset({Label.PHONE, Label.BANK_CARD})
-"""Labels whose own form is sure enough without the usual separators."""
+_DISGUISED = frozenset({Label.PHONE, Label.BANK_CARD, Label.ID_CN, Label.NATIONAL_ID})
+"""Labels whose own form, or name, is sure enough without the usual separators."""
 
 
 class NamedRule:
@@ -38,9 +38,10 @@ class NamedRule:
             name.label == LICENSE_NEAR and self.label == Label.DRIVER_LICENSE and name.gap <= NEAR
         ):
             return None
-        if name.gap > NAME_GAP or number.lettered:
+        attached = number.before.lower().endswith("qq")  # QQ123456789
+        if name.gap > NAME_GAP or (number.lettered and not attached):
             return None
-        if ENDS_NAME.search(number.text[number.start - name.gap : number.start]):
+        if ENDS_NAME.search(number.text, number.start - name.gap, number.start):
             return None
         return number.span(self.label, IN_CONTEXT)
 

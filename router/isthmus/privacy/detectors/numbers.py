@@ -155,7 +155,7 @@ def numbers(context: Context) -> Iterator[Number]:
 UNUSUAL = frozenset("/_*")
 """What stands between the groups of a number that someone has disguised, or marked up."""
 
-_JOINED = re.compile(r"(?<![A-Za-z0-9_.])\d{1,6}(?: ?[/_*]{1,2} ?\d{1,6}){2,19}(?!\d|[A-Za-z_.]\d)")
+_JOINED = re.compile(r"(?<![A-Za-z0-9_.])\d{1,8}(?: ?[/_*]{1,2} ?\d{1,8}){2,19}(?!\d|[A-Za-z_.]\d)")
 
 
 def disguised_numbers(context: Context) -> Iterator[Number]:

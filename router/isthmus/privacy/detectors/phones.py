@@ -103,6 +103,11 @@ class PhoneRule:
             if sizes[0] == area and len(sizes) <= 3:
                 return LIKELY
             return PLAUSIBLE if len(sizes) == 1 and len(digits) >= 11 else 0.0
+        # With a dash before the extension: 0571-87654321-8012.
+        if number.glue == {"-"} and len(sizes) == 3 and 1 <= sizes[2] <= 5:
+            local = digits[: -sizes[2]]
+            if _LANDLINE_CN.fullmatch(local) and sizes[0] == (3 if digits[1] in "12" else 4):
+                return LIKELY
         if digits.startswith("86") and _LANDLINE_CN.fullmatch("0" + digits[2:]):
             return LIKELY if len(sizes) in {3, 4} and sizes[0] == 2 else 0.0
         return 0.0
@@ -144,6 +149,9 @@ class PhoneRule:
             return 0.0
         if max(sizes) == 2 and not number.alone:
             return 0.0
+        name = number.clue
+        if name is not None and name.label == Label.ACCOUNT and name.gap <= OWN_GAP:
+            return PLAUSIBLE  # "account number 0123 4567 8901"
         if "." in glue:
             return LIKELY if sizes == (2, 2, 2, 2, 2) or ")" in glue else 0.0
         return LIKELY

@@ -16,7 +16,8 @@ from isthmus.privacy.detectors.numbers import IN_CONTEXT, LIKELY
 from isthmus.privacy.detectors.streets import StreetReader
 
 _NUMBER = re.compile(
-    r"(?<![\w.,$€£#@/:=+*<>-])(?<![$€£] )\d{1,6}(?:[A-Za-z](?![^\W_]))?(?:[-/]\d{1,5}[A-Za-z]?)?"
+    r"(?<![\w.,$€£#@/=+*<>-])(?<!\d:)(?<![$€£] )"
+    r"\d{1,6}(?:[A-Za-z](?![^\W_]))?(?:[-/]\d{1,5}[A-Za-z]?)?"
     r"(?![\w%°$€£])(?![.,:]\d)(?! ?[%=+*<>])"
 )
 _TOWN_ZIP = re.compile(
@@ -26,6 +27,9 @@ _TOWN_ZIP = re.compile(
 )
 _STATE_ZIP = re.compile(r"[A-Z]{2},? (?:\d{4}|[A-Z]\d[A-Z])")
 _BRITISH = re.compile(r"(?<![A-Za-z0-9])[A-Z]{1,2}\d[A-Z\d]? \d[ABD-HJLNP-UW-Z]{2}(?![A-Za-z0-9])")
+_NAME = r"(?![a-z])[^\W\d_][\w'’-]{1,20}\.?"
+# "Oak Cottage, Church Lane, Little Haywood, ": what stands before a postcode.
+_PARTS_BEFORE = re.compile(rf"(?<!\w)(?:(?:\d{{1,4}} )?{_NAME}(?: {_NAME}){{0,3}},? ){{1,5}}$")
 _MILITARY = re.compile(
     r"(?:(?:(?:PSC|Unit|CMR) \d{1,5},? Box \d{1,5}|US[A-Z]{1,3} [^\W\d_]{2,24}),?\s{1,2})?"
     r"(?:APO|FPO|DPO),? A[AEP] \d{5}(?:-\d{4})?",
@@ -34,7 +38,7 @@ _MILITARY = re.compile(
 _WORD_AFTER = re.compile(r",? (?:\d{1,5} )?[^\W\d_]")
 _HOUSE_NUMBER = re.compile(
     r"(?<!\w)(?:House|H\.?|Plot|Door|Flat|Shop|Building|Villa) ?(?:No\.?|Number|#) ?:?"
-    r"\d{1,5}[A-Za-z]?(?:[-/]\d{1,4})?(?!\w)"
+    r"\d{1,5}[A-Za-z]?(?:[-/]\d{1,4})?(?!\w)|(?<![\w-])[A-Z]-\d{1,4}(?=, [A-Z])"
 )
 _CORNER = re.compile(
     r"(?:the )?(?:corner|intersection) of [^\n,;:!?]{2,40}?\.? and"
@@ -66,7 +70,7 @@ class AddressDetector:
         yield from self._alone(text)
         for house in _HOUSE_NUMBER.finditer(text):
             tail = read_tail(text, house.end(), small=small)
-            if tail.firm or tail.coded:
+            if tail.coded or (tail.firm and house[0][1] != "-"):
                 yield Span(house.start(), tail.end, Label.ADDRESS, LIKELY)
 
     @staticmethod
@@ -79,7 +83,10 @@ class AddressDetector:
             for found in _TOWN_ZIP.finditer(text):
                 yield Span(*found.span(), Label.ADDRESS, IN_CONTEXT)
         for found in _BRITISH.finditer(text):
-            yield Span(*found.span(), Label.ADDRESS, IN_CONTEXT)
+            low = max(0, found.start() - 96)
+            before = _PARTS_BEFORE.search(text[low : found.start()])
+            start = found.start() if before is None else low + before.start()
+            yield Span(start, found.end(), Label.ADDRESS, IN_CONTEXT)
         if "corner of" in text or "intersection of" in text:
             for found in _CORNER.finditer(text):
                 yield Span(*found.span(), Label.ADDRESS, LIKELY)

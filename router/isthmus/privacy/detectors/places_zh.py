@@ -15,7 +15,8 @@ _STREET = re.compile("[东西南北中]?(?:路|街|道|大道)")  # "南京东�
 
 _HAN = r"[\u4e00-\u9fff]"
 _COUNT = (
-    r"(?:[甲乙丙丁]?\d{1,5}(?:[-—之/]\d{1,5}){0,3}[甲乙丙丁A-Za-z]?|[一二三四五六七八九十百]{1,5})"
+    r"(?:[甲乙丙丁]?\d{1,5}(?:[-—之/]\d{1,5}){0,3}[甲乙丙丁A-Za-z]?|[A-Z]\d{1,2}(?=[栋座幢])"
+    r"|[一二三四五六七八九十百千零〇]{1,7})"
 )
 _UNIT = (
     r"(?:号楼|号院|号门|号|號|弄|栋|棟|幢|座|楼|樓|单元|單元|层|層|室|户|戶|门|房|铺|组|队|巷|院|#)"
@@ -26,10 +27,15 @@ _STRONG = (
     r"园|城|府|湾|庭|坊|居|轩|郡|都|寨|镇|乡|塘|头|桥|区|场|店|门|口)"
 )
 _ANCHOR = re.compile(
-    rf"{_STRONG}(?:[东西南北中]|[东西南北中一二三四五六七八九十]+[段区期路街巷]|[A-Z]区|附近)?[ ]?"
-    rf"{_COUNT}[ ]?{_UNIT}(?!线|机|选手|球|公路|令|文|台风|病|染色体)"
+    rf"{_STRONG}(?:[东西南北中]|[东西南北中一二三四五六七八九十]+[段区期路街巷]|\d{{1,2}}期|[A-Z]区|附近)?"
+    rf"[ ]?(?:{_COUNT}[ ]?{_UNIT}(?!线|机|选手|球|公路|令|文|台风|病|染色体)"
+    r"|\d{1,3}(?:-\d{1,3}){1,3}-\d{3,4}(?![\d-]))"
+    r"|[\u4e00-\u9fffA-Za-z] ?[A-Z]座 ?\d{3,5}(?!\d)"
 )
 _NAMED = re.compile("路|街|大道|巷|弄|胡同|小区|花园|新村|公寓|大厦|广场|家园|村")
+_BUILDING = re.compile(
+    r"(?:号楼|[栋棟幢]|单元|-\d{3,4}|座 ?\d{3,5})$"
+)  # nothing else is counted so
 _NOT_STREET = re.compile(
     "(?:铁路|公路|道路|线路|电路|网路|走路|思路|马路|半路|出路|套路|赛道|跑道|味道|知道|频道|"
     "渠道|管道|轨道|通道|隧道|行道|车道|报道|[这那哪心家院夜屋房店校班手嘴肚水海河湖井眼怀间]里|"
@@ -81,7 +87,7 @@ class ChineseAddressDetector:
         if text.isascii():
             return
         for found in _ANCHOR.finditer(text):
-            start = self._start(text, found.start())
+            start = self._start(text, found.start(), _BUILDING.search(found[0]) is not None)
             if start is None:
                 continue
             tail = _TAIL.match(text, found.end())
@@ -98,7 +104,7 @@ class ChineseAddressDetector:
                 start = found.start("value")
                 yield Span(start, start + last, Label.ADDRESS, IN_CONTEXT)
 
-    def _start(self, text: str, anchor: int) -> int | None:
+    def _start(self, text: str, anchor: int, building: bool) -> int | None:
         """Where the address begins that goes on with the street's word at `anchor`."""
         low = max(0, anchor - self.BACK_CHARS)
         window = text[low:anchor]
@@ -119,12 +125,12 @@ class ChineseAddressDetector:
         )
         if place is not None:
             return low + cut + place.start()
-        strong = _NAMED.match(text, anchor)
+        strong = building or _NAMED.match(text, anchor)
         # "知道3号" and "医院里2楼" are no streets; a district before makes one of any.
         if _NOT_STREET.search(text[max(0, anchor - 2) : anchor + 1]) or len(name) < (
             2 if strong else 3
         ):
             return None
-        if strong is None and not any(level in name for level in "省市区县镇乡路街"):
+        if not strong and not any(level in name for level in "省市区县镇乡路街"):
             return None
         return low + cut

@@ -66,7 +66,34 @@ FAMILIES: tuple[Family, ...] = (
     _family("fm2_", "fm2_[A-Za-z0-9+/]{100,1000}={0,3}"),
     _plain("API-", "[A-Z0-9]{26}", USUAL),
     _plain("tk-us-", f"{_DASHED}{{48}}"),
+    _plain("HRKU-", f"(?:AA{_DASHED}{{58}}|{_UUID})"),
+    _family("s.", r"s\.(?=[a-zA-Z]{0,23}\d)(?=[a-z0-9]{0,23}[A-Z])[A-Za-z0-9]{24}", USUAL),
+    _plain("v1.0-", f"{_HEX}{{24}}-{_HEX}{{146}}"),
+    _plain("sbp_", f"{_HEX}{{40}}"),
+    _plain("sb_secret_", f"{_DASHED}{{22}}_{_DASHED}{{8}}"),
+    _plain("nfp_", f"{_WORD}{{36}}"),
+    _plain("tskey-", f"[a-z]{{3,10}}-{_WORD}{{10,24}}-{_WORD}{{20,40}}"),
+    _family("t1.", f"t1\\.[A-Z0-9a-z_-]{{20,60}}\\.{_DASHED}{{86}}={{0,2}}"),
+    _plain("AKLT", f"{_WORD}{{40,60}}", USUAL),
+    _plain("ALTAK-", f"{_WORD}{{21}}/{_HEX}{{40}}"),
+    _plain("dnkey-", f"{_DASHED}{{26}}-{_DASHED}{{52}}"),
+    _plain("ico-", f"{_WORD}{{32}}"),
     # Code hosting and packages
+    _family("glpat-", rf"glpat-{_DASHED}{{27,300}}\.\w{{2}}\.\w{{7,9}}"),
+    _plain("bkua_", f"{_HEX}{{40}}"),
+    _plain("CCIPAT_", f"{_WORD}{{22}}_{_HEX}{{40}}"),
+    *(_plain(f"sq{kind}_", f"{_HEX}{{40}}") for kind in "apu"),
+    _plain("cio", f"{_WORD}{{32}}", USUAL),
+    *(
+        _family(f"{kind}.", rf"{kind}\.{_DASHED}{{22}}\.{_HEX}{{24}}\.{_WORD}{{20}}")
+        for kind in ("pat", "sat")
+    ),
+    # Software that is sold by a key: five groups of five.
+    _family(
+        "-",
+        r"(?<!-)(?=[A-Z-]{0,28}\d)(?=[\d-]{0,28}[A-Z])[A-Z0-9]{5}(?:-[A-Z0-9]{5}){4}(?!-)",
+        USUAL,
+    ),
     *(_plain(f"gh{kind}_", f"{_WORD}{{36,255}}") for kind in "pousr"),
     _plain("github_pat_", r"\w{82}"),
     *(
@@ -105,7 +132,15 @@ FAMILIES: tuple[Family, ...] = (
     _plain("pplx-", f"{_WORD}{{48}}"),
     _plain("r8_", f"{_WORD}{{37}}"),
     *(_plain(f"lsv2_{kind}_", f"{_HEX}{{32}}_{_HEX}{{10}}") for kind in ("pt", "sk")),
+    _plain("tvly-", f"(?:dev-|prod-)?{_WORD}{{32}}"),
+    _plain("csk-", "[a-z0-9]{48}"),
+    _plain("nvapi-", f"{_DASHED}{{60,70}}"),
+    _plain("e2b_", f"{_HEX}{{40}}"),
+    _plain("sk_", f"{_HEX}{{48}}"),
+    _plain("key_", f"{_HEX}{{64}}"),
+    _family(".", rf"{_HEX}{{32}}\.[A-Za-z0-9]{{16}}", USUAL),
     # Payment and shops
+    *(_plain(f"{mode}_", f"{_HEX}{{35}}") for mode in ("live", "test")),
     *(
         _plain(f"{kind}_{mode}_", f"{_WORD}{{10,99}}")
         for kind in ("sk", "rk")
@@ -159,7 +194,14 @@ FAMILIES: tuple[Family, ...] = (
     _plain("xkeysib-", f"{_HEX}{{64}}-{_WORD}{{16}}"),
     _plain("AC", r"[0-9a-z]{32}", USUAL),
     _plain("SK", r"[0-9a-z]{32}", USUAL),
+    _plain("xsmtpsib-", f"{_HEX}{{64}}-{_WORD}{{16}}"),
+    _family("|", rf"\d{{15,16}}\|{_DASHED}{{27}}", USUAL),
     # Work and observation
+    *(_plain(f"pat-{place}1-", _UUID) for place in ("na", "eu", "ap")),
+    _family("/", rf"[0-2]/\d{{16}}(?:/\d{{16}})?:{_HEX}{{32}}"),
+    _plain("CFPAT-", f"{_DASHED}{{43}}"),
+    _plain("ph" + "x_", f"{_WORD}{{40,50}}"),
+    _family("s-s4t2", f"s-s4t2(?:ud|af)-{_HEX}{{64}}"),
     _plain("ATATT3", r"[A-Za-z0-9_=-]{100,250}"),
     _plain("ATCTT3", r"[A-Za-z0-9_=-]{100,250}"),
     _plain("lin_api_", f"{_WORD}{{40}}"),

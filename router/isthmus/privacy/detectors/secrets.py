@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 
 from isthmus.privacy.base import Label, Span
-from isthmus.privacy.detectors.named_secrets import named_secrets, spoken_secrets
+from isthmus.privacy.detectors.named_secrets import named_secrets
 from isthmus.privacy.detectors.secret_families import FAMILIES, UNIQUE
 from isthmus.privacy.detectors.secret_values import (
     BARE,
@@ -26,6 +26,7 @@ from isthmus.privacy.detectors.secret_values import (
     secret_span,
     stand_in,
 )
+from isthmus.privacy.detectors.spoken_secrets import spoken_secrets
 
 
 class SecretDetector:
@@ -105,6 +106,7 @@ def _is_json(part: str) -> bool:
 IN_ADDRESS = re.compile(
     r"(?<![A-Za-z0-9])[A-Za-z][A-Za-z0-9+.-]{1,20}://([^\s/:@\"'<>]{0,120}):([^\s/@\"'<>;]{1,120})@(?=[\w\[$-])"
 )
+ORACLE = re.compile(r"jdbc:oracle:[a-z]{3,5}:[^\s/@]{1,60}/([^\s@]{1,120})@")
 QUERY = re.compile(
     r"[?&#;](?:[a-z_-]{0,20}(?:token|secret|passw(?:or)?d|signature)|(?:api|access|auth|app|private|client)"
     r"[_-]?key|key|sig|pwd|code|auth)=([^&#\s\"'<>]{6,512})",
@@ -121,6 +123,8 @@ def _addresses(text: str) -> Iterator[Span]:
         for found in IN_ADDRESS.finditer(text):
             # "user:password@host" of a manual has the place of a secret at least.
             yield secret_span(*found.span(2), 0.6 if stand_in(found[2]) else 0.995)
+    for found in ORACLE.finditer(text) if "jdbc:oracle" in text else ():
+        yield secret_span(*found.span(1), 0.6 if stand_in(found[1]) else 0.995)
     if "=" not in text:
         return
     for found in QUERY.finditer(text):

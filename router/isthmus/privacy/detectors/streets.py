@@ -218,10 +218,10 @@ class StreetReader:
 
     def _said(self) -> bool:
         """Whether the words before say that an address comes: "he lives at", "address:"."""
-        before = self.text[max(0, self.start - 56) : self.start].rstrip(" \n")
+        before = self.text[max(0, self.start - 56) : self.start].rstrip(" \n\"'")
         words = [word.lower() for word in _LEAD.findall(before)][-7:]
-        if before.endswith(":"):
-            return any(word in g.LEADS for word in words[-4:])
+        if before.endswith((":", "=")):
+            return any(word in g.LEADS or word.endswith("地址") for word in words[-4:])
         if before.endswith("?"):
             return words[-1:] in (["following"], ["address"], ["live"])
         linked = bool(words) and words[-1] in g.LINKS and before[-1].isalpha()

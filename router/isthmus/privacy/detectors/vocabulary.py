@@ -33,14 +33,17 @@ LATIN: dict[str, str] = {
     " cardnumber bankcard creditcard pan_number exp expiry expires cvv cvc valid_thru",
     Label.IBAN: "iban international_bank_account",
     Label.US_SSN: "ssn social_security social taxpayer soc_sec ss_number",
-    Label.PASSPORT: "passport passports passportno passportnumber travel_document",
+    Label.PASSPORT: "passport passports passportno passportnumber travel_document reisepass"
+    " reisepassnummer passnummer pasaporte passeport passaporto paspoort paszport pass_number",
     Label.PLATE: "plate plates license_plate licence_plate number_plate registration_plate"
     " registration reg vrm rego tag_number license_tag platenumber registration_mark",
     LICENSE_NEAR: "dl license licence",
     Label.DRIVER_LICENSE: "driver_license drivers_license driver_licence drivers_licence"
     " driving_licence driving_license dln drivers_permit drivers_lic driver_lic operators_license"
     " license_number licence_number license_no licence_no license_id driver_s_license my_license"
-    " my_licence his_license her_license their_license driverlicense driverslicense",
+    " my_licence his_license her_license their_license driverlicense driverslicense führerschein"
+    " führerscheinnummer permis_de_conduire licencia_de_conducir carnet_de_conducir rijbewijs"
+    " körkort kørekort førerkort carta_de_conduçao patente_di_guida",
     Label.NATIONAL_ID: "id_card id_number id_no identity identity_card identity_number"
     " identification identification_number identification_card resident_id citizen_id"
     " national_id national_identity national_insurance national_identification"
@@ -51,21 +54,24 @@ LATIN: dict[str, str] = {
     " medicare medicare_number sin social_insurance military_id personal_id personal_code"
     " personal_identification citizenship resident_permit residence_permit voter_id alien_number"
     " utr green_card tckn nin bvn sa_id mykad identity_document nss fødselsnummer jmbg cnp egn"
-    " num_ss seguridad_social",
+    " num_ss seguridad_social nik cnic zehut ppsn pps pps_number oib rodné_číslo rodne_cislo"
+    " snils inn_number kimlik burgerservicenummer emirates_id steuernummer idnr cedula cédula"
+    " personalausweis ausweisnummer documento_nacional carte_d_identité",
     Label.IP: "ip ipv4 ipv6 ip_address host server gateway dns subnet",
     Label.MAC: "mac mac_address bssid ethernet hardware_address physical_address hwaddr",
     Label.IMEI: "imei imeisv meid device_id",
     Label.ACCOUNT: "account accounts acct acc account_number bank_account checking_account"
     " savings_account accountno accountnumber routing routing_number aba sort_code sortcode rtn bsb"
-    " qq wechat weixin wx vx customer_id customer_number member_id membership membership_number"
-    " user_id uid alipay transit transit_number iin konto kontonummer",
+    " a/c bank_acct qq wechat weixin wx vx customer_id customer_number member_id"
+    " membership membership_number user_id uid alipay transit transit_number iin konto kontonummer",
     OTHER: "order orders invoice isbn issn doi tracking version versions build release ticket"
     " serial sku part model amount total price cost paid usd eur population page pages chapter"
     " section figure table case commit revision bug issue po reference ref receipt flight error"
     " code port pid shipment parcel catalogue catalog item product batch lot timestamp epoch hash"
     " checksum pmid arxiv patent transaction trx txn request trace session job run size bytes"
     " length count order_id request_id trace_id session_id job_id transaction_id product_id"
-    " process_id item_id message_id pi decimal prime zip zip_code postal_code postcode",
+    " process_id item_id message_id ean upc gtin barcode pi decimal prime zip zip_code"
+    " postal_code postcode",
 }
 """Lower-case words; `_` stands between the words of a phrase. Apostrophes are left out."""
 
@@ -78,14 +84,15 @@ CHINESE: dict[str, str] = {
     " 收款 付款 工资卡 张卡 張卡 个卡 行卡 尾号 刷卡 绑卡 社保卡 我的卡 的卡 这卡 工行 农行 建行"
     " 中行 交行 招行 工商银行 农业银行 建设银行 存款 还款 打到",
     Label.US_SSN: "社会安全 社安 社會安全",
-    Label.PASSPORT: "护照 護照 旅行证 通行证 通行證 回乡证 台胞证 签证",
+    Label.PASSPORT: "护照 護照 旅行证 旅行证件 通行证 通行證 回乡证 台胞证 签证",
     Label.PLATE: "车牌 車牌 牌照 车号 牌号 号牌 车辆",
     Label.DRIVER_LICENSE: "驾驶证 驾照 駕照 駕駛執照 駕駛證 驾驶执照 驾证 档案编号",
     Label.NATIONAL_ID: "社保号 社会保障号 社会保障 社保账号 社保编号 医保号 医保卡 军官证 士兵证"
     " 军人证 警官证 居留证 居住证 永居证 军证 文职证 税号 纳税人识别号 健康卡 台湾身份证"
-    " 香港身份证 澳门身份证 香港身份證 臺灣身分證 台灣身分證 永久居留 公积金 医保 社保",
+    " 香港身份证 澳门身份证 香港身份證 臺灣身分證 台灣身分證 永久居留 公积金 医保 社保"
+    " 医保卡号 健康卡号",
     Label.IP: "地址 服务器 主机 网关 来源",
-    Label.MAC: "网卡 物理地址 硬件地址",
+    Label.MAC: "网卡 物理地址 硬件地址 mac地址",
     Label.IMEI: "串号 设备号 识别码 机身码",
     Label.ACCOUNT: "账号 账户 帐号 帐户 賬號 賬戶 帳號 帳戶 扣扣 企鹅号 微信 威信 薇信 用户名"
     " 支付宝 户号 会员号 客户号 存折 用户编号 抖音号 快手号 小红书号 微博 微信号",
