@@ -250,7 +250,7 @@ def test_a_race_may_be_paid_while_spending_keeps_to_its_pace() -> None:
 
 
 def test_spending_ahead_of_its_pace_keeps_on_the_device_what_gains_least() -> None:
-    ahead = BudgetState(day=PeriodState(10**6, 5 * 10**5, 0.3))
+    ahead = BudgetState(day=PeriodState(10**6, 4 * 10**5, 0.33))
     signals = replace(HARD, cloud=PRICED, budget=ahead)
     assert choice(signals) == ("edge", ["value_on_edge", "budget_pace"])
     assert choice(replace(signals, budget=BudgetState(day=PeriodState(10**6, 10, 0.3)))) == (

@@ -187,6 +187,7 @@ def test_a_ledger_from_before_receipts_is_brought_up_to_date(tmp_path: Path) -> 
     with closing(open_ledger(path)) as db:
         db.execute("DROP TABLE receipts")
         db.execute("DROP TABLE receipt_head")
+        db.execute("DROP TABLE holds")
         db.execute("PRAGMA user_version=1")
     _recorded(tmp_path, [receipt()])
     with closing(open_ledger(path)) as db:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
@@ -22,6 +23,9 @@ from isthmus.edge.faults import fault
 from isthmus.edge.ledger import Ledger
 from isthmus.edge.metrics import Metrics
 from isthmus.edge.screen import Look, Screen
+from isthmus.edge.sensors import Sensors
+from isthmus.edge.sessions import Sessions
+from isthmus.edge.spending import Spending
 from isthmus.edge.tiers import Cloud, Tiers
 from isthmus.edge.trail import Trail
 from isthmus.privacy.scan import TextScanner
@@ -51,6 +55,7 @@ class Agent:
         metrics: Metrics | None = None,
         scanner: TextScanner | None = None,
         consent: Consent | None = None,
+        sensors: Sensors | None = None,
     ) -> None:
         self.config = config
         self.device = device
@@ -60,10 +65,14 @@ class Agent:
         self.metrics = metrics or Metrics(
             ttft_slo_ms=config.ttft_slo_ms, tpot_slo_ms=config.tpot_slo_ms
         )
+        self.spending = Spending(config.router.budget, ledger)
+        self.sessions = Sessions()
+        self.sensors = sensors or Sensors()
         self.consent = consent or Consent(config.privacy.consent)
         self.screen = Screen(scanner or Scanner(), config.privacy, timeout_s=config.scan_timeout_s)
         self.answering = Answering(self.tiers, self.screen, self.consent, self.metrics)
         self._in_flight = 0
+        self.metrics.watch_router(lambda: self.sensors.health, lambda: self.spending.state)
         self.metrics.watch(
             in_flight=lambda: self._in_flight,
             engine_queue=lambda: device.engine.queue_depth if device.engine else 0,
@@ -115,11 +124,13 @@ class Agent:
             if look is not None and trail.shown:
                 # A part of an answer too: the client may well go on from there.
                 self.screen.remember(look.conversation, trail.request, trail.answer())
+                self.sessions.remember(look.conversation.id, trail)
             self._record(trail)
 
     async def close(self) -> None:
         """Close both tiers and the ledger."""
         await self.tiers.close()
+        self.sensors.close()
         if self.ledger is not None:
             await asyncio.to_thread(self.ledger.close)
 
@@ -131,12 +142,16 @@ class Agent:
     def decide(self, request: ChatRequest, look: Look, *, consented: bool) -> Decision:
         """The decision on `request`. Raises `PolicyRefused`."""
         prompt_tokens = estimate_tokens(request)
+        session = self.sessions.find(look.conversation.id, prompt_tokens)
         signals = gather(
             request,
-            edge=self.tiers.edge_state(prompt_tokens),
-            cloud=self.tiers.cloud_state(prompt_tokens, consented=consented),
+            edge=self.tiers.edge_state(prompt_tokens, session),
+            cloud=self.tiers.cloud_state(prompt_tokens, session, consented=consented),
             privacy=look.found,
             prompt_tokens=prompt_tokens,
+            device=self.sensors.health,
+            budget=self.spending.state,
+            session=session,
         )
         return decide(signals, self.config.router)
 
@@ -150,11 +165,14 @@ class Agent:
         trail.found = look.found.labels
         self.metrics.found(look.found.labels)
         trail.cloud_price = self.tiers.cloud_price
+        trail.purse = self.spending.purse(trail.request, trail.cloud_price)
+        began_s = time.perf_counter()
         try:
             decision = self.decide(trail.request, look, consented=consented)
         except PolicyRefused as error:
             trail.reasons = [Reason(error.reason)]
             raise
+        self.metrics.decided(time.perf_counter() - began_s)
         trail.decision = decision
         trail.route = decision.target
         trail.reasons = list(decision.reasons)
@@ -172,6 +190,7 @@ class Agent:
 
     def _record(self, trail: Trail) -> None:
         outcome = trail.outcome()
+        self.spending.settle(outcome)
         self.metrics.observe(outcome, trail.usage_by_target())
         if outcome.status is Status.OK and len(trail.legs) == 1:
             self.tiers.observed(outcome)

@@ -22,7 +22,6 @@ from isthmus.core.errors import (
     PolicyRefused,
 )
 from isthmus.core.events import Delta, Event, Finished, FinishReason, Started
-from isthmus.core.money import MICRO_USD_PER_USD, Price, Usage
 from isthmus.edge.consent import Consent
 from isthmus.edge.conversation import Conversation
 from isthmus.edge.metrics import Metrics
@@ -30,7 +29,6 @@ from isthmus.edge.screen import Look, Screen
 from isthmus.edge.tiers import Tiers
 from isthmus.edge.trail import Trail
 from isthmus.privacy.egress import EgressBlocked
-from isthmus.router.signals import estimate_tokens
 
 log = logging.getLogger(__name__)
 
@@ -189,30 +187,15 @@ def request_for(trail: Trail, target: Target, conversation: Conversation) -> Cha
     if max_tokens is not None and trail.shown:
         max_tokens -= trail.completion_tokens
     if target is Target.CLOUD:
-        affordable = _affordable_tokens(request, trail.cloud_price)
-        if affordable is not None:
-            max_tokens = min(affordable, affordable if max_tokens is None else max_tokens)
+        asked = replace(request, max_tokens=max_tokens)
+        affordable = trail.purse.affordable_tokens(asked, trail.price_micro_usd)
+        max_tokens = max_tokens if affordable is None else affordable
     if max_tokens is not None and max_tokens < 1:
         if not trail.shown:
-            raise PolicyRefused(
-                "the cloud's price for the prompt alone is above the request's own limit: "
-                "raise isthmus.max_price_usd or allow the device",
-                reason=Reason.PRICE_ABOVE_LIMIT.value,
-                field="isthmus.max_price_usd",
-            )
+            raise trail.purse.refusal()
         return None
     preference = request.preference
     if target is Target.EDGE:
         # The device's own name for the conversation: its cache may hang on it.
         preference = replace(preference, conversation=conversation.id)
     return replace(request, max_tokens=max_tokens, preference=preference)
-
-
-def _affordable_tokens(request: ChatRequest, price: Price) -> int | None:
-    """How long the cloud's answer may be for the request's own price limit."""
-    limit_usd = request.preference.max_price_usd
-    if limit_usd is None or not price.output_usd_per_mtok:
-        return None
-    prompt = price.cost_micro_usd(Usage(prompt_tokens=estimate_tokens(request)))
-    left_micro_usd = limit_usd * MICRO_USD_PER_USD - prompt
-    return max(0, int(left_micro_usd / float(price.output_usd_per_mtok)))

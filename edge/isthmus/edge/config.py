@@ -80,6 +80,17 @@ class EdgeConfig(Settings):
     tpot_slo_ms: tuple[Milliseconds, ...] = (20.0, 100.0)
     """Promises of the time per output token: edges of the histogram's buckets."""
 
+    sensors: tuple[Literal["file", "termux", "sysfs", "psutil"], ...] = (
+        "file",
+        "termux",
+        "sysfs",
+        "psutil",
+    )
+    """What tells the device's battery and heat; those that this device lacks say nothing."""
+    sensors_file: Path | None = None
+    """A JSON file with the device's state, for devices that none of the others knows."""
+    sensors_interval_s: Seconds = 10.0
+
     privacy: PrivacyConfig = Field(default_factory=PrivacyConfig)
     """What may leave, and in which form."""
     router: RouterConfig = Field(default_factory=RouterConfig)

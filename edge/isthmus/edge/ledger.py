@@ -11,6 +11,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,16 +46,37 @@ CREATE TABLE outcomes (
 ) STRICT;
 CREATE INDEX outcomes_by_time ON outcomes (at_unix_s);
 """
-_SCHEMAS = (_OUTCOMES, receipts.SCHEMA)
+_HOLDS = """
+CREATE TABLE holds (
+    request_id TEXT PRIMARY KEY,
+    at_unix_s  REAL NOT NULL,
+    micro_usd  INTEGER NOT NULL
+) STRICT;
+"""
+"""What was set aside for requests that have no outcome yet."""
+_SCHEMAS = (_OUTCOMES, receipts.SCHEMA, _HOLDS)
 """What each version of the schema added."""
 _INSERT = f"INSERT OR REPLACE INTO outcomes VALUES ({', '.join('?' * 16)})"
+_SPENT = """
+SELECT (SELECT coalesce(sum(price_micro_usd), 0) FROM outcomes WHERE at_unix_s >= ?)
+     + (SELECT coalesce(sum(micro_usd), 0) FROM holds WHERE at_unix_s >= ?)
+"""
 _BATCH = 256
 
 _PATIENCE_S = 10.0
 """How long a receipt that is just being written is waited for."""
 
 _Row = tuple[str | float | int | None, ...]
-_Entry = tuple[Outcome, Receipt | None]
+_Hold = tuple[str, float, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """What is written in one piece."""
+
+    outcome: Outcome | None = None
+    receipt: Receipt | None = None
+    hold: _Hold | None = None
 
 
 class Ledger:
@@ -85,11 +107,29 @@ class Ledger:
 
     def record(self, outcome: Outcome, receipt: Receipt | None = None) -> None:
         """Write `outcome` and sign `receipt` soon."""
+        self._put(_Entry(outcome, receipt))
+
+    def set_aside(self, request_id: str, at_unix_s: float, micro_usd: int) -> None:
+        """Write soon what a request may cost, in the place of what was written for it before.
+
+        It counts as spent until its outcome is recorded: a call that a crash cut off was paid.
+        """
+        self._put(_Entry(hold=(request_id, at_unix_s, micro_usd)))
+
+    def spent_since(self, unix_s: float) -> int:
+        """What the cloud was paid from a moment on, what is still set aside included: in
+        micro-dollars. Not for an event loop.
+        """
+        with contextlib.closing(open_ledger(self.path)) as db:
+            (spent,) = db.execute(_SPENT, (unix_s, unix_s)).fetchone()
+        return int(spent)
+
+    def _put(self, entry: _Entry) -> None:
         if self._closed:
             self._lost(1, "closed")
             return
         try:
-            self._waiting.put_nowait((outcome, receipt))
+            self._waiting.put_nowait(entry)
         except queue.Full:
             self._lost(1, "full")
 
@@ -117,7 +157,7 @@ class Ledger:
             while len(batch) < _BATCH and not self._waiting.empty():
                 batch.append(self._waiting.get_nowait())
             last = None in batch
-            self._store([entry for entry in batch if isinstance(entry, tuple)])
+            self._store([entry for entry in batch if isinstance(entry, _Entry)])
             for entry in batch:
                 if isinstance(entry, threading.Event):
                     entry.set()
@@ -130,8 +170,7 @@ class Ledger:
             with self._db:
                 # The lock before the look at the chain's end: two agents may share the file.
                 self._db.execute("BEGIN IMMEDIATE")
-                self._db.executemany(_INSERT, [_row(outcome) for outcome, _ in entries])
-                receipts.append(self._db, self.key, [one for _, one in entries if one is not None])
+                self._write_down(entries)
         except sqlite3.Error as error:
             self._lost(len(entries), getattr(error, "sqlite_errorname", type(error).__name__))
         except (OverflowError, ValueError) as error:
@@ -141,6 +180,16 @@ class Ledger:
             else:
                 for entry in entries:
                     self._store([entry])
+
+    def _write_down(self, entries: list[_Entry]) -> None:
+        outcomes = [entry.outcome for entry in entries if entry.outcome is not None]
+        holds = [entry.hold for entry in entries if entry.hold is not None]
+        self._db.executemany("INSERT OR REPLACE INTO holds VALUES (?, ?, ?)", holds)
+        self._db.executemany(_INSERT, map(_row, outcomes))
+        settled = [(outcome.request_id,) for outcome in outcomes]
+        self._db.executemany("DELETE FROM holds WHERE request_id = ?", settled)
+        signed = [entry.receipt for entry in entries if entry.receipt is not None]
+        receipts.append(self._db, self.key, signed)
 
     def _lost(self, rows: int, why: str) -> None:
         log.error("the ledger lost %d rows (%s): %s", rows, why, self.path)

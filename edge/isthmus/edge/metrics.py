@@ -14,7 +14,7 @@ from prometheus_client import (
     Histogram,
     disable_created_metrics,
 )
-from prometheus_client.core import CounterMetricFamily, InfoMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -24,6 +24,8 @@ from isthmus.core.money import Usage, usd
 
 if TYPE_CHECKING:
     from isthmus.engine.fallback import Fallback
+    from isthmus.router.budget import BudgetState
+    from isthmus.router.signals import DeviceHealth
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -35,6 +37,7 @@ _PRIVACY = {
     Reason.PRIVACY_SCAN_FAILED,
     Reason.PRIVACY_NOT_REDACTABLE,
 }
+_DECISION_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05)
 BREAKER_STATES = ("closed", "half_open", "open")
 
 
@@ -129,6 +132,12 @@ class Metrics:
             ("code",),
             registry=self.registry,
         )
+        self._decision = Histogram(
+            "isthmus_edge_decision_seconds",
+            "What the router takes for a decision, its look at the text included.",
+            buckets=_DECISION_S,
+            registry=self.registry,
+        )
         self._ledger_lost = Counter(
             "isthmus_edge_ledger_lost_rows",
             "Outcomes that the ledger could not store.",
@@ -200,6 +209,10 @@ class Metrics:
         """Count a change of tier; `stage` is `before_first_token` or `mid_answer`."""
         self._fallbacks.labels(source.value, source.other.value, stage, error).inc()
 
+    def decided(self, seconds: float) -> None:
+        """Note how long a decision took."""
+        self._decision.observe(seconds)
+
     def rejected(self, code: int) -> None:
         """Count a request that was refused before a route was sought."""
         self._rejected.labels(str(code)).inc()
@@ -231,6 +244,12 @@ class Metrics:
         self._ready.set_function(lambda: float(ready()))
         for state in BREAKER_STATES:
             self._breaker.labels(state).set_function(partial(_is_state, breaker, state))
+
+    def watch_router(
+        self, health: Callable[[], DeviceHealth], budget: Callable[[], BudgetState]
+    ) -> None:
+        """Read at each scrape what the router is told of the device and of its budgets."""
+        self.registry.register(_RouterState(health, budget))
 
     def text(self) -> bytes:
         """The exposition format."""
@@ -271,6 +290,60 @@ class _Engine(Collector):
         family.add_metric(("right",), accepted)
         family.add_metric(("wrong",), proposed - accepted)
         yield family
+
+
+class _RouterState(Collector):
+    """The device's state and the budgets. What is not known has no series."""
+
+    def __init__(
+        self, health: Callable[[], DeviceHealth], budget: Callable[[], BudgetState]
+    ) -> None:
+        self._health = health
+        self._budget = budget
+
+    def collect(self) -> Iterator[Metric]:
+        health, budget = self._health(), self._budget()
+        yield _gauge("isthmus_edge_battery_ratio", "How full the battery is.", health.battery)
+        yield _gauge(
+            "isthmus_edge_battery_charging", "1 while the battery is charged.", health.charging
+        )
+        heat = GaugeMetricFamily(
+            "isthmus_edge_temperature_celsius", "How hot a part of the device is.", labels=["part"]
+        )
+        for part, degrees in (
+            ("processor", health.temperature_c),
+            ("battery", health.battery_temperature_c),
+        ):
+            if degrees is not None:
+                heat.add_metric([part], degrees)
+        yield heat
+        yield _gauge(
+            "isthmus_edge_throttled", "1 while the processor is held back.", health.throttled
+        )
+        figures = ("limit", "spent", "shadow_price")
+        helps = (
+            "What may be paid to the cloud in a period.",
+            "What was paid or is set aside in it.",
+            "What its pace adds to each unit of price.",
+        )
+        names = ("budget_limit_usd", "budget_spent_usd", "budget_shadow_price")
+        families = {
+            figure: GaugeMetricFamily(f"isthmus_edge_{name}", text, labels=["period"])
+            for figure, name, text in zip(figures, names, helps, strict=True)
+        }
+        for period, state in (("day", budget.day), ("month", budget.month)):
+            if state is not None:
+                families["limit"].add_metric([period], usd(state.limit_micro_usd))
+                families["spent"].add_metric([period], usd(state.spent_micro_usd))
+                families["shadow_price"].add_metric([period], state.shadow_price)
+        yield from families.values()
+
+
+def _gauge(name: str, text: str, value: float | bool | None) -> Metric:
+    family = GaugeMetricFamily(name, text)
+    if value is not None:
+        family.add_metric([], float(value))
+    return family
 
 
 def _is_state(current: Callable[[], str], state: str) -> float:

@@ -47,7 +47,9 @@ async def preview(agent: Agent, request: ChatRequest) -> dict[str, Any]:
     may_leave = decision.target is Target.CLOUD or decision.fallback_allowed
     if not may_leave or look.found.privacy_class not in MAY_LEAVE:
         return shown
-    trail = Trail(request, cloud_price=agent.tiers.cloud_price)
+    price = agent.tiers.cloud_price
+    purse = agent.spending.purse(request, price, only_look=True)
+    trail = Trail(request, cloud_price=price, purse=purse)
     asked = request_for(trail, Target.CLOUD, look.conversation)
     if asked is None:
         return shown

@@ -24,6 +24,7 @@ from isthmus.edge.device import Device, LocalEngine
 from isthmus.edge.ledger import Ledger
 from isthmus.edge.metrics import Metrics
 from isthmus.edge.protocol import http_protocol
+from isthmus.edge.sensors import make_sensors
 from isthmus.edge.tiers import Cloud
 from isthmus.privacy.installed import installed_scanner
 
@@ -117,6 +118,9 @@ def build_agent(
         metrics=metrics,
         scanner=installed_scanner(config.privacy.detectors()),
         consent=consent,
+        sensors=make_sensors(
+            config.sensors, file=config.sensors_file, interval_s=config.sensors_interval_s
+        ),
     )
 
 
@@ -208,6 +212,7 @@ async def serve(
     for number in _SIGNALS:
         loop.add_signal_handler(number, stop)
     agent.device.start()
+    agent.sensors.start()
     warming = asyncio.create_task(asyncio.to_thread(agent.screen.warm_up))
     announcing = asyncio.create_task(_announce(agent, on_loaded))
     try:

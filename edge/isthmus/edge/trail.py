@@ -17,6 +17,7 @@ from isthmus.core.errors import (
 )
 from isthmus.core.events import Delta, Started
 from isthmus.core.money import Price, Usage
+from isthmus.edge.spending import Purse
 from isthmus.privacy.receipts import Receipt, Sent, Treatment
 
 _REFUSALS = (InvalidRequest, NotSupported, PolicyRefused, Overloaded)
@@ -64,6 +65,8 @@ class Trail:
     """What left the device."""
     legs: list[Leg] = field(default_factory=list)
     cloud_price: Price = field(default_factory=Price)
+    purse: Purse = field(default_factory=Purse)
+    """What the cloud may be paid for it."""
     at_unix_s: float = field(default_factory=time.time)
     began_s: float = field(default_factory=time.monotonic)
     first_token_s: float | None = None

@@ -121,10 +121,15 @@ class Budget:
         return 0 if hold is None else hold.micro_usd
 
     def settle(self, request_id: str, micro_usd: int, at_unix_s: float) -> None:
-        """Book what a request that arrived `at_unix_s` did cost, and free what was set aside."""
-        self._holds.pop(request_id, None)
+        """Book what a request that arrived `at_unix_s` did cost, and free what was set aside.
+
+        It counts for the period in which it was set aside, however long the call took.
+        """
+        hold = self._holds.pop(request_id, None)
+        booked_s = at_unix_s if hold is None else hold.at_unix_s
+        self.state()
         for period in (self._day, self._month):
-            if at_unix_s >= period.begins:
+            if booked_s >= period.begins:
                 period.spent += micro_usd
 
     def _period_state(self, period: _Period, limit: int | None, now: float) -> PeriodState | None:

@@ -168,17 +168,31 @@ def estimate_tokens(request: ChatRequest) -> int:
     Byte-level BPE takes about four ASCII characters a token, and about two UTF-8 bytes a token
     for scripts that a small vocabulary hardly covers.
     """
-    texts = [request.answer_so_far]
-    total = 0
+    images = sum(isinstance(p, ImagePart) for m in request.messages for p in m.content)
+    around = TOKENS_PER_MESSAGE * (len(request.messages) + len(request.tools))
+    return around + TOKENS_PER_IMAGE * images + sum(map(_text_tokens, _texts(request)))
+
+
+def most_tokens(request: ChatRequest) -> int:
+    """What the prompt's length in tokens cannot pass: no token is shorter than a byte.
+
+    What a template adds around messages is counted generously.
+    """
+    messages = len(request.messages) + len(request.tools)
+    images = sum(isinstance(p, ImagePart) for m in request.messages for p in m.content)
+    texts = list(_texts(request))
+    written = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
+    return written + 64 * (messages + 1) + 16 * TOKENS_PER_IMAGE * images
+
+
+def _texts(request: ChatRequest) -> Iterator[str]:
+    """Everything in the request that becomes tokens."""
+    yield request.answer_so_far
     for message in request.messages:
-        total += TOKENS_PER_MESSAGE
-        total += TOKENS_PER_IMAGE * sum(isinstance(part, ImagePart) for part in message.content)
-        texts += (message.text, message.name or "")
-        texts += (call.name + call.arguments for call in message.tool_calls)
+        yield from (message.text, message.name or "")
+        yield from (call.name + call.arguments for call in message.tool_calls)
     for tool in request.tools:
-        total += TOKENS_PER_MESSAGE
-        texts += (tool.name, tool.description, *_words(tool.parameters))
-    return total + sum(map(_text_tokens, texts))
+        yield from (tool.name, tool.description, *_words(tool.parameters))
 
 
 def _words(schema: Mapping[str, Any]) -> Iterator[str]:
