@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 
 import pytest
 
@@ -37,6 +38,8 @@ CHINESE = {
     "三个人：“周文斌”、“陆晓岚”和“何一鸣”。": {"周文斌", "陆晓岚", "何一鸣"},
     "聽說張麗華跟王大同去了臺北": {"張麗華", "王大同"},
     "我弟弟王磊磊的导师是钱伟长": {"王磊磊", "钱伟长"},
+    "昨晚小李来电话，说王总明天不来": {"小李", "王总"},
+    "总统阿布·萨利姆·哈桑讲话": {"阿布·萨利姆·哈桑"},
     "高兴极了，方便的时候来找我": set(),
     "周末去公园，金融危机怎么办": set(),
     "单价/12345678，金额：88888888": set(),
@@ -48,6 +51,28 @@ CHINESE = {
 @pytest.mark.parametrize("text", CHINESE)
 def test_people_in_chinese_text_are_found_and_words_are_not(text: str) -> None:
     assert found("chinese_names", text) == CHINESE[text]
+
+
+@chinese
+def test_who_is_listed_with_people_is_one_of_them() -> None:
+    text = "委员：赵宏、盛中国、万山红、陈醉、李梅，地点：北京、天津"
+    assert found("chinese_names", text) == {"赵宏", "盛中国", "万山红", "陈醉", "李梅"}
+
+
+@chinese
+def test_a_name_is_found_wherever_it_stands_once_more() -> None:
+    text = "尉健行会见客人。尉健行希望双方合作。"
+    spans = [s for s in of("chinese_names").detect(text) if s.label == "PERSON"]
+    assert [(s.start, s.end) for s in spans] == [(0, 3), (8, 11)]
+
+
+def test_a_piece_of_a_name_gives_way_to_the_whole() -> None:
+    from isthmus.privacy.base import Span
+    from isthmus.privacy.names.beside import completed
+
+    people = [Span(0, 3, "PERSON", 0.85), Span(4, 6, "PERSON", 0.7)]
+    whole = completed("王小明,王小明", people, re.compile("王小明"), 0.8)
+    assert [(s.start, s.end) for s in whole] == [(0, 3), (4, 7)]
 
 
 @chinese

