@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus.core.decision import Target
-from isthmus.core.errors import ConfigError
 from isthmus.router.online import OF_DOUBT, Correction, Lesson, Pace, learnt
 from isthmus.router.quality import Quality
 
@@ -66,10 +63,3 @@ def test_a_correction_keeps_the_order_of_requests_and_is_explained() -> None:
 
 def test_a_step_of_zero_learns_nothing() -> None:
     assert learnt([Lesson(Target.EDGE, 0.9, 0.0)] * 50, Pace(step=0.0)) == Correction()
-
-
-@pytest.mark.parametrize("value", [-0.1, 1.5, math.nan])
-def test_a_pace_outside_of_its_range_is_refused_by_name(value: float) -> None:
-    with pytest.raises(ConfigError) as error:
-        Pace(bound=value)
-    assert error.value.field == "router.feedback_bound"

@@ -20,6 +20,7 @@ from isthmus.edge.config import EdgeConfig
 from isthmus.edge.consent import Consent
 from isthmus.edge.device import Device, DeviceState
 from isthmus.edge.faults import fault
+from isthmus.edge.learning import Learning
 from isthmus.edge.ledger import Ledger
 from isthmus.edge.metrics import Metrics
 from isthmus.edge.screen import Look, Screen
@@ -30,6 +31,7 @@ from isthmus.edge.tiers import Cloud, Tiers
 from isthmus.edge.trail import Trail
 from isthmus.privacy.scan import TextScanner
 from isthmus.privacy.scanner import Scanner
+from isthmus.router.online import Pace
 from isthmus.router.policy import decide
 from isthmus.router.signals import estimate_tokens, gather
 
@@ -71,6 +73,9 @@ class Agent:
         self.consent = consent or Consent(config.privacy.consent)
         self.screen = Screen(scanner or Scanner(), config.privacy, timeout_s=config.scan_timeout_s)
         self.answering = Answering(self.tiers, self.screen, self.consent, self.metrics)
+        self.learning = Learning(
+            ledger, Pace(config.router.feedback_step, config.router.feedback_bound)
+        )
         self._in_flight = 0
         self.metrics.watch_router(lambda: self.sensors.health, lambda: self.spending.state)
         self.metrics.watch(
@@ -81,6 +86,7 @@ class Agent:
             runs=device.describe,
             backend_fallbacks=lambda: device.engine.fallbacks if device.engine else {},
             ready=lambda: device.ready,
+            correction=lambda: self.learning.correction,
             breaker=lambda: cloud.breaker.state.value if cloud else "none",
         )
 
@@ -153,6 +159,7 @@ class Agent:
             budget=self.spending.state,
             session=session,
         )
+        signals = replace(signals, quality=self.learning.apply(signals.quality))
         return decide(signals, self.config.router)
 
     async def _decide(self, trail: Trail) -> Look:

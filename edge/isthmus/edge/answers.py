@@ -26,6 +26,7 @@ from isthmus.core.errors import (
 )
 from isthmus.core.events import Delta, Finished, TokenLogprob, TopLogprob
 from isthmus.core.money import Usage, usd
+from isthmus.edge.feedback import UnknownAnswer
 from isthmus.edge.openai_api import UnknownModelName
 from isthmus.edge.trail import Trail
 
@@ -233,6 +234,7 @@ class HttpError:
 
 
 _FORMS: tuple[tuple[type[IsthmusError], int, str, str | None], ...] = (
+    (UnknownAnswer, 404, "invalid_request_error", None),
     (UnknownModelName, 404, "invalid_request_error", "model_not_found"),
     (ContextTooLong, 400, "invalid_request_error", "context_length_exceeded"),
     (InvalidRequest, 400, "invalid_request_error", None),

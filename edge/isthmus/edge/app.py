@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from typing import Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -31,6 +32,7 @@ from isthmus.edge.answers import (
 )
 from isthmus.edge.config import EdgeConfig
 from isthmus.edge.faults import fault
+from isthmus.edge.feedback import parse_feedback, unknown_answer
 from isthmus.edge.http import ClientGone, Refused, Reply, Stopping, attend, read_json
 from isthmus.edge.openai_api import MODELS, ParsedRequest, parse_chat_request
 from isthmus.edge.preview import preview
@@ -38,6 +40,8 @@ from isthmus.edge.security import Guard
 from isthmus.edge.trail import Trail
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 def create_app(
@@ -66,6 +70,7 @@ def create_app(
             Route("/v1/chat/completions", _Endpoint(api.chat), methods=["POST"]),
             Route("/v1/isthmus/preview", _Endpoint(api.preview), methods=["POST"]),
             Route("/v1/isthmus/receipts/{request_id}", api.receipt),
+            Route("/v1/feedback", _Endpoint(api.feedback), methods=["POST"]),
             Route("/v1/models", api.models),
             Route("/v1/models/{model}", api.model),
             Route("/metrics", api.metrics),
@@ -123,15 +128,40 @@ class _Api:
         except Exception as error:
             await self._reject(reply, error_response(fault(error, "a preview")))
 
+    async def feedback(self, request: Request, reply: Reply) -> None:
+        """POST /v1/feedback: whether an answer was good. It stays on the device."""
+        parsed = await self._read(request, reply, parse_feedback)
+        if parsed is None:
+            return
+        request_id, found = parsed
+        try:
+            tier = await self._agent.learning.judge(request_id, found)
+            if tier is None:
+                raise unknown_answer()
+            self._agent.metrics.judged(tier, good=found > 0.5)
+            told = {"object": "isthmus.feedback", "request_id": request_id, "target": tier.value}
+            await reply.whole(200, told, {})
+        except IsthmusError as error:
+            await self._reject(reply, error_response(error))
+        except Exception as error:
+            await self._reject(reply, error_response(fault(error, "taking feedback")))
+
     async def _parsed(self, request: Request, reply: Reply) -> ParsedRequest | None:
         """The chat request of a body; None when it was refused, or nobody waits any more."""
+        deadline_s = self._config.deadline_s
+        return await self._read(
+            request, reply, lambda body: parse_chat_request(body, default_deadline_s=deadline_s)
+        )
+
+    async def _read(self, request: Request, reply: Reply, parse: Callable[[Any], T]) -> T | None:
+        """A body as `parse` reads it; None when it was refused, or nobody waits any more."""
         try:
             body = await read_json(
                 request,
                 max_bytes=self._config.max_body_bytes,
                 timeout_s=self._config.body_timeout_s,
             )
-            return parse_chat_request(body, default_deadline_s=self._config.deadline_s)
+            return parse(body)
         except ClientGone:
             pass
         except Refused as refused:

@@ -20,7 +20,7 @@ from isthmus.core.decision import Outcome, Reason, Status, Target
 from isthmus.core.errors import ConfigError
 from isthmus.core.money import Usage
 from isthmus.core.paths import home
-from isthmus.edge import receipts
+from isthmus.edge import lessons, receipts
 from isthmus.privacy.receipts import DeviceKey, Entry, Receipt
 
 log = logging.getLogger(__name__)
@@ -54,9 +54,9 @@ CREATE TABLE holds (
 ) STRICT;
 """
 """What was set aside for requests that have no outcome yet."""
-_SCHEMAS = (_OUTCOMES, receipts.SCHEMA, _HOLDS)
+_SCHEMAS = (_OUTCOMES, receipts.SCHEMA, _HOLDS, lessons.SCHEMA)
 """What each version of the schema added."""
-_INSERT = f"INSERT OR REPLACE INTO outcomes VALUES ({', '.join('?' * 16)})"
+_INSERT = f"INSERT OR REPLACE INTO outcomes VALUES ({', '.join('?' * 17)})"
 _SPENT = """
 SELECT (SELECT coalesce(sum(price_micro_usd), 0) FROM outcomes WHERE at_unix_s >= ?)
      + (SELECT coalesce(sum(micro_usd), 0) FROM holds WHERE at_unix_s >= ?)
@@ -64,7 +64,7 @@ SELECT (SELECT coalesce(sum(price_micro_usd), 0) FROM outcomes WHERE at_unix_s >
 _BATCH = 256
 
 _PATIENCE_S = 10.0
-"""How long a receipt that is just being written is waited for."""
+"""How long what is just being written is waited for."""
 
 _Row = tuple[str | float | int | None, ...]
 _Hold = tuple[str, float, int]
@@ -133,13 +133,17 @@ class Ledger:
         except queue.Full:
             self._lost(1, "full")
 
-    def receipt(self, request_id: str) -> Entry | None:
-        """The receipt of a request that was recorded. Waits for the disk; not for an event loop."""
+    def flush(self) -> None:
+        """Wait until what was recorded is on the disk, within reason. Not for an event loop."""
         written = threading.Event()
         if not self._closed:
             with contextlib.suppress(queue.Full):
                 self._waiting.put(written, timeout=_PATIENCE_S)
                 written.wait(_PATIENCE_S)
+
+    def receipt(self, request_id: str) -> Entry | None:
+        """The receipt of a request that was recorded. Waits for the disk; not for an event loop."""
+        self.flush()
         with contextlib.closing(open_ledger(self.path)) as db:
             return receipts.find(db, request_id)
 
@@ -277,12 +281,13 @@ def _row(outcome: Outcome) -> _Row:
         outcome.price_micro_usd,
         outcome.saved_micro_usd,
         outcome.error_kind,
+        outcome.expected_quality,
     )
 
 
 def _outcome(row: tuple[Any, ...]) -> Outcome:
     (rid, at, route, reasons, status, privacy, model, prompt, completion, cached, *rest) = row
-    ttft, tpot, total, price, saved, error = rest
+    ttft, tpot, total, price, saved, error, expected = rest
     return Outcome(
         request_id=rid,
         at_unix_s=at,
@@ -298,4 +303,5 @@ def _outcome(row: tuple[Any, ...]) -> Outcome:
         price_micro_usd=price,
         saved_micro_usd=saved,
         error_kind=error,
+        expected_quality=expected,
     )

@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 
 from isthmus.core.decision import Outcome, Reason, Status, Target
 from isthmus.core.money import Usage, usd
+from isthmus.router.online import Correction
 
 if TYPE_CHECKING:
     from isthmus.engine.fallback import Fallback
@@ -166,6 +167,18 @@ class Metrics:
             "1 when the device's model is loaded.",
             registry=self.registry,
         )
+        self._judged = Counter(
+            "isthmus_edge_judged_answers",
+            "Answers that a person called good or bad, by who gave them.",
+            ("route", "judgement"),
+            registry=self.registry,
+        )
+        self._correction = Gauge(
+            "isthmus_edge_quality_correction",
+            "What judged answers add to the expected quality of a tier, as a probability.",
+            ("route",),
+            registry=self.registry,
+        )
         for target in Target:
             # A rate over a counter that appears with its first value misses that value.
             for kind in ("prompt_prefilled", "prompt_cached", "completion"):
@@ -221,6 +234,10 @@ class Metrics:
         """Count outcomes that were not stored."""
         self._ledger_lost.inc(rows)
 
+    def judged(self, target: Target, *, good: bool) -> None:
+        """Count a person's judgement of an answer of `target`."""
+        self._judged.labels(target.value, "good" if good else "bad").inc()
+
     def watch(
         self,
         *,
@@ -232,6 +249,7 @@ class Metrics:
         backend_fallbacks: Callable[[], Mapping[Fallback, int]],
         ready: Callable[[], bool],
         breaker: Callable[[], str],
+        correction: Callable[[], Correction],
     ) -> None:
         """Read these at each scrape.
 
@@ -242,6 +260,8 @@ class Metrics:
         self._running.labels("engine").set_function(engine_running)
         self._queue.labels("engine").set_function(engine_queue)
         self._ready.set_function(lambda: float(ready()))
+        self._correction.labels(Target.EDGE.value).set_function(lambda: correction().edge)
+        self._correction.labels(Target.CLOUD.value).set_function(lambda: correction().cloud)
         for state in BREAKER_STATES:
             self._breaker.labels(state).set_function(partial(_is_state, breaker, state))
 

@@ -265,6 +265,10 @@ class Trail:
         counts: dict[Treatment, int] = {"redacted": redacted, "allowed": max(0, found - redacted)}
         return {treatment: count for treatment, count in counts.items() if count}
 
+    def expected_quality(self, target: Target) -> float | None:
+        """How probably `target`'s answer is good enough, as the decision took it."""
+        return None if self.decision is None else self.decision.scores.get(f"{target}.quality")
+
     def outcome(self) -> Outcome:
         """For the ledger and the metrics."""
         return Outcome(
@@ -282,4 +286,5 @@ class Trail:
             price_micro_usd=self.price_micro_usd,
             saved_micro_usd=self.saved_micro_usd,
             error_kind=self.error_kind,
+            expected_quality=self.expected_quality(self.route),
         )

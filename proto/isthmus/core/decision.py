@@ -136,3 +136,5 @@ class Outcome:
     price_micro_usd: int = 0
     saved_micro_usd: int = 0
     error_kind: str = ""
+    expected_quality: float | None = None
+    """How probably the answer of `route` was good enough, as the decision took it."""

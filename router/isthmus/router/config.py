@@ -112,12 +112,19 @@ class RouterConfig:
     battery_wh: float = 15.0
     """The battery's capacity, for devices that do not tell."""
 
+    feedback_step: float = 0.02
+    """The part of one judged answer's error that is learnt; 0: nothing is."""
+    feedback_bound: float = 0.15
+    """The most that judged answers may add to, or take from, a tier's expected quality."""
+
     budget: BudgetLimits = field(default_factory=BudgetLimits)
 
     def __post_init__(self) -> None:
         for name in ("good_answer_usd", "second_usd", "battery_percent_usd", "leave_usd"):
             self._check(name, 0.0, 1e6)
         for name in ("max_cloud_share", "min_quality_share", "uncalibrated_trust"):
+            self._check(name, 0.0, 1.0)
+        for name in ("feedback_step", "feedback_bound"):
             self._check(name, 0.0, 1.0)
         self._check("threshold", -1.0, 1.0)
         self._check("battery_floor", 0.0, 0.95)

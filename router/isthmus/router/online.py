@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from isthmus.core.decision import Target
-from isthmus.core.errors import ConfigError
 from isthmus.router.quality import Quality
 
 OF_DOUBT = 0.25
@@ -22,17 +21,12 @@ OF_DOUBT = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How far lessons may carry. Raises `ConfigError` with the field when out of range."""
+    """How far lessons may carry (`RouterConfig.feedback_step` and `feedback_bound`)."""
 
     step: float = 0.02
     """The part of one lesson's error that is learnt, 0 to 1; 0 learns nothing."""
     bound: float = 0.15
     """The largest correction, up or down, as a probability, 0 to 1."""
-
-    def __post_init__(self) -> None:
-        for name, value in (("feedback_step", self.step), ("feedback_bound", self.bound)):
-            if not 0.0 <= value <= 1.0:
-                raise ConfigError("must be between 0 and 1", field=f"router.{name}")
 
 
 @dataclass(frozen=True, slots=True)
