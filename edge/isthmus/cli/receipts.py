@@ -80,7 +80,7 @@ def verify(
         )
     elif not checked.problems:
         start = f" from {checked.first} on" if checked.first not in {None, 1} else ""
-        print(f"{checked.receipts} receipts{start}: whole, and signed with {public}")
+        print(f"receipts{start}: {checked.receipts}, whole, and signed with {public}")
     if checked.problems:
         raise typer.Exit(1)
 
@@ -102,7 +102,7 @@ def export(
         out.write_text("\n".join(lines) + "\n", "utf-8")
     except OSError as error:
         raise InvalidRequest(f"cannot write {out}: {error.strerror}", field="OUT") from None
-    print(f"{len(lines) - 1} receipts in {out}", file=sys.stderr)
+    print(f"receipts in {out}: {len(lines) - 1}", file=sys.stderr)
 
 
 def report(since: Since = "7d", as_json: AsJson = False) -> None:
@@ -115,9 +115,7 @@ def report(since: Since = "7d", as_json: AsJson = False) -> None:
         print(json.dumps({"since": since} | found))
         return
     asked = found["requests"]
-    print(
-        f"{sum(asked.values())} requests ({since}), {found['bytes_left']:,} bytes left the device"
-    )
+    print(f"requests ({since}): {sum(asked.values())}; bytes that left: {found['bytes_left']:,}")
     for what, count in asked.items():
         print(f"  {what:9} {count:7}")
     if found["labels"]:
