@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import stat
 import threading
 from collections.abc import Iterator, Sequence
@@ -183,11 +184,14 @@ def test_a_receipt_can_be_had_as_soon_as_its_answer_has_ended(tmp_path: Path) ->
 
 
 def test_a_ledger_from_before_receipts_is_brought_up_to_date(tmp_path: Path) -> None:
-    path = _recorded(tmp_path, [])
-    with closing(open_ledger(path)) as db:
-        db.execute("DROP TABLE receipts")
-        db.execute("DROP TABLE receipt_head")
-        db.execute("DROP TABLE holds")
+    path = tmp_path / "ledger.sqlite"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(
+            "CREATE TABLE outcomes (request_id TEXT PRIMARY KEY, at_unix_s REAL, route TEXT, "
+            "reasons TEXT, status TEXT, privacy_class TEXT, model TEXT, prompt_tokens INTEGER, "
+            "completion_tokens INTEGER, cached_tokens INTEGER, ttft_ms REAL, tpot_ms REAL, "
+            "total_ms REAL, price_micro_usd INTEGER, saved_micro_usd INTEGER, error_kind TEXT)"
+        )
         db.execute("PRAGMA user_version=1")
     _recorded(tmp_path, [receipt()])
     with closing(open_ledger(path)) as db:
