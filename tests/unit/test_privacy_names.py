@@ -151,6 +151,13 @@ def test_people_in_english_text_are_found_and_words_are_not(text: str) -> None:
 
 
 @english
+@pytest.mark.parametrize("label", ["PERSON", "LOCATION", "ORG"])
+def test_words_in_another_script_are_no_english_names(label: str) -> None:
+    text = "Please translate: Пожалуйста, исправьте ошибку в коде. 이름은 무엇입니까?"
+    assert found("english_names", text, label) == set()
+
+
+@english
 def test_a_first_name_is_no_company_though_the_model_may_say_so() -> None:
     assert "Darren" in found("english_names", "Darren is a very sympathetic person.")
 
@@ -183,7 +190,7 @@ def test_without_a_model_the_scanner_says_what_it_cannot_see(
     needs = {missing: ("no_such_package_anywhere",)}
     monkeypatch.setattr(names_module, "_NEEDS", needs)
     scanner = installed_scanner()
-    assert [(b.language, b.labels, b.cure) for b in scanner.blind] == [
+    assert [(b.language, b.labels, b.cure) for b in scanner.blind if b.language != "other"] == [
         (missing, {"PERSON", "LOCATION", "ORG"}, f"pip install 'isthmus[{missing}]'")
     ]
     assert "EMAIL" in scanner.labels
@@ -191,4 +198,42 @@ def test_without_a_model_the_scanner_says_what_it_cannot_see(
 
 
 def test_models_that_are_not_wanted_are_not_used() -> None:
-    assert {b.language for b in installed_scanner(models=False).blind} == {"zh", "en"}
+    assert {b.language for b in installed_scanner(models=False).blind} == {"zh", "en", "other"}
+
+
+UNREAD = (
+    "Меня зовут Иван Петров",
+    "أحمد محمد",
+    "제 이름은 김민수입니다",
+    "ナカムラと申します",
+    "私の名前は田中です",
+    "สมชาย ใจดี",
+    "मेरा नाम राम है",
+    "Ο Γιώργος Παπαδόπουλος",
+    "שלום, אני דוד",
+)
+READ = ("Jörg Müller", "我叫李雷", "Δx = πr² + αβ", "¯\\_(ツ)_/¯ (ﾟДﾟ)", "張の店", "👍🏽 ١٢٣٤", "")
+
+
+@pytest.mark.parametrize("text", UNREAD)
+def test_names_in_scripts_that_no_model_reads_are_told_to_be_unseen(text: str) -> None:
+    assert "PERSON" in installed_scanner().blind_to(text)
+
+
+@chinese
+@english
+@pytest.mark.parametrize("text", READ)
+def test_of_text_that_the_models_read_nothing_is_unseen(text: str) -> None:
+    assert installed_scanner().blind_to(text) == frozenset()
+
+
+@chinese
+def test_japanese_words_are_not_read_as_chinese_names() -> None:
+    assert (
+        found("chinese_names", "コードを実行すると、エラーが発生します。確認してください。")
+        == set()
+    )
+    assert found("chinese_names", "田中さんは昨日、山田太郎さんに会いました。") == {
+        "田中",
+        "山田太郎",
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,19 +25,30 @@ class ScanTimeout(Exception):
     """The text took longer than the scanner's limit; nothing is known of it."""
 
 
+WRITING = {
+    "zh": re.compile(r"[\u3400-\u9fff]"),
+    "en": re.compile(r"[A-Za-z\u00aa-\u024f](?<![×÷])"),
+    # Two characters of any other script, three of Greek: formulas and emoticons have single ones.
+    "other": re.compile(
+        r"[\u0370-\u03ff\u1f00-\u1fff]{3}"
+        r"|(?:(?!\d)[\u0400-\u1dff\u2c00-\u2dff\u3040-\u30ff\u3105-\u31bf\ua000-\ud7ff\ufb1d-\ufdff"
+        r"\ufe70-\ufefc\uff66-\uff9d\uffa1-\uffdc\U00010000-\U0001bfff\U0001e000-\U0001efff]){2}"
+    ),
+}
+"""What tells that a text has words in a language, or, `other`, in a script that is in neither."""
+
+
 @dataclass(frozen=True, slots=True)
 class Blind:
-    """Labels that no detector at hand sees in one language, and what would cure it."""
+    """Labels that no detector at hand sees in one language, and what would cure it or why."""
 
     labels: frozenset[str]
     language: str
     cure: str
 
     def concerns(self, text: str) -> bool:
-        """Whether `text` is in that language: Chinese characters, or Latin letters."""
-        if self.language == "zh":
-            return not text.isascii() and any("\u3400" <= char <= "\u9fff" for char in text)
-        return any(char.isalpha() and char < "\u0250" for char in text)
+        """Whether `text` has words in what that language is written in: `WRITING`."""
+        return WRITING[self.language].search(text) is not None
 
 
 class Scanner:

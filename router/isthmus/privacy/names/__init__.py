@@ -1,7 +1,8 @@
 """Names of people, places and organisations, by models that come with their weights.
 
 Each language's model is an extra (`isthmus[zh]`, `isthmus[en]`), imported and loaded when first
-used. What is not installed is told by `installed_names` as what a scanner is blind to.
+used. What is not installed is told by `installed_names` as what a scanner is blind to; and so are
+the scripts that no model here reads.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def installed_names(models: bool = True) -> tuple[tuple[Detector, ...], tuple[Bl
     none is used.
     """
     detectors: list[Detector] = []
-    blind = []
+    blind = [Blind(NAMES, "other", "names are read in Chinese characters and Latin letters alone")]
     for language, packages in _NEEDS.items():
         if models and all(find_spec(package) for package in packages):
             detectors.append(_detector(language))

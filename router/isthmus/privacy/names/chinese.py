@@ -51,6 +51,8 @@ TITLED = re.compile(
     "|教授|主任|经理|书记|主席|总理|[局处科校厂院市县村部]长)"
 )
 """Somebody called by surname and title: what the model adds behind them is the next word."""
+HIRAGANA = re.compile(r"[\u3041-\u309f]+")
+HONORED = re.compile("さん|さま|様|君|くん|ちゃん|氏|先生|部長|課長|社長")
 DOTS, NAME_TAGS = "·・", frozenset({"PER", "LOC", "ORG", "n", "nz", "nw"})
 NAMED = re.compile(
     rf"(?:{ROLE})(?:是|为|叫)?[ :]{{0,3}}({SURNAME}{GIVEN})"
@@ -151,6 +153,11 @@ def _least_lead(name: str) -> float:
     return LEAST_LEAD if len(name) > 2 or SURNAMED.match(name) else LEAST_LEAD_SHORT
 
 
+def _may_be_japanese(text: str, start: int, end: int) -> bool:
+    """Whether `text[start:end]` may be a name in Japanese, most words of which are none."""
+    return HONORED.match(text, end) is not None or len(HAN.findall(text, start, end)) >= 3
+
+
 def _score(lead: float) -> float:
     """Of those with a score below 0.7 two thirds are people, above 0.8 nearly all."""
     return round(min(0.6 + 0.1 * lead, BY_MODEL), 3)
@@ -159,10 +166,13 @@ def _score(lead: float) -> float:
 def _spans(text: str, window: _Window, words: list[Word]) -> Iterator[Span]:
     offset = window.start
     place: Span | None = None
+    japanese = len(HIRAGANA.findall(text, window.own_start, window.own_end)) > 2
     for word in words:
         if not window.own_start <= offset + word.start < window.own_end:
             continue
         label = LABELS.get(word.tag)
+        if japanese and not _may_be_japanese(text, offset + word.start, offset + word.end):
+            label = None
         if place is not None and (label is not Label.LOCATION or word.start + offset != place.end):
             yield place
             place = None

@@ -39,13 +39,14 @@ LEAST_WEIGHT = 1.0
 PIECE_CHARS = 4_096
 """How much the model reads at once: its memory grows with it."""
 
-WORD = re.compile(r"[^\W\d_]+(?:['’.-][^\W\d_]+)*\.?(?<!\.\.)")
+_LATIN = "[A-Za-z\u00aa\u00ba\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u1e00-\u1eff]"
+WORD = re.compile(rf"{_LATIN}+(?:['’.-]{_LATIN}+)*\.?(?<!\.\.)")
 IDENTIFIER = re.compile(r"^(?!Mc|Mac|De|Di|Du|La|Le|Van|Fitz).*[a-z][A-Z]")
 """Names of code ("UserService") have a capital inside, and few people's do ("McDonald")."""
 SIGN = re.compile(r"[\\{}()\[\]=<>_\d@/|]")
 """What code and formulas have and names have not."""
 NO_HAN = re.compile(r"[^\u3400-\u9fff]+")
-LATIN = re.compile(r"[^\W\d_]{3}")
+LATIN = re.compile(_LATIN + "{3}")
 PLACES = frozenset({"GPE", "LOC", "FAC"})
 NO_NAMES = frozenset({"DATE", "TIME", "PERCENT", "MONEY", "QUANTITY", "ORDINAL", "CARDINAL"})
 
