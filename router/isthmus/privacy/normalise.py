@@ -39,7 +39,7 @@ def normalise(text: str) -> Normalised:
         return Normalised(text, None)
     changed = text.translate(_FORMS)
     offsets = None
-    if any(len(_FORMS[ord(char)]) != 1 for char in set(text)):
+    if _moves(text):
         # Packed: a tuple would take 36 bytes a character, and texts come in megabytes.
         offsets = array("I", (at for at, char in enumerate(text) for _ in _FORMS[ord(char)]))
     # Both change one character into one: the offsets stay.
@@ -63,6 +63,17 @@ class _Forms(dict[int, str]):
         form = "".join(map(_form, folded if len(folded) <= MAX_FORM_CHARS else char))
         self[code] = form
         return form
+
+
+_in_place: set[str] = set()
+"""Characters that are known to have a form of one character."""
+
+
+def _moves(text: str) -> bool:
+    unknown = set(text) - _in_place
+    moving = {char for char in unknown if len(_FORMS[ord(char)]) != 1}
+    _in_place.update(unknown - moving)
+    return bool(moving)
 
 
 def _form(char: str) -> str:

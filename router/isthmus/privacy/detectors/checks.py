@@ -5,11 +5,12 @@ from __future__ import annotations
 
 def luhn(digits: str) -> bool:
     """Whether the last digit is the Luhn checksum of the others (ISO/IEC 7812-1, annex B)."""
-    total = 0
-    for place, digit in enumerate(map(int, reversed(digits))):
-        doubled = digit * 2 if place % 2 else digit
-        total += doubled - 9 if doubled > 9 else doubled
-    return total % 10 == 0
+    doubled = digits[-2::-2].translate(_DOUBLED)
+    return (sum(map(int, digits[-1::-2])) + sum(map(int, doubled))) % 10 == 0
+
+
+_DOUBLED = str.maketrans("0123456789", "0246813579")
+"""The sum of the digits of each digit's double."""
 
 
 def verhoeff(digits: str) -> bool:

@@ -75,6 +75,7 @@ _FORMS = (
     _form(Label.NATIONAL_ID, r"[A-Z][1289A-D]\d{8}", _taiwanese_or_resident),
     _form(Label.NATIONAL_ID, r"[A-Z]{1,2}\d{6} ?\([0-9A]\)"),
 )
+_LEAST_FORM_CHARS = 7
 # GA 36: a province, an office, five or six letters and digits, or four and what the vehicle is.
 _PLATE_CN = re.compile(
     rf"(?:[{_PROVINCES}]|WJ ?[{_PROVINCES}]?)[A-Za-z][ ·.-]{{0,2}}"
@@ -126,7 +127,8 @@ class CodeDetector:
             for first in (start,) if name is None else (start, name.end()):
                 # Digits alone are the business of the rules for numbers.
                 if end - first >= 4 and _LETTER.search(text, first, end) is not None:
-                    yield from self._by_form(text, first)
+                    if end - first >= _LEAST_FORM_CHARS:
+                        yield from self._by_form(text, first)
                     yield from self._by_name(context, first, end)
         if not text.isascii():
             for found in _PLATE_CN.finditer(text):

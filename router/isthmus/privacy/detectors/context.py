@@ -11,7 +11,7 @@ BEFORE_CHARS = 48
 """How far before a value its name is looked for."""
 
 AFTER_CHARS = 24
-"""How far after it."""
+"""How much after it is read: a word counts that begins `NEAR` it."""
 
 
 class Clue(NamedTuple):
@@ -48,7 +48,7 @@ class Context:
         return self._before[start]
 
     def after(self, end: int) -> Clue | None:
-        """The nearest naming word that starts at or after `end`."""
+        """The nearest naming word that starts at or near after `end`."""
         if end not in self._after:
             self._after[end] = _first(self.text[end : end + AFTER_CHARS].lower())
         return self._after[end]
@@ -69,7 +69,12 @@ _WORD = re.compile(r"a/c(?![a-z])|[a-zà-ɏ]+")
 _LATIN_WORDS = {
     phrase: str(label) for label, phrases in LATIN.items() for phrase in phrases.split()
 }
-_LATIN_ENDS = frozenset(phrase.rsplit("_", 1)[-1] for phrase in _LATIN_WORDS)
+_LATIN_ENDS = frozenset(
+    end + plural
+    for phrase in _LATIN_WORDS
+    for end in (phrase.rsplit("_", 1)[-1],)
+    for plural in ("", "s")
+)
 _PHRASE_WORDS = max(phrase.count("_") + 1 for phrase in _LATIN_WORDS)
 
 
@@ -90,11 +95,11 @@ def _last(window: str) -> Clue | None:
     """The naming word nearest the window's end."""
     best = None
     plain = window.replace("'", "")  # "driver's license"
-    words = [(found.group(), found.end()) for found in _WORD.finditer(plain)]
+    words = list(_WORD.finditer(plain))
     for at in range(len(words) - 1, -1, -1):
-        label = _phrase([word for word, _ in words[max(0, at + 1 - _PHRASE_WORDS) : at + 1]])
+        label = _phrase(words, at)
         if label is not None:
-            best = Clue(label, len(plain) - words[at][1])
+            best = Clue(label, len(plain) - words[at].end())
             break
     if window.isascii():
         return best
@@ -110,29 +115,31 @@ def _first(window: str) -> Clue | None:
     """The naming word nearest the window's start."""
     best = None
     plain = window.replace("'", "")
-    words = [(found.group(), found.start()) for found in _WORD.finditer(plain)]
-    for at in range(len(words)):
-        label = _phrase([word for word, _ in words[max(0, at + 1 - _PHRASE_WORDS) : at + 1]])
+    words: list[re.Match[str]] = []
+    for found in _WORD.finditer(plain):
+        words.append(found)
+        if found.start() > NEAR:
+            break
+        label = _phrase(words, len(words) - 1)
         if label is not None:
-            best = Clue(label, words[at][1])
+            best = Clue(label, found.start())
             break
     if window.isascii():
         return best
-    nearest = len(window) - 1 if best is None else best.gap
-    for start in range(nearest):
+    nearest = NEAR + 1 if best is None else best.gap
+    for start in range(min(nearest, len(window) - 1)):
         for word, label in _CHINESE_STARTS.get(window[start : start + 2], ()):
             if window.startswith(word, start):
                 return Clue(label, start)
     return best
 
 
-def _phrase(words: list[str]) -> str | None:
-    """The label that the last of `words` names, alone or with those before it."""
-    last = words[-1]
-    if last not in _LATIN_ENDS and last.removesuffix("s") not in _LATIN_ENDS:
+def _phrase(words: list[re.Match[str]], last: int) -> str | None:
+    """The label that the word at `last` names, alone or with those before it."""
+    if words[last][0] not in _LATIN_ENDS:
         return None
-    for first in range(len(words)):
-        phrase = "_".join(words[first:])
+    for first in range(max(0, last + 1 - _PHRASE_WORDS), last + 1):
+        phrase = "_".join([word[0] for word in words[first : last + 1]])
         label = _LATIN_WORDS.get(phrase) or _LATIN_WORDS.get(phrase.removesuffix("s"))
         if label is not None:
             return label

@@ -96,9 +96,9 @@ class IpDetector:
 
     name = "ip"
     labels = frozenset[str]({Label.IP})
+    # Its first digit stands before what may not stand before it: only digits are then tried.
     V4 = re.compile(
-        r"(?<![A-Za-z0-9_.-])(?<!\d,)(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}"
-        r"(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![A-Za-z0-9_])(?!\.\d)(?!-\d)"
+        r"\d(?<![A-Za-z0-9_.-].)(?<!\d,.)\d{0,2}(?:\.\d{1,3}){3}(?![A-Za-z0-9_])(?!\.\d)(?!-\d)"
     )
     # Defanged, as those who report attacks write: 10[.]1[.]2[.]3, 10.1.2[.]3.
     V4_DEFANGED = re.compile(
@@ -126,6 +126,8 @@ class IpDetector:
                 yield Span(*found.span(), Label.IP, LIKELY)
         if text.count(".") >= 3:
             for found in self.V4.finditer(text):
+                if any(int(part) > 255 for part in found[0].split(".")):
+                    continue
                 before = text[max(0, found.start() - 24) : found.start()]
                 named = Context(text).names(Label.IP, *found.span(), 16)
                 local = ipaddress.ip_address(_plain(found[0]))

@@ -53,11 +53,8 @@ class Number:
         """The characters between the groups."""
         self.before = text[max(0, self.start - 4) : self.start]
         """The four characters before it."""
-
-    @property
-    def clue(self) -> Clue | None:
+        self.clue = context.before(self.start)
         """The nearest word before it that says what it is."""
-        return self.context.before(self.start)
 
     @property
     def clue_after(self) -> Clue | None:
@@ -67,8 +64,8 @@ class Number:
     @property
     def lettered(self) -> bool:
         """Whether it is the middle of a code: an ASCII letter stands right beside it."""
-        beside = self.before[-1:] + self.text[self.end : self.end + 1]
-        return any(char.isascii() and char.isalpha() for char in beside)
+        before, after = self.before[-1:], self.text[self.end : self.end + 1]
+        return (before.isascii() and before.isalpha()) or (after.isascii() and after.isalpha())
 
     @property
     def alone(self) -> bool:
@@ -78,6 +75,9 @@ class Number:
 
     def named(self, label: str, within: int = 48) -> bool:
         """Whether the nearest naming word beside it says that it is `label`."""
+        clue = self.clue
+        if clue is not None and clue.label == label and clue.gap <= within:
+            return True
         return self.context.names(label, self.start, self.end, within)
 
     @property
@@ -155,13 +155,19 @@ def numbers(context: Context) -> Iterator[Number]:
 UNUSUAL = frozenset("/_*")
 """What stands between the groups of a number that someone has disguised, or marked up."""
 
-_JOINED = re.compile(r"(?<![A-Za-z0-9_.])\d{1,8}(?: ?[/_*]{1,2} ?\d{1,8}){2,19}(?!\d|[A-Za-z_.]\d)")
+# Its first digit stands before what may not stand before it: only digits are then tried.
+_JOINED = re.compile(
+    r"\d(?<![A-Za-z0-9_.].)\d{0,7}(?: ?[/_*]{1,2} ?\d{1,8}){2,19}(?!\d|[A-Za-z_.]\d)"
+)
 
 
 def disguised_numbers(context: Context) -> Iterator[Number]:
     """Numbers of ten digits and more in groups with slashes, underscores or asterisks between."""
-    for found in _JOINED.finditer(context.text):
-        groups = [group.span() for group in _GROUP.finditer(context.text, *found.span())]
+    text = context.text
+    if not ("/" in text or "_" in text or "*" in text):
+        return
+    for found in _JOINED.finditer(text):
+        groups = [group.span() for group in _GROUP.finditer(text, *found.span())]
         number = Number(context, groups)
         if LEAST_DISGUISED <= len(number.digits) <= MOST_DIGITS:
             yield number
@@ -175,6 +181,7 @@ _HEX_BEFORE = re.compile(r"(?:[A-Za-z]*\d[A-Za-z0-9]*|[A-Za-z0-9]*[_#])[A-Za-z]$
 
 def _in_word(text: str, start: int) -> bool:
     """Whether the digits at `start` go on a word or a number: "a1b2345678", "3.1415926"."""
-    if not start or not (text[start - 1].isascii()):
+    before = text[start - 1] if start else " "
+    if not before.isascii() or not (before.isalpha() or before in ",."):
         return False
     return _HEX_BEFORE.search(text[max(0, start - 12) : start]) is not None

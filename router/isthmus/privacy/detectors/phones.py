@@ -73,7 +73,8 @@ class PhoneRule:
             return self._abroad(number)
         if lettered and not number.named(self.label, 1):
             return 0.0
-        return max(self._chinese(number), self._american(number), self._trunk(number))
+        score = self._chinese(number)
+        return score if score == LIKELY else max(score, self._american(number), self._trunk(number))
 
     @staticmethod
     def _abroad(number: Number) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import chain
 
 from isthmus.privacy.base import Label, Span
 from isthmus.privacy.detectors import gazetteer as g
@@ -14,6 +15,7 @@ _PLACE = re.compile("|".join((*g.PROVINCES_ZH, *g.CITIES_ZH)))
 _STREET = re.compile("[东西南北中]?(?:路|街|道|大道)")  # "南京东路" is in Shanghai
 
 _HAN = r"[\u4e00-\u9fff]"
+_ANY_HAN = re.compile(_HAN)
 _COUNT = (
     r"(?:[甲乙丙丁]?\d{1,5}(?:[-—之/]\d{1,5}){0,3}[甲乙丙丁A-Za-z]?|[A-Z]\d{1,2}(?=[栋座幢])"
     r"|[一二三四五六七八九十百千零〇]{1,7})"
@@ -30,9 +32,9 @@ _ANCHOR = re.compile(
     rf"{_STRONG}(?:[东西南北中]|[东西南北中一二三四五六七八九十]+[段区期路街巷]|\d{{1,2}}期|[A-Z]区|附近)?"
     rf"[ ]?(?:{_COUNT}[ ]?{_UNIT}(?!线|机|选手|球|公路|令|文|台风|病|染色体)"
     r"|\d{1,3}(?:-\d{1,3}){1,3}-\d{3,4}(?![\d-]))"
-    r"|[\u4e00-\u9fffA-Za-z] ?[A-Z]座 ?\d{3,5}(?!\d)"
 )
 _NAMED = re.compile("路|街|大道|巷|弄|胡同|小区|花园|新村|公寓|大厦|广场|家园|村")
+_TOWER = re.compile(r"[A-Z]座 ?\d{3,5}(?!\d)")  # 三里屯SOHO A座2305
 _BUILDING = re.compile(
     r"(?:号楼|[栋棟幢]|单元|-\d{3,4}|座 ?\d{3,5})$"
 )  # nothing else is counted so
@@ -84,10 +86,13 @@ class ChineseAddressDetector:
 
     def detect(self, text: str) -> Iterator[Span]:
         """Streets and estates with a number, chains of districts, and what is called an address."""
-        if text.isascii():
+        if text.isascii() or not _ANY_HAN.search(text):
             return
-        for found in _ANCHOR.finditer(text):
-            start = self._start(text, found.start(), _BUILDING.search(found[0]) is not None)
+        for found in chain(_ANCHOR.finditer(text), _TOWER.finditer(text)):
+            building = _BUILDING.search(found[0]) is not None
+            tower = found.re is _TOWER  # the name ends before it, perhaps before a space
+            anchor = found.start() - (tower + (tower and text[found.start() - 1] == " "))
+            start = self._start(text, max(0, anchor), building)
             if start is None:
                 continue
             tail = _TAIL.match(text, found.end())

@@ -70,7 +70,7 @@ BARE = re.compile(
 )
 
 _TOLD_CHARS = 128
-"""Where a stand-in says so: each of a text's values is searched, and they may overlap."""
+"""How much of a value is looked at: each of a text's is, and they may overlap."""
 
 LEAST_SCORE = 0.35
 """What is less likely than this is not given at all."""
@@ -121,10 +121,11 @@ def evidence(value: str, *, quoted: bool) -> float:
         return -1.6 if random_looking(value) else -4.0
     if not quoted and CODE.match(value):
         return -4.0
-    digits = any(map(str.isdigit, value))
-    letters = any(map(str.isalpha, value))
-    small, capital = any(map(str.islower, value)), any(map(str.isupper, value[1:]))
-    symbols = sum(not c.isalnum() and c not in "_-. " for c in value)
+    seen = value[:_TOLD_CHARS]
+    digits = any(map(str.isdigit, seen))
+    letters = any(map(str.isalpha, seen))
+    small, capital = any(map(str.islower, seen)), any(map(str.isupper, seen[1:]))
+    symbols = sum(not c.isalnum() and c not in "_-. " for c in seen)
     total = 0.0
     if letters and not digits and not symbols:
         # A word, a sentence or an identifier: a passphrase where it is quoted, else mostly code.
@@ -140,11 +141,11 @@ def evidence(value: str, *, quoted: bool) -> float:
         total -= 1.0
     else:
         total += 1.2
-    if TEMPLATE.search(value):
+    if TEMPLATE.search(seen):
         total -= 2.5  # the secret comes from elsewhere
     total += 0.6 * (small and capital) + 0.8 * min(symbols, 2)
     total += 0.5 * (len(value) >= 12) + 0.5 * (len(value) >= 20) - 1.0 * (len(value) < 6)
-    if len(value) >= 12 and changes(value) > 0.25:
+    if len(value) >= 12 and changes(seen) > 0.25:
         total += 1.0
     return total
 

@@ -47,9 +47,20 @@ class SecretDetector:
         yield from _bare(text)
 
 
+LONG_RUN = re.compile(r"[A-Za-z0-9_.+/=~:|$?-]{11,}")
+"""Every key of a family is one, or more side by side; prose has few."""
+LONG_KEY = 29
+"""The shortest key of a family that no word begins, but a form alone tells."""
+
+
 def _families(text: str) -> Iterator[Span]:
+    runs = [run for run in LONG_RUN.findall(text) if not (run.isalpha() and run[1:].islower())]
+    if not runs:
+        return
+    long = max(map(len, runs)) >= LONG_KEY
+    together = " ".join(runs)
     for literal, form, score in FAMILIES:
-        if literal in text:
+        if literal in together and (long or len(literal) > 1):
             for found in form.finditer(text):
                 # A documentation's example has the form too: likely enough to be kept back.
                 example = stand_in(found[0]) or len(set(found[0][len(literal) :])) < 3

@@ -66,27 +66,37 @@ NUMBER_NAMED = re.compile(r"码|密|口令|pin|code|password|otp|pass")
 def spoken_secrets(text: str) -> Iterator[Span]:
     """Secrets in prose: "the wifi password is …", 密码是…. A word of the language is none."""
     lower = lower_of(text)
-    for found in SPOKEN.finditer(lower):
-        left = lower[found.start() - 1] if found.start() else ""
-        if left.isascii() and left.isalpha():
-            continue
-        if found[1]:
-            start, end = found.span(1)
-            yield from judged(start, text[start:end], STRONG, quoted=True)
-        else:
-            yield from _said(text, *found.span(2), found[0], chinese=False)
-    for found in CODE.finditer(lower):
-        yield secret_span(*found.span(1), 0.8)
-    for found in LOGIN.finditer(lower):
-        yield from judged(found.start(1), text[slice(*found.span(1))], STRONG, quoted=True)
-    for found in MNEMONIC.finditer(lower):
-        yield secret_span(*found.span(1), 0.95)
-    for found in OWN_WORD.finditer(lower):
-        if not NO_PASSWORD.fullmatch(found[1]):
-            yield secret_span(*found.span(1), 0.5)
+    if _any(lower, "pass", "pwd", "pin", "key", "token", "code", "secret", "cred", "login", "otp"):
+        for found in SPOKEN.finditer(lower):
+            left = lower[found.start() - 1] if found.start() else ""
+            if left.isascii() and left.isalpha():
+                continue
+            if found[1]:
+                start, end = found.span(1)
+                yield from judged(start, text[start:end], STRONG, quoted=True)
+            else:
+                yield from _said(text, *found.span(2), found[0], chinese=False)
+    if _any(lower, "code", "pin", "otp", "2fa"):
+        for found in CODE.finditer(lower):
+            yield secret_span(*found.span(1), 0.8)
+    if _any(lower, "login", "log-in", "cred", "user", "账号", "用户名"):
+        for found in LOGIN.finditer(lower):
+            yield from judged(found.start(1), text[slice(*found.span(1))], STRONG, quoted=True)
+    if _any(lower, "phrase", "words", "mnemonic", "助记词"):
+        for found in MNEMONIC.finditer(lower):
+            yield secret_span(*found.span(1), 0.95)
+    if "pass" in lower:
+        for found in OWN_WORD.finditer(lower):
+            if not NO_PASSWORD.fullmatch(found[1]):
+                yield secret_span(*found.span(1), 0.5)
     if not text.isascii():
         for found in SPOKEN_ZH.finditer(text):
             yield from _said(text, *found.span(1), found[0], chinese=True)
+
+
+def _any(text: str, *words: str) -> bool:
+    """Whether one of the words is in `text`: sooner found out than that no pattern matches."""
+    return any(word in text for word in words)
 
 
 def _said(text: str, start: int, end: int, phrase: str, *, chinese: bool) -> Iterator[Span]:
