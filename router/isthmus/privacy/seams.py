@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from isthmus.core.chat import ChatRequest
+from isthmus.core.chat import ChatRequest, Role
+from isthmus.privacy.asked import named_elsewhere
 from isthmus.privacy.base import Label, Span
 from isthmus.privacy.detectors import STRUCTURED
 from isthmus.privacy.scanner import Scanner
@@ -27,12 +29,14 @@ _TELLS = re.compile(r"\d|@")
 _scanner = Scanner(STRUCTURED)
 
 
-def over_seam(left: str, right: str) -> Iterator[Span]:
+def over_seam(left: str, right: str, *, last: str | None = None) -> Iterator[Span]:
     """The values that begin in `left` and end in `right`.
 
-    In offsets from the seam: `start` is negative, `end` positive.
+    In offsets from the seam: `start` is negative, `end` positive. `last` is the text that `left`
+    ends with where it is made of several: only what one text alone holds is known already.
     """
     left, right = left[-REACH_CHARS:], right[:REACH_CHARS]
+    last = left if last is None else last[-REACH_CHARS:]
     if not (_JOINS[0].search(left) and _JOINS[1].match(right)):
         return
     # The words at the seam, as far as a number's groups: without a digit or @ they are prose.
@@ -44,7 +48,7 @@ def over_seam(left: str, right: str) -> Iterator[Span]:
     if not found:
         return
     alone = [
-        *(_moved(span, -len(left)) for span in _scanner.find(left)),
+        *(_moved(span, -len(last)) for span in _scanner.find(last)),
         *_scanner.find(right),
     ]
     for span in sorted(found):
@@ -62,17 +66,40 @@ def _crossing(left: str, right: str, glue: str = "") -> Iterator[Span]:
 
 
 def between_messages(request: ChatRequest) -> Iterator[tuple[int, str]]:
-    """The labels of values that are split over messages, each with the later one's index.
+    """The labels of values that are split over messages, or that another message names.
 
-    A message's neighbours are the one before it and the one before it of its own role.
+    Each with the later message's index. A message goes on with those before it, and with those
+    before it of its own role: a value may be split over any number of them. `answer_so_far` goes on
+    with the last one, under whose index it counts.
     """
-    latest: dict[str, int] = {}
-    for index, message in enumerate(request.messages):
-        before = {index - 1, latest.get(message.role, index - 1)} - {-1}
-        for earlier in sorted(before):
-            for span in over_seam(request.messages[earlier].text, message.text):
+    last = len(request.messages) - 1
+    spoken = [(message.role, message.text) for message in request.messages]
+    if request.answer_so_far:
+        spoken.append((Role.ASSISTANT, request.answer_so_far))
+    everything = _Said()
+    own: dict[Role, _Said] = {}
+    for at, (role, text) in enumerate(spoken):
+        index = min(at, last)
+        mine = own.setdefault(role, _Said())
+        for said in {everything, mine} - {_Said()}:
+            for span in over_seam(said.end, text, last=said.last):
                 yield index, span.label
-        latest[message.role] = index
+        for earlier in {everything.last, mine.last} - {""}:
+            for label in named_elsewhere(earlier, text):
+                yield index, label
+        everything, own[role] = everything.then(text), mine.then(text)
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """Messages one after the other: the end of all of them, and the last one."""
+
+    end: str = ""
+    last: str = ""
+
+    def then(self, text: str) -> _Said:
+        end = text if len(text) >= REACH_CHARS else self.end + text
+        return _Said(end[-REACH_CHARS:], text[-4 * REACH_CHARS :])
 
 
 _NEXT_STRING = re.compile(r'"\s*,\s*"')
