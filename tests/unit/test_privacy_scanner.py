@@ -12,7 +12,15 @@ import pytest
 
 from isthmus.privacy import scanner as scanner_module
 from isthmus.privacy.base import Span
-from isthmus.privacy.scanner import AFTER_CHARS, BEFORE_CHARS, Blind, Scanner, ScanTimeout, resolve
+from isthmus.privacy.scanner import (
+    AFTER_CHARS,
+    BEFORE_CHARS,
+    Blind,
+    Scanner,
+    ScanStopped,
+    resolve,
+    scans_stop_when,
+)
 
 CHUNK = 400
 BEFORE, AFTER = 40, 120
@@ -83,12 +91,6 @@ class Slow:
         return iter(())
 
 
-@pytest.mark.usefixtures("short_chunks")
-def test_a_text_that_takes_too_long_is_an_error_and_not_a_clean_text() -> None:
-    with pytest.raises(ScanTimeout):
-        Scanner((Slow(),), timeout_s=0.03).scan("a" * 20 * CHUNK)
-
-
 class Counting:
     """Notes the thread's turns: others run between two chunks."""
 
@@ -101,6 +103,16 @@ class Counting:
     def detect(self, text: str) -> Iterator[Span]:
         self.chunks += 1
         return iter(())
+
+
+@pytest.mark.usefixtures("short_chunks")
+def test_a_scan_that_is_stopped_in_a_text_is_an_error_and_not_a_clean_text() -> None:
+    counting = Counting()
+    with scans_stop_when(lambda: counting.chunks == 3), pytest.raises(ScanStopped):
+        Scanner((counting,)).scan("a" * 20 * CHUNK)
+    assert counting.chunks == 3
+    Scanner((counting,)).scan("a" * 20 * CHUNK)  # the next one is another scan
+    assert counting.chunks > 20
 
 
 @pytest.mark.usefixtures("short_chunks")

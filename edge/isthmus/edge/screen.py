@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -17,14 +18,13 @@ from isthmus.core.decision import Reason
 from isthmus.core.errors import DeadlineExceeded, PolicyRefused
 from isthmus.edge.conversation import CLEAN, UNSCANNED, Conversation, Conversations
 from isthmus.privacy import egress
-from isthmus.privacy.base import Span
 from isthmus.privacy.fields import FixedField, UnscannedField
 from isthmus.privacy.policy import Action, Policy, PrivacyConfig
 from isthmus.privacy.recall import Recall
 from isthmus.privacy.redact import AsksForValues, Redacted, redact
 from isthmus.privacy.restore import AnswerRestorer
 from isthmus.privacy.scan import ScanResult, TextScanner, scan_request
-from isthmus.privacy.scanner import ScanTimeout
+from isthmus.privacy.scanner import scans_stop_when
 from isthmus.privacy.vault import Vault, VaultFull, Vaults
 
 log = logging.getLogger(__name__)
@@ -179,35 +179,13 @@ class Screen:
             return ScanResult(PrivacyClass.UNKNOWN, failed=True)
 
     async def _in_time(self, work: Callable[[TextScanner], _T]) -> _T:
-        scanner = _Stoppable(self._scanner)
+        stopped = threading.Event()
         try:
-            async with asyncio.timeout(self._timeout_s):
-                return await asyncio.to_thread(work, scanner)
+            with scans_stop_when(stopped.is_set):
+                async with asyncio.timeout(self._timeout_s):
+                    return await asyncio.to_thread(work, self._scanner)
         finally:
-            # A thread cannot be stopped from outside, and nobody waits for this one any more.
-            scanner.stopped = True
-
-
-class _Stoppable:
-    """A scanner that reads no further text once it is stopped."""
-
-    def __init__(self, scanner: TextScanner) -> None:
-        self._scanner = scanner
-        self.stopped = False
-
-    def find(self, text: str) -> Sequence[Span]:
-        """What is sensitive in `text`."""
-        self._check()
-        return self._scanner.find(text)
-
-    def blind_to(self, text: str) -> frozenset[str]:
-        """The labels that nothing would see in `text`."""
-        self._check()
-        return self._scanner.blind_to(text)
-
-    def _check(self) -> None:
-        if self.stopped:
-            raise ScanTimeout("stopped")
+            stopped.set()  # nobody waits for the thread any more
 
 
 def _tainted(conversation: Conversation, request: ChatRequest, found: ScanResult) -> Conversation:

@@ -9,6 +9,7 @@ from collections import OrderedDict
 
 from isthmus.privacy.base import Span
 from isthmus.privacy.scan import TextScanner
+from isthmus.privacy.scanner import check_stopped
 
 _Found = tuple[tuple[Span, ...], frozenset[str]]
 
@@ -31,7 +32,7 @@ class Recall:
         self._lock = threading.Lock()
 
     def find(self, text: str) -> tuple[Span, ...]:
-        """What is sensitive in `text`. Raises what the scanner raises."""
+        """What is sensitive in `text`. Raises what the scanner raises, and `ScanStopped`."""
         return self._look(text)[0]
 
     def blind_to(self, text: str) -> frozenset[str]:
@@ -46,6 +47,7 @@ class Recall:
             if known is not None:
                 self._found.move_to_end(key)
                 return known
+        check_stopped()
         found = tuple(self._scanner.find(text)), self._scanner.blind_to(text)
         with self._lock:
             if key not in self._found:  # another thread may have read it too

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,8 +23,34 @@ BEFORE_CHARS, AFTER_CHARS = 1_024, 7_168
 private key of 8,192-bit RSA) that begins at the part's end."""
 
 
-class ScanTimeout(Exception):
-    """The text took longer than the scanner's limit; nothing is known of it."""
+class ScanStopped(Exception):
+    """Nobody waits for the scan any more; nothing is known of the text."""
+
+
+def _never() -> bool:
+    return False
+
+
+_stopped: ContextVar[Callable[[], bool]] = ContextVar("stopped", default=_never)
+
+
+@contextmanager
+def scans_stop_when(stopped: Callable[[], bool]) -> Iterator[None]:
+    """Scans that begin within, in threads started from here too, end soon after `stopped()`.
+
+    A thread cannot be stopped from outside. How long a scan may take is its caller's to say.
+    """
+    token = _stopped.set(stopped)
+    try:
+        yield
+    finally:
+        _stopped.reset(token)
+
+
+def check_stopped() -> None:
+    """Raise `ScanStopped` when the scan that this is a part of is to end."""
+    if _stopped.get()():
+        raise ScanStopped
 
 
 WRITING = {
@@ -58,12 +86,9 @@ class Scanner:
         self,
         detectors: Sequence[Detector] = STRUCTURED,
         blind: Sequence[Blind] = (),
-        *,
-        timeout_s: float = 20.0,
     ) -> None:
         self._detectors = tuple(detectors)
         self.blind = tuple(blind)
-        self._timeout_s = timeout_s
 
     @property
     def labels(self) -> frozenset[str]:
@@ -77,24 +102,22 @@ class Scanner:
     def scan(self, text: str) -> tuple[Span, ...]:
         """The sensitive spans of `text`, in order and without overlaps, in its own offsets.
 
-        Raises what a detector raises, and `ScanTimeout`.
+        Raises what a detector raises, and `ScanStopped`.
         """
         return resolve(self.find(text), len(text))
 
     def find(self, text: str) -> tuple[Span, ...]:
         """What any detector finds in `text`, overlaps too: a milder label hides no stricter one.
 
-        Raises what a detector raises, and `ScanTimeout`.
+        Raises what a detector raises, and `ScanStopped`.
         """
-        deadline = time.monotonic() + self._timeout_s
         found: list[Span] = []
         for chunk in _chunks(len(text)):
             normalised = normalise(text[chunk.start : chunk.end])
             for detector in self._detectors:
                 spans = map(normalised.original, detector.detect(normalised.text))
                 found += chunk.own(spans)
-                if time.monotonic() > deadline:
-                    raise ScanTimeout(detector.name)
+                check_stopped()
             if chunk.end < len(text):
                 time.sleep(0)  # let other threads run, the event loop's among them
         return tuple(sorted(set(found)))
