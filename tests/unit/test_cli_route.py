@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from isthmus.cli.route import app
+from isthmus.cli.route import PresetName, app
+from isthmus.router.presets import Preset
 
 
 def explain(*arguments: str, stdin: str | bytes | None = None) -> dict[str, Any]:
@@ -45,6 +47,79 @@ def test_the_flags_play_a_situation(flags: list[str], target: str, reason: str) 
     assert (explained["target"], ",".join(explained["reasons"])) == (target, reason)
 
 
+QUICK_CLOUD = ["--cloud-ttft-ms", "100", "--cloud-tpot-ms", "5"]
+SLOW_EDGE = ["--edge-ttft-ms", "900", "--edge-tpot-ms", "90"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "target", "reason"),
+    [
+        (["--battery", "10"], "cloud", "battery_low"),
+        (["--battery", "10", "--charging"], "edge", "value_on_edge"),
+        (["--temperature", "99"], "cloud", "device_hot"),
+        (["--preset", "offline", "--battery", "10"], "edge", "forced_edge"),
+        (["--preset", "private"], "edge", "preferred_edge"),
+        ([*SLOW_EDGE, *QUICK_CLOUD], "cloud", "value_in_cloud"),
+        ([*SLOW_EDGE, *QUICK_CLOUD, "--slo-ms", "300"], "cloud", "latency_slo"),
+        (["--edge-ttft-ms", "900", "--cloud-ttft-ms", "9000"], "edge", "value_on_edge"),
+    ],
+)
+def test_the_flags_play_the_device_and_what_was_measured(
+    flags: list[str], target: str, reason: str
+) -> None:
+    explained = explain("Tell me a joke", *flags)
+    assert (explained["target"], explained["reasons"][0]) == (target, reason)
+
+
+def test_every_term_of_both_tiers_is_told_and_adds_up() -> None:
+    money = ["--cloud-usd-per-mtok", "1", "2", "--battery", "50"]
+    scores = explain("Tell me a joke", *SLOW_EDGE, *QUICK_CLOUD, *money)["scores"]
+    for tier in ("edge", "cloud"):
+        costs = sum(
+            scores[f"{tier}.{term}_micro_usd"]
+            for term in ("price", "time", "energy", "moving", "leaving")
+        )
+        worth = scores[f"{tier}.quality_micro_usd"] - costs
+        assert scores[f"{tier}.value_micro_usd"] == pytest.approx(worth)
+    assert scores["cloud.price_micro_usd"] > 512
+    assert scores["edge.energy_micro_usd"] > scores["cloud.energy_micro_usd"] > 0
+
+
+def test_a_settings_file_gives_worths_price_and_budget(tmp_path: Path) -> None:
+    file = tmp_path / "edge.toml"
+    file.write_text(
+        "cloud_output_usd_per_mtok = 10\n"
+        "[router]\npreset = 'best'\nmax_cloud_share = 0.2\n"
+        "[router.budget]\nday_usd = 1\n"
+    )
+    asked = ("Prove it", "--config", str(file))
+    explained = explain(*asked, "--spent-today-usd", "0.9999")
+    assert explained["preset"] == "best"
+    assert explained["goal"] == "max_cloud_share=0.2"
+    assert explained["gates"] == [{"shut": "cloud", "reason": "budget_spent"}]
+    assert explained["budget"]["day"]["spent_micro_usd"] == 999_900
+    ahead = explain(*asked, "--spent-today-usd", "0.6")
+    assert ahead["scores"]["shadow_price"] > 0
+    assert explain(*asked, "--preset", "saver")["preset"] == "saver"
+
+
+def test_each_presets_choice_is_told() -> None:
+    explained = explain("Tell me a joke", "--battery", "10")
+    assert explained["presets"] == {
+        "saver": "cloud",
+        "balanced": "cloud",
+        "best": "cloud",
+        "private": "edge",
+        "offline": "edge",
+    }
+
+
+def test_the_devices_own_sensors_can_be_asked() -> None:
+    assert explain("hi", "--sensors", "--battery", "77")["device"]["battery"] == 0.77
+    assert explain("hi", "--sensors")["device"]["memory_free_bytes"] > 0
+    assert explain("hi")["device"] == {}
+
+
 def test_a_refusal_is_explained() -> None:
     explained = explain("pay with 4111 1111 1111 1111", "--mode", "only_in_cloud")
     assert explained["target"] is None
@@ -67,6 +142,12 @@ def test_a_dash_reads_stdin_and_the_text_is_not_repeated() -> None:
         (["-"], b"\xff\xfe\xff"),
         (["hi", "--mode", "x"], None),
         (["hi", "--threshold", "nan"], None),
+        (["hi", "--good-answer-usd", "-1"], None),
+        (["hi", "--preset", "cheap"], None),
+        (["hi", "--battery", "101"], None),
+        (["hi", "--spent-today-usd", "much"], None),
+        (["hi", "--cloud-usd-per-mtok", "1", "-2"], None),
+        (["hi", "--config", "/nowhere/edge.toml"], None),
         ([], None),
     ],
 )
@@ -77,6 +158,12 @@ def test_misuse_is_a_clear_error_with_status_2(
     assert result.exit_code == 2
     assert "Traceback" not in result.output
     assert "Usage" in result.output
+
+
+def test_the_tables_show_gates_worths_and_presets() -> None:
+    shown = CliRunner().invoke(app, ["explain", "hi", "--battery", "10"]).stdout
+    for name in ("battery_low", "Worth in micro-dollars", "leaving", "private → edge"):
+        assert name in shown
 
 
 @pytest.mark.parametrize("flags", [[], ["--mode", "only_in_cloud"]])
@@ -99,3 +186,7 @@ def test_importing_the_command_loads_no_router() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert printed.stdout.strip() == "False"
+
+
+def test_the_names_of_the_presets_are_the_routers() -> None:
+    assert [name.value for name in PresetName] == [preset.value for preset in Preset]

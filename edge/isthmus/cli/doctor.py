@@ -68,6 +68,7 @@ def doctor(
         *_backends(),
         *_instruction_sets(),
         *_opencl(),
+        *_sensors(),
         _model(model),
         *(
             Check(f"{phase} on", True, f"{name}: {why}", needed=False)
@@ -198,6 +199,29 @@ def _opencl() -> Iterator[Check]:
             yield Check("opencl refused", False, f"{key}: {refusal}", cure, needed=False)
     if not found:
         yield Check("opencl", False, "no device", cure, needed=False)
+
+
+def _sensors() -> Iterator[Check]:
+    from isthmus.edge.sensors import make_sensors
+
+    sensors = make_sensors()
+    health = sensors.sample()
+    charging = {True: ", charging", False: ", not charging", None: ""}[health.charging]
+    told = (
+        ("battery", health.battery, "{:.0%}" + charging),
+        ("battery heat", health.battery_temperature_c, "{:.0f} °C"),
+        ("processor heat", health.temperature_c, "{:.0f} °C"),
+        ("held back", health.throttled, "{}"),
+    )
+    for name, value, form in told:
+        if value is not None:
+            yield Check(name, True, form.format(value), needed=False)
+    absent = [name for name, value, _ in told if value is None]
+    if absent:
+        detail = f"not known here: {', '.join(absent)} (sensors_file can tell them)"
+        yield Check("sensors", True, detail, needed=False)
+    for name, problem in sensors.problems.items():
+        yield Check(f"sensor {name}", False, problem, needed=False)
 
 
 def _model(name: str) -> Check:

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import sys
+from decimal import Decimal, InvalidOperation
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
+from isthmus.cli.route_situation import CloudPlay, Situation, Times
 from isthmus.core.chat import RouteMode
-
-if TYPE_CHECKING:
-    from isthmus.router.config import RouterConfig
-    from isthmus.router.signals import CloudState, Signals
 
 app = typer.Typer(no_args_is_help=True, help="Explain where requests go.")
 
 
-class CloudPlay(StrEnum):
-    """The cloud that `explain` pretends to see."""
+class PresetName(StrEnum):
+    """The names of `isthmus.router.presets`, which is not loaded for a help page."""
 
-    OK = "ok"
+    SAVER = "saver"
+    BALANCED = "balanced"
+    BEST = "best"
+    PRIVATE = "private"
     OFFLINE = "offline"
-    BREAKER_OPEN = "breaker-open"
 
 
 @app.callback()
@@ -30,48 +31,125 @@ def route() -> None:
     """Explain where requests go."""
 
 
-@app.command(epilog='Example: isthmus route explain "Prove that 2 is prime" --cloud breaker-open')
+def _dollars(text: str | None) -> str | None:
+    try:
+        if text is None or (Decimal(text).is_finite() and Decimal(text) >= 0):
+            return text
+    except InvalidOperation:
+        pass
+    raise typer.BadParameter("must be at least 0 dollars")
+
+
+_Ms = typer.Option(min=0.001, rich_help_panel="Times, as if measured (both tiers' count together)")
+_Device = "The device, as if its sensors said so"
+_Money = "Money"
+
+
+@app.command(epilog='Example: isthmus route explain "Prove that 2 is prime" --battery 10')
 def explain(
     text: Annotated[str, typer.Argument(help="What a user would ask; - reads it from stdin.")],
     mode: Annotated[RouteMode, typer.Option(help="The route that the request asks for.")] = (
         RouteMode.AUTO
     ),
     cloud: Annotated[CloudPlay, typer.Option(help="The state of the cloud.")] = CloudPlay.OK,
+    preset: Annotated[
+        PresetName | None, typer.Option(help="What things are worth, over the settings.")
+    ] = None,
+    good_answer_usd: Annotated[
+        float | None, typer.Option(help="What a good answer in the place of a bad one is worth.")
+    ] = None,
     threshold: Annotated[
-        float | None,
-        typer.Option(help="The gain in quality that escalates, in the place of worths."),
+        float | None, typer.Option(help="The gain in quality that escalates, in place of worths.")
     ] = None,
     max_tokens: Annotated[
         int | None, typer.Option(min=1, help="The longest answer that the request allows.")
     ] = None,
+    slo_ms: Annotated[
+        float | None, typer.Option(min=0.001, help="The promised time to the first token.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="The agent's settings file; the environment stands over it.")
+    ] = None,
+    edge_ttft_ms: Annotated[float | None, _Ms] = None,
+    edge_tpot_ms: Annotated[float | None, _Ms] = None,
+    cloud_ttft_ms: Annotated[float | None, _Ms] = None,
+    cloud_tpot_ms: Annotated[float | None, _Ms] = None,
+    cloud_usd_per_mtok: Annotated[
+        tuple[str, str] | None,
+        typer.Option(help="Of prompt and answer, over the settings.", rich_help_panel=_Money),
+    ] = None,
+    spent_today_usd: Annotated[
+        str | None,
+        typer.Option(
+            callback=_dollars,
+            help="Spent of the settings' budgets, at noon.",
+            rich_help_panel=_Money,
+        ),
+    ] = None,
+    battery: Annotated[
+        float | None, typer.Option(min=0, max=100, help="In percent.", rich_help_panel=_Device)
+    ] = None,
+    charging: Annotated[
+        bool | None, typer.Option("--charging/--on-battery", rich_help_panel=_Device)
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="The processor's, in °C.", rich_help_panel=_Device)
+    ] = None,
+    sensors: Annotated[
+        bool,
+        typer.Option(
+            "--sensors", help="Ask this device's own for the rest.", rich_help_panel=_Device
+        ),
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object; it never holds the text.")
     ] = False,
 ) -> None:
     """Print the decision for TEXT, and every term of it. Nothing is sent and no model is needed."""
-    from isthmus.core.chat import ChatRequest, Message, Role, RoutePreference, TextPart
+    from isthmus.cli.route_situation import settings
+    from isthmus.cli.route_view import show, taken_apart
     from isthmus.core.errors import ConfigError
-    from isthmus.router.config import RouterConfig
-    from isthmus.router.signals import EdgeState, gather
 
-    request = ChatRequest(
-        request_id="explain",
-        messages=(Message(Role.USER, (TextPart(_text(text)),)),),
+    for dollars in cloud_usd_per_mtok or ():
+        _dollars(dollars)
+    situation = Situation(
+        text=_text(text),
+        mode=mode,
+        cloud=cloud,
         max_tokens=max_tokens,
-        preference=RoutePreference(mode=mode),
+        slo_ms=slo_ms,
+        edge=Times(edge_ttft_ms, tpot_ms=edge_tpot_ms),
+        in_cloud=Times(cloud_ttft_ms, tpot_ms=cloud_tpot_ms),
+        usd_per_mtok=cloud_usd_per_mtok,
+        battery_percent=battery,
+        charging=charging,
+        temperature_c=temperature,
+        sensors=sensors,
+        spent_today_usd=spent_today_usd,
     )
+    changes = {
+        "preset": None if preset is None else _preset(preset),
+        "good_answer_usd": good_answer_usd,
+        "threshold": threshold,
+    }
     try:
-        config = RouterConfig(threshold=threshold)
+        router, price = settings(config, changes)
     except ConfigError as error:
-        raise typer.BadParameter(error.message, param_hint="--threshold") from None
-    signals = gather(request, edge=EdgeState(), cloud=_cloud(cloud))
-    explained = _explained(signals, config)
+        name = (error.field or "config").removeprefix("router.").replace("_", "-")
+        raise typer.BadParameter(error.message, param_hint=f"--{name}") from None
+    shown = taken_apart(situation.signals(router, price), router)
     if as_json:
         import json
 
-        print(json.dumps(explained))
+        print(json.dumps(shown))
     else:
-        _show(explained)
+        show(shown)
+
+
+def _preset(name: PresetName) -> object:
+    from isthmus.router.presets import Preset
+
+    return Preset(name.value)
 
 
 def _text(argument: str) -> str:
@@ -85,98 +163,3 @@ def _text(argument: str) -> str:
     if not text.strip():
         raise typer.BadParameter("the text is empty: say what a user would ask", param_hint="TEXT")
     return text
-
-
-def _cloud(play: CloudPlay) -> CloudState:
-    from isthmus.router.signals import CloudState
-
-    return CloudState(
-        available=play is not CloudPlay.OFFLINE, breaker_open=play is CloudPlay.BREAKER_OPEN
-    )
-
-
-def _explained(signals: Signals, config: RouterConfig) -> dict[str, Any]:
-    """The decision, or the refusal, with everything that it was made from."""
-    from isthmus.core.errors import PolicyRefused
-    from isthmus.router.policy import decide
-
-    basis = {
-        "privacy": {
-            "class": signals.privacy.privacy_class.value,
-            "labels": dict(signals.privacy.labels),
-        },
-        "prompt_tokens": signals.prompt_tokens,
-        "quality": {
-            "edge": signals.quality.edge,
-            "cloud": signals.quality.cloud,
-            "reason": signals.quality.reason.value,
-            "version": signals.quality.version,
-            "terms": dict(signals.quality.terms),
-        },
-    }
-    try:
-        decision = decide(signals, config)
-    except PolicyRefused as error:
-        return {"target": None, "reasons": [error.reason], "refused": error.message, **basis}
-    return {
-        "target": decision.target.value,
-        "reasons": [reason.value for reason in decision.reasons],
-        "fallback_allowed": decision.fallback_allowed,
-        "scores": dict(decision.scores),
-        "thresholds": dict(decision.thresholds),
-        **basis,
-    }
-
-
-def _show(explained: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    target = explained["target"] or "refused"
-    console.print(f"[bold]{target}[/bold]: {', '.join(explained['reasons'])}", highlight=False)
-    if "refused" in explained:
-        console.print(explained["refused"], highlight=False)
-    else:
-        allowed = "may" if explained["fallback_allowed"] else "may not"
-        console.print(f"The other tier {allowed} answer if this one fails.")
-    quality = explained["quality"]
-    title = f"Expected quality ({quality['reason']})"
-    terms = Table("term", "value", title=title, title_justify="left")
-    for name in ("edge", "cloud"):
-        terms.add_row(f"{name}: good enough", f"{quality[name]:.2f}")
-    for name, value in quality["terms"].items():
-        terms.add_row(name, f"{value:.2f}", style=None if value else "dim")
-    console.print(terms)
-    facts = Table("compared", "value", "limit", title="Decision", title_justify="left")
-    labels = explained["privacy"]["labels"]
-    found = ", ".join(f"{label} × {count}" for label, count in sorted(labels.items()))
-    facts.add_row("privacy", explained["privacy"]["class"], found or "nothing found")
-    for name, value, limit in _comparisons(explained):
-        facts.add_row(name, value, limit)
-    console.print(facts)
-
-
-COMPARED = {
-    "gain": ("gain",),
-    "edge.value_micro_usd": (),
-    "cloud.value_micro_usd": (),
-    "tokens_needed": ("edge_context_tokens", "cloud_context_tokens"),
-    "cloud.price_at_most_micro_usd": ("budget.request_micro_usd", "budget.left_micro_usd"),
-    "edge.ttft_p95_ms": ("ttft_slo_ms",),
-    "cloud.ttft_p95_ms": ("ttft_slo_ms",),
-}
-"""Each score of a decision, and the thresholds that it is held against."""
-
-
-def _comparisons(explained: dict[str, Any]) -> list[tuple[str, str, str]]:
-    scores, thresholds = explained.get("scores", {}), explained.get("thresholds", {})
-    return [
-        (
-            score,
-            f"{scores[score]:g}",
-            ", ".join(f"{name} {thresholds[name]:g}" for name in limits if name in thresholds),
-        )
-        for score, limits in COMPARED.items()
-        if score in scores
-    ]

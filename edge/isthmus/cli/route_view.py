@@ -1,0 +1,171 @@
+"""A decision taken apart, as one JSON object and as tables for people."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from isthmus.router.config import RouterConfig
+    from isthmus.router.signals import Signals
+
+_TERMS = ("quality", "price", "time", "energy", "moving", "leaving", "value")
+
+
+def taken_apart(signals: Signals, config: RouterConfig) -> dict[str, Any]:
+    """The decision, or the refusal, with everything that it was made from; never the text."""
+    from isthmus.core.errors import PolicyRefused
+    from isthmus.router.gates import shut_gates
+    from isthmus.router.policy import decide
+
+    quality, budget = signals.quality, signals.budget
+    shown: dict[str, Any] = {
+        "target": None,
+        "reasons": [],
+        "preset": config.preset.value,
+        "weights": asdict(config.weights),
+        "goal": config.target,
+        "threshold_source": config.threshold_source,
+        "gates": [
+            {"shut": gate.shut.value, "reason": gate.reason.value}
+            for gate in shut_gates(signals, config)
+        ],
+        "presets": _presets(signals, config),
+        "device": {n: v for n, v in asdict(signals.device).items() if v is not None},
+        "budget": {
+            name: None if one is None else asdict(one) | {"shadow_price": one.shadow_price}
+            for name, one in (("day", budget.day), ("month", budget.month))
+        },
+        "privacy": {
+            "class": signals.privacy.privacy_class.value,
+            "labels": dict(signals.privacy.labels),
+        },
+        "prompt_tokens": signals.prompt_tokens,
+        "quality": {
+            "edge": quality.edge,
+            "cloud": quality.cloud,
+            "reason": quality.reason.value,
+            "version": quality.version,
+            "terms": dict(quality.terms),
+        },
+    }
+    try:
+        decision = decide(signals, config)
+    except PolicyRefused as error:
+        return shown | {"reasons": [error.reason], "refused": error.message}
+    return shown | {
+        "target": decision.target.value,
+        "reasons": [reason.value for reason in decision.reasons],
+        "fallback_allowed": decision.fallback_allowed,
+        "race": decision.race,
+        "scores": dict(decision.scores),
+        "thresholds": dict(decision.thresholds),
+    }
+
+
+def _presets(signals: Signals, config: RouterConfig) -> dict[str, str | None]:
+    """Where each preset would send the request, its own worths in the place of any others."""
+    from isthmus.core.errors import PolicyRefused
+    from isthmus.router.policy import decide
+    from isthmus.router.presets import Preset
+
+    plain = replace(
+        config,
+        good_answer_usd=None,
+        second_usd=None,
+        battery_percent_usd=None,
+        leave_usd=None,
+        threshold=None,
+    )
+    targets: dict[str, str | None] = {}
+    for preset in Preset:
+        try:
+            targets[preset.value] = decide(signals, replace(plain, preset=preset)).target.value
+        except PolicyRefused:
+            targets[preset.value] = None
+    return targets
+
+
+def show(shown: dict[str, Any]) -> None:
+    """Print it for people."""
+    from rich.console import Console
+
+    console = Console()
+    target = shown["target"] or "refused"
+    console.print(f"[bold]{target}[/bold]: {', '.join(shown['reasons'])}", highlight=False)
+    if "refused" in shown:
+        console.print(shown["refused"], highlight=False)
+    else:
+        allowed = "may" if shown["fallback_allowed"] else "may not"
+        both = " Both may start at once." if shown["race"] else ""
+        console.print(f"The other tier {allowed} answer if this one fails.{both}")
+    console.print(_quality_table(shown["quality"]))
+    if shown["gates"]:
+        gates = _table("Gates that are shut", "tier", "reason")
+        for gate in shown["gates"]:
+            gates.add_row(gate["shut"], gate["reason"])
+        console.print(gates)
+    if "scores" in shown:
+        console.print(_worth_table(shown))
+    console.print(_facts_table(shown))
+    choices = (f"{name} → {where or 'refused'}" for name, where in shown["presets"].items())
+    console.print(f"presets: {', '.join(choices)}", highlight=False, soft_wrap=True)
+
+
+def _table(title: str, *columns: str) -> Table:
+    from rich.table import Table
+
+    return Table(*columns, title=title, title_justify="left")
+
+
+def _quality_table(quality: dict[str, Any]) -> Table:
+    table = _table(f"Expected quality ({quality['reason']})", "term", "value")
+    for name in ("edge", "cloud"):
+        table.add_row(f"{name}: good enough", f"{quality[name]:.2f}")
+    for name, value in quality["terms"].items():
+        table.add_row(name, f"{value:.2f}", style=None if value else "dim")
+    return table
+
+
+def _worth_table(shown: dict[str, Any]) -> Table:
+    table = _table(f"Worth in micro-dollars ({shown['preset']})", "term", "edge", "cloud")
+    for term in _TERMS:
+        sign = "" if term in {"quality", "value"} else "−"
+        cells = [shown["scores"][f"{tier}.{term}_micro_usd"] for tier in ("edge", "cloud")]
+        table.add_row(
+            term,
+            *(f"{sign}{cell:,.0f}" if cell else "0" for cell in cells),
+            style="bold" if term == "value" else None if any(cells) else "dim",
+        )
+    return table
+
+
+COMPARED = {
+    "gain": ("gain",),
+    "tokens_needed": ("edge_context_tokens", "cloud_context_tokens"),
+    "cloud.price_at_most_micro_usd": ("budget.request_micro_usd", "budget.left_micro_usd"),
+    "shadow_price": (),
+    "edge.ttft_p95_ms": ("ttft_slo_ms",),
+    "cloud.ttft_p95_ms": ("ttft_slo_ms",),
+    "battery": ("battery_floor",),
+    "temperature_c": (),
+}
+"""Each score of a decision, and the thresholds that it is held against."""
+
+
+def _facts_table(shown: dict[str, Any]) -> Table:
+    table = _table("Decision", "compared", "value", "limit")
+    labels = shown["privacy"]["labels"]
+    found = ", ".join(f"{label} × {count}" for label, count in sorted(labels.items()))
+    table.add_row("privacy", shown["privacy"]["class"], found or "nothing found")
+    scores, thresholds = shown.get("scores", {}), shown.get("thresholds", {})
+    for score, limits in COMPARED.items():
+        if score in scores:
+            against = (f"{one} {thresholds[one]:g}" for one in limits if one in thresholds)
+            table.add_row(score, f"{scores[score]:g}", ", ".join(against))
+    if shown["goal"]:
+        source = shown["threshold_source"] or "not calibrated: isthmus route calibrate"
+        table.add_row("target", shown["goal"], source)
+    return table
