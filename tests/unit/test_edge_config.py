@@ -51,7 +51,7 @@ def test_prices_are_exact(file: Path) -> None:
         ("port = 70000", "port"),
         ('gateway_address = "nowhere"', "gateway_address"),
         ("cloud_input_usd_per_mtok = -1", "cloud_input_usd_per_mtok"),
-        ("[router]\nthreshold = -2", "router.threshold"),
+        ("[router]\nthreshold = -3", "router.threshold"),
         ("[router]\nmood = 1", "router.mood"),
         ('token = " "', "token"),
         ('gateway_plaintext = true\ngateway_ca_file = "x"', "gateway_plaintext"),

@@ -34,6 +34,10 @@ def test_prompts_of_one_length_say_what_such_a_prompt_takes() -> None:
         tier.observe(new_tokens=100, ttft_ms=50, tpot_ms=None)
     assert tier.predict(new_tokens=100).ttft_p50_ms == pytest.approx(50)
     assert tier.predict(new_tokens=100).tpot_p50_ms is None
+    # What shorter and longer ones take is not promised to be better than it may be.
+    assert tier.predict(new_tokens=10).ttft_p50_ms == pytest.approx(50)
+    assert tier.predict(new_tokens=200).ttft_p50_ms == pytest.approx(100)
+    assert tier.predict(new_tokens=10).prefill_ms_per_token is None
 
 
 def test_those_who_wait_in_line_are_waited_for() -> None:

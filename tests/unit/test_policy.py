@@ -500,7 +500,7 @@ def test_who_pays_more_for_quality_escalates_all_that_gains_and_went_before(
         {"second_usd": float("nan")},
         {"battery_percent_usd": float("inf")},
         {"leave_usd": -1},
-        {"threshold": 1.5},
+        {"threshold": 2.5},
         {"max_cloud_share": 20},
         {"min_quality_share": -0.5},
         {"max_cloud_share": 0.2, "min_quality_share": 0.9},

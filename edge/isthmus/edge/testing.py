@@ -23,6 +23,7 @@ from isthmus.edge.breaker import CircuitBreaker
 from isthmus.edge.config import EdgeConfig
 from isthmus.edge.device import Device, LocalEngine
 from isthmus.edge.ledger import Ledger
+from isthmus.edge.sensors import Sensors
 from isthmus.edge.server import listen, make_server
 from isthmus.edge.tiers import Check, Cloud
 from isthmus.engine.fallback import Fallback
@@ -163,6 +164,7 @@ async def running_agent(
     cloud: Cloud | None = None,
     ledger: Ledger | None = None,
     scanner: TextScanner | None = None,
+    sensors: Sensors | None = None,
     **settings: Any,
 ) -> AsyncIterator[RunningAgent]:
     """A real agent behind a real server, over `engine` (or what opens one) and `cloud`.
@@ -174,7 +176,14 @@ async def running_agent(
     sock = listen("127.0.0.1", 0)
     settings = {"privacy": PrivacyConfig(consent=True), **settings}
     config = EdgeConfig(**{"port": sock.getsockname()[1], **settings})
-    agent = Agent(config, device=Device(load), cloud=cloud, ledger=ledger, scanner=scanner)
+    agent = Agent(
+        config,
+        device=Device(load),
+        cloud=cloud,
+        ledger=ledger,
+        scanner=scanner,
+        sensors=sensors,
+    )
     server = make_server(agent, config)
     agent.device.start()
     serving = asyncio.create_task(server.serve(sockets=[sock]))

@@ -81,7 +81,7 @@ class RouterConfig:
     """A target in the place of worths: at least this share of the cloud's quality is kept."""
     threshold: float | None = None
     """The gain in quality from which on the cloud answers, in the place of worths. What
-    `isthmus route calibrate` makes of a target; -1 escalates everything, 1 nothing."""
+    `isthmus route calibrate` makes of a target; -1 escalates everything, above 1 nothing."""
     threshold_source: str = ""
     """Where `threshold` comes from (file, rows, date): for people, shown where it decides."""
 
@@ -126,7 +126,7 @@ class RouterConfig:
             self._check(name, 0.0, 1.0)
         for name in ("feedback_step", "feedback_bound"):
             self._check(name, 0.0, 1.0)
-        self._check("threshold", -1.0, 1.0)
+        self._check("threshold", -2.0, 2.0)
         self._check("battery_floor", 0.0, 0.95)
         for name in ("max_temperature_c", "max_battery_temperature_c"):
             self._check(name, 0.0, 200.0)

@@ -26,6 +26,7 @@ _FIRST_SPREAD = 0.35
 _FIRST_WEIGHT = 4
 """How many measurements that assumption counts for."""
 LEAST_MS = 0.01
+MOST_MS = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Tail:
         """Learn one value; what is not a positive number is not one."""
         if not (math.isfinite(value) and value > 0):
             return
-        log = math.log(value)
+        log = math.log(min(MOST_MS, max(LEAST_MS, value)))
         self.count += 1
         if self.count == 1:
             self._mean = log
@@ -99,28 +100,37 @@ class Line:
 
     @property
     def slope(self) -> float | None:
-        """Of one step in x; None while nothing was observed."""
-        return None if not self._n else self._fit()[1]
+        """Of one step in x; None while all points have the same x, or there are none."""
+        fit = self._fit()
+        return None if fit is None else fit[1]
 
     def at(self, x: float) -> float | None:
-        """The line's height; None while nothing was observed."""
+        """The line's height; None while nothing was observed.
+
+        Points of one x tell no slope from a constant: to their left all is taken to be constant,
+        to their right all slope, so that neither side is promised too much.
+        """
         if not self._n:
             return None
-        constant, slope = self._fit()
+        fit = self._fit()
+        if fit is None:
+            mean_x, mean_y = self._x / self._n, self._y / self._n
+            return mean_y * max(1.0, x / mean_x) if mean_x > 0 else mean_y
+        constant, slope = fit
         return constant + slope * x
 
-    def _fit(self) -> tuple[float, float]:
+    def _fit(self) -> tuple[float, float] | None:
+        if not self._n:
+            return None
         mean_x, mean_y = self._x / self._n, self._y / self._n
         variance = self._xx / self._n - mean_x**2
-        through_zero = self._xy / self._xx if self._xx else 0.0
         if variance <= 1e-3 * mean_x**2 or variance <= 0:
-            # All points of one length tell no slope from a constant: all of it may be slope.
-            return (0.0, through_zero) if through_zero else (mean_y, 0.0)
+            return None
         slope = (self._xy / self._n - mean_x * mean_y) / variance
         if slope <= 0:
             return mean_y, 0.0
         constant = mean_y - slope * mean_x
-        return (constant, slope) if constant >= 0 else (0.0, through_zero)
+        return (constant, slope) if constant >= 0 else (0.0, self._xy / self._xx)
 
 
 @dataclass(slots=True)
@@ -148,7 +158,7 @@ class TierLatency:
         time to the first token was waiting in line.
         """
         if ttft_ms is not None and math.isfinite(ttft_ms):
-            own = max(LEAST_MS, ttft_ms - queue_ms - (self.rtt.p50 or 0.0))
+            own = min(MOST_MS, max(LEAST_MS, ttft_ms - queue_ms - (self.rtt.p50 or 0.0)))
             expected = self._line.at(new_tokens)
             if expected is not None:
                 self._error.observe(own / max(LEAST_MS, expected))
