@@ -26,6 +26,7 @@ from isthmus.edge.metrics import Metrics
 from isthmus.edge.screen import Look, Screen
 from isthmus.edge.sensors import Sensors
 from isthmus.edge.sessions import Sessions
+from isthmus.edge.shadows import Shadows
 from isthmus.edge.spending import Spending
 from isthmus.edge.tiers import Cloud, Tiers
 from isthmus.edge.trail import Trail
@@ -75,6 +76,13 @@ class Agent:
         self.answering = Answering(self.tiers, self.screen, self.consent, self.metrics)
         self.learning = Learning(
             ledger, Pace(config.router.feedback_step, config.router.feedback_bound)
+        )
+        self.shadows = Shadows(
+            config.router.shadow_share,
+            answering=self.answering,
+            spending=self.spending,
+            metrics=self.metrics,
+            record=self._record,
         )
         self._in_flight = 0
         self.metrics.watch_router(lambda: self.sensors.health, lambda: self.spending.state)
@@ -132,9 +140,12 @@ class Agent:
                 self.screen.remember(look.conversation, trail.request, trail.answer())
                 self.sessions.remember(look.conversation.id, trail)
             self._record(trail)
+            if look is not None:
+                self.shadows.consider(trail, look)
 
     async def close(self) -> None:
         """Close both tiers and the ledger."""
+        await self.shadows.close()
         await self.tiers.close()
         self.sensors.close()
         if self.ledger is not None:

@@ -33,6 +33,7 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 _TTFT_S = (0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 _TPOT_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _TOTAL_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+_SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _PRIVACY = {
     Reason.PRIVACY_LOCAL_ONLY,
     Reason.PRIVACY_SCAN_FAILED,
@@ -179,6 +180,19 @@ class Metrics:
             ("route",),
             registry=self.registry,
         )
+        self._agreement = Histogram(
+            "isthmus_edge_shadow_agreement",
+            "How alike an answer and the other tier's are, 0 to 1, by who gave the first.",
+            ("route",),
+            buckets=_SHARES,
+            registry=self.registry,
+        )
+        self._drift = Gauge(
+            "isthmus_edge_shadow_drift",
+            "Recent agreement less the usual one: below 0 the tiers drift apart.",
+            ("route",),
+            registry=self.registry,
+        )
         for target in Target:
             # A rate over a counter that appears with its first value misses that value.
             for kind in ("prompt_prefilled", "prompt_cached", "completion"):
@@ -237,6 +251,15 @@ class Metrics:
     def judged(self, target: Target, *, good: bool) -> None:
         """Count a person's judgement of an answer of `target`."""
         self._judged.labels(target.value, "good" if good else "bad").inc()
+
+    def compared(self, target: Target, agreed: float) -> None:
+        """Note how alike an answer of `target` and the other tier's are."""
+        self._agreement.labels(target.value).observe(agreed)
+
+    def watch_drift(self, drift: Callable[[Target], float]) -> None:
+        """Read this at each scrape."""
+        for target in Target:
+            self._drift.labels(target.value).set_function(partial(drift, target))
 
     def watch(
         self,

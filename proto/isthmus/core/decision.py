@@ -86,6 +86,8 @@ class Reason(StrEnum):
     """The conversation stays where its cache is: moving it would cost more than it gains."""
     RACE = "race"
     """The promised time to the first token is at risk: both tiers may start."""
+    SHADOW = "shadow"
+    """Nobody waits for this answer: it is compared with the other tier's, to watch drift."""
     FELL_BACK = "fell_back"
     """The tier that was chosen failed before its first token; the other one answered."""
     HANDED_OVER = "handed_over"

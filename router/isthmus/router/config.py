@@ -116,6 +116,10 @@ class RouterConfig:
     """The part of one judged answer's error that is learnt; 0: nothing is."""
     feedback_bound: float = 0.15
     """The most that judged answers may add to, or take from, a tier's expected quality."""
+    shadow_share: float = 0.0
+    """The share of requests, of those in which nothing sensitive was found, that the other tier
+    answers too, to watch drift. That costs what its answers cost, and lets a share of what would
+    have stayed leave the device. Off by default."""
 
     budget: BudgetLimits = field(default_factory=BudgetLimits)
 
@@ -124,7 +128,7 @@ class RouterConfig:
             self._check(name, 0.0, 1e6)
         for name in ("max_cloud_share", "min_quality_share", "uncalibrated_trust"):
             self._check(name, 0.0, 1.0)
-        for name in ("feedback_step", "feedback_bound"):
+        for name in ("feedback_step", "feedback_bound", "shadow_share"):
             self._check(name, 0.0, 1.0)
         self._check("threshold", -2.0, 2.0)
         self._check("battery_floor", 0.0, 0.95)
