@@ -136,6 +136,16 @@ ENGLISH = {
     "They had three: Mary, Teresa and Jodi.": {"Mary", "Teresa", "Jodi"},
     "yesterday emma and ryan came by": {"emma", "ryan"},
     "i had dinner with paige kowalski": {"paige kowalski"},
+    "hi bob, can you send it?": {"bob"},
+    "i talked to bob jones yesterday": {"bob jones"},
+    "my boss deepak is away, tell priya": {"deepak", "priya"},
+    "jenny and marcus are coming": {"jenny", "marcus"},
+    "this is amy from accounting": {"amy"},
+    "pls cc rajesh kumar on this": {"rajesh kumar"},
+    "J. R. R. Tolkien wrote books": {"J. R. R. Tolkien"},
+    "Smith, Robert (absent)": {"Smith, Robert"},
+    "hey guys, ask google, tell everyone, this is great from here": set(),
+    "It was made in the U.S. Army": set(),
     "we rose early and will go, mark my words": set(),
     "He lives at 32 Kent Street, Apt 681": set(),
     "The committee meets on Sunday in April": set(),
@@ -160,6 +170,24 @@ def test_words_in_another_script_are_no_english_names(label: str) -> None:
 @english
 def test_a_first_name_is_no_company_though_the_model_may_say_so() -> None:
     assert "Darren" in found("english_names", "Darren is a very sympathetic person.")
+
+
+@english
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from typing import List, Optional, Tuple",
+        "if get_positive(l) == True: return sort_array(x)",
+        "I got cash at an ATM and need it ASAP",
+    ],
+)
+def test_code_and_abbreviations_are_no_organisations(text: str) -> None:
+    assert found("english_names", text, "ORG") == set()
+
+
+@english
+def test_an_organisation_is_found_by_the_model() -> None:
+    assert found("english_names", "She works for Deutsche Bank in Oslo", "ORG") == {"Deutsche Bank"}
 
 
 @english

@@ -29,6 +29,7 @@ from isthmus.privacy.names.english_words import (
     STREET,
 )
 from isthmus.privacy.names.lexicon import MODEL_PACKAGE, Lexicon, lexicon
+from isthmus.privacy.names.spoken import coupled, spoken
 
 BY_MODEL, BY_CONTEXT, PLACE = 0.85, 0.8, 0.6
 """Scores: the model's people; a phrase's; places and organisations."""
@@ -71,8 +72,20 @@ class EnglishNames:
         # Side by side: Chinese text has many short ones.
         read = _model().pipe(piece for _, piece in pieces) if pieces else ()
         for (start, piece), document in zip(pieces, read, strict=True):
-            for span in (*introduced(piece), *_Reading(piece, lexicon()).names(document.ents)):
+            for span in _names(piece, lexicon(), document.ents):
                 yield Span(start + span.start, start + span.end, span.label, span.score)
+
+
+def _names(text: str, known: Lexicon, entities: Any) -> Iterator[Span]:
+    """The names in one piece of text, in which the model marked `entities`."""
+    found = [*introduced(text), *_Reading(text, known).names(entities)]
+    told = list(spoken(text, known))
+    people = [(span.start, span.end) for span in found if span.label == Label.PERSON]
+    for start, end in (*people, *told):
+        told += coupled(text, start, end, known)
+    yield from found
+    for start, end in told:
+        yield Span(start, end, Label.PERSON, BY_CONTEXT)
 
 
 def introduced(text: str) -> Iterator[Span]:
@@ -95,7 +108,7 @@ class _Reading:
         ]
         self._starts = [token.start for token in self._tokens]
         self._taken = bytearray(len(text))
-        """Characters of addresses, links and what has been judged."""
+        """Characters of addresses, links, imports and what has been judged."""
         for found in ADDRESS_LIKE.finditer(text):
             self._taken[found.start() : found.end()] = b"\1" * len(found[0])
 
@@ -122,7 +135,8 @@ class _Reading:
         if not run:
             return
         start, end = run[0].start, run[-1].start + len(run[-1].bare)
-        in_address = 1 in self._taken[start:end] or self._number_beside(start, end)
+        linked = 1 in self._taken[start:end]
+        in_address = linked or self._number_beside(start, end)
         self._taken[start:end] = b"\1" * (end - start)
         if kind == "PERSON":
             if not in_address and self._is_name(run):
@@ -132,9 +146,11 @@ class _Reading:
             if weight >= LEAST_WEIGHT:
                 yield Span(start, end, Label.PERSON, _score(weight))
                 return
+        if linked or self._is_code(start, end):
+            return
         if kind in PLACES:
             yield Span(start, end, Label.LOCATION, PLACE)
-        elif kind == "ORG":
+        elif kind == "ORG" and self._may_be_organisation(run):
             yield Span(start, end, Label.ORG, PLACE)
 
     def _unmarked(self, at: int, run: list[_Token]) -> Iterator[Span]:
@@ -158,7 +174,7 @@ class _Reading:
                 yield Span(start, end, Label.PERSON, _score(weight))
         elif share and (surname := self._surname_after(at)):
             yield Span(start, surname.start + len(surname.bare), Label.PERSON, _score(1.0))
-        elif share >= 0.02 and len(word) >= 4 and not self._known.word(word):
+        elif share > 0.004 and len(word) >= 4 and not self._known.word(word):
             yield Span(start, start + len(word), Label.PERSON, _score(1.0))
 
     def _surname_after(self, at: int) -> _Token | None:
@@ -199,8 +215,7 @@ class _Reading:
         lower = [token.bare.lower() for token in run]
         if (STREET | FIRM) & set(lower) or len(run) > 5:
             return False
-        start, end = run[0].start, run[-1].end
-        if SIGN.search(self._text, start, end) or self._text[end : end + 1] in {"(", "{", "_"}:
+        if self._is_code(run[0].start, run[-1].end):
             return False
         if not any(token.text[0].isupper() for token in run):
             known = self._known
@@ -209,6 +224,21 @@ class _Reading:
                 for w in lower
             )
         return any(not self._known.word(w) or self._known.given(w) for w in lower)
+
+    def _is_code(self, start: int, end: int) -> bool:
+        """Whether `text[start:end]` has signs that names have not, or is called or indexed."""
+        beside = self._text[end : end + 1] in {*"({[_=<"} or self._text[start - 1 : start] in {
+            *"_<$"
+        }
+        return beside or SIGN.search(self._text, start, end) is not None
+
+    def _may_be_organisation(self, run: list[_Token]) -> bool:
+        """Not small letters alone, nor an abbreviation that is a word (ATM, ASAP)."""
+        if FIRM & {token.bare.lower() for token in run}:
+            return True
+        if len(run) == 1 and run[0].bare.isupper() and self._known.word(run[0].bare):
+            return False
+        return any(token.text[0].isupper() for token in run)
 
     def _may_be_person(self, run: list[_Token]) -> bool:
         """Whether what the model took for something else has the form of a person's name."""

@@ -60,11 +60,13 @@ INTRODUCED = re.compile(
 NO_INTRODUCTION = _words("""
     sir madam all team customer friend friends colleagues everyone us hiring the parents
     students god diary reader support sales me information number name service details
-    id your our not santa
+    id your our not santa guy guys angel honey yall ppl gurl bruh fam dude bestie
+    chatgpt siri alexa google cortana
 """)
 
 ADDRESS_LIKE = re.compile(
     r"[\w.+-]{1,64}@[\w.-]{1,80}|https?://\S{1,200}|www\.\S{1,200}|[#@/]\w{1,60}"
+    r"|(?m:^[ \t]*(?:from [\w.]{1,80} )?import .{1,200})"
 )
 NUMBER_AFTER = re.compile(r" ?\d")
 NUMBER_BEFORE = re.compile(r"\d[A-Za-z]?,? (?:[A-Z][a-z]{0,3}\.? )?$")

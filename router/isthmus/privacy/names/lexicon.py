@@ -19,12 +19,16 @@ class Lexicon:
     """The tables, loaded once."""
 
     def __init__(self) -> None:
+        from spacy.lang.en.stop_words import STOP_WORDS
+
+        self.stop_words = frozenset(STOP_WORDS)
+        """The most frequent words, such as "will" and "an"."""
         self._given: dict[str, float] = {}
         for table in ("dist.male.first", "dist.female.first"):
             for name, share in _census(table):
                 self._given[name] = max(share, self._given.get(name, 0.0))
         self._surnames = dict(_census("dist.all.last"))
-        self._words = _words()
+        self._words = self.stop_words | _words()
 
     def given(self, word: str) -> float:
         """How many in a hundred men, or women, have this given name."""
@@ -62,10 +66,9 @@ def _census(table: str) -> list[tuple[str, float]]:
 
 
 def _words() -> frozenset[str]:
-    from spacy.lang.en.stop_words import STOP_WORDS
     from spacy.lookups import Lookups
 
-    words = set(STOP_WORDS)
+    words: set[str] = set()
     for folder in files(MODEL_PACKAGE).iterdir():
         tables = folder / "lemmatizer" / "lookups"
         if folder.is_dir() and tables.is_dir():
