@@ -346,3 +346,51 @@ def test_a_placeholders_tokens_become_one_entry() -> None:
     given = shown(AnswerRestorer(REQUEST, VAULT), deltas)
     entries = [(entry.token, entry.logprob) for delta in given for entry in delta.logprobs]
     assert entries == [("Dear ", -1.0), ("Jane Doe", -2.0), (",", -1.0)]
+
+
+def restored(text: str, codes: Sequence[str], *, said: str = "", cut: int = 0) -> str:
+    restorer = TextRestorer(VAULT, only=codes, said=said)
+    return restorer.feed(text[:cut]) + restorer.feed(text[cut:]) + restorer.flush()
+
+
+CODES = [placeholder[-5:-1] for placeholder in PLACEHOLDERS]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Dear [PERSON], hello", "Dear Jane Doe, hello"),
+        ("Dear [Person]", "Dear Jane Doe"),
+        ("[Person][PHONE]", None),
+        ("Card: [BANK CARD].", "Card: 4111 1111 1111 1111."),
+        ("Card: [Bank Card] [BANK_CARD", "Card: 4111 1111 1111 1111 [BANK_CARD"),
+        ("Call [phone] or row[PHONE] or [Phone](https://x.org) or [Phone]: x", None),
+        ("[PERSONS] [Name] <PERSON> {PERSON}", None),
+    ],
+)
+def test_a_label_without_its_code_is_its_one_value_wherever_the_stream_is_cut(
+    text: str, expected: str | None
+) -> None:
+    for cut in range(len(text) + 1):
+        assert restored(text, CODES, cut=cut) == (text if expected is None else expected)
+
+
+def test_a_label_without_its_code_stays_where_it_may_mean_two_values() -> None:
+    vault = Vault(random.Random(3).choice)
+    codes = [vault.add("PERSON", name)[-5:-1] for name in ("Jane Doe", "John Roe")]
+    restorer = TextRestorer(vault, only=codes)
+    assert restorer.feed("Dear [PERSON] and all") + restorer.flush() == "Dear [PERSON] and all"
+
+
+def test_a_label_of_the_user_s_own_text_or_that_did_not_leave_stays() -> None:
+    assert restored("Dear [Person]", CODES, said="fill in Dear [person], …") == "Dear [Person]"
+    assert restored("Dear [Person]", [PHONE[-5:-1]]) == "Dear [Person]"
+
+
+def test_an_answer_restores_a_label_alone_unless_the_request_has_it() -> None:
+    for said, shown in (("Write to [PERSON_x]", "Jane Doe"), ("Fill in [PERSON]", "[PERSON]")):
+        request = ChatRequest("r", (Message(Role.USER, (TextPart(said),)),))
+        restorer = AnswerRestorer(request, VAULT, CODES)
+        given = restorer.feed(Delta("Dear [PERSON]")).text
+        rest = restorer.flush()
+        assert given + (rest.text if rest else "") == f"Dear {shown}"

@@ -10,7 +10,7 @@ word is and which a following digit cannot extend.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 
 LETTERS = "bcdfghjkmnpqrstvwxz"
@@ -59,19 +59,31 @@ class Forms:
 
     With brackets: any kind of them, spaces, other marks for the underscore, another word for the
     label (a translation), any case, Markdown's backslashes, a URL's `%5B`. Without: label and code,
-    or the code alone.
+    or the code alone. `alone` has the code of each label that stands for one value: `[PERSON]` and
+    `[Person]` are that value's, where the model dropped the code.
     """
 
     def __init__(
-        self, labels: Collection[str], codes: Collection[str], *, in_json: bool = False
+        self,
+        labels: Collection[str],
+        codes: Collection[str],
+        *,
+        in_json: bool = False,
+        alone: Mapping[str, str] | None = None,
     ) -> None:
         self._codes = frozenset(codes)
+        self._alone = alone or {}
         self._full, self._held = _patterns(frozenset(labels), in_json)
 
     def find(self, text: str, start: int = 0) -> tuple[int, int, str] | None:
         """The first placeholder from `start`: where it begins and ends, and its code."""
         while (found := self._full.search(text, start)) is not None:
-            code = (found["a"] or found["b"]).lower()
+            label = found["l"]
+            code = (
+                self._alone.get(label.upper().replace(" ", "_"))
+                if label
+                else (found["a"] or found["b"]).lower()
+            )
             if code in self._codes:
                 return found.start(), found.end(), code
             start = found.start() + 1
@@ -100,6 +112,8 @@ def _patterns(labels: frozenset[str], in_json: bool) -> tuple[re.Pattern[str], r
     full = (
         f"{escape}(?:{_OPEN}|%5B){_GAP}(?:{_any(opened)})(?P<a>{code}){_GAP}{close_}"
         f"|{_NOT_BEFORE}(?:{_any(bare)})(?P<b>{code}){_NOT_AFTER}"
+        # Neither an index (row[EMAIL]) nor Markdown's link ([Email](…), [Email]: …).
+        rf"|(?-i:(?<![\w\])\\])\[(?P<l>{'|'.join(labels_alone(labels))})\](?![(\[:]))"
     )
     held = [
         [f"{escape}(?:{_OPEN}|%5B)", _GAP, *a, *_CODE, _GAP, r"(?:\\{1,3}|%5?)"] for a in opened
@@ -107,11 +121,20 @@ def _patterns(labels: frozenset[str], in_json: bool) -> tuple[re.Pattern[str], r
     held += [[*a, *_CODE] for a in bare]
     starts = [_nested(atoms) for atoms in held]
     cut = len(opened)
+    starts[:0] = [rf"\[(?:{'|'.join(labels_alone(labels))})\]"]  # what follows decides
+    cut += 1
     suffix = (
         rf"(?:{'|'.join(starts[:cut])}|\\{{1,3}}|\\{{0,2}}%5?"
         rf"|{_NOT_BEFORE}(?:{'|'.join(starts[cut:])}))\Z"
     )
     return re.compile(full, re.IGNORECASE), re.compile(suffix, re.IGNORECASE)
+
+
+def labels_alone(labels: Collection[str]) -> list[str]:
+    """How models write a label without its code, longest first."""
+    names = {name for label in labels for name in (label, label.replace("_", " "))}
+    shown = {one for name in names for one in (name, name.capitalize(), name.title())}
+    return [re.escape(one) for one in sorted(shown, key=lambda one: (-len(one), one))]
 
 
 def _letters(label: str, escape: str) -> list[str]:

@@ -27,6 +27,7 @@ def restore(text: str, vault: Vault, *, in_json: bool = False) -> str:
 class TextRestorer:
     """Restores one text that comes in pieces.
 
+    `only`: the codes that left; `said`: the text that they left in, for labels without their code.
     `on_piece(arrived, value)` hears how the text moves on: so much of what arrived has been given,
     as `value` or, where that is None, as it is.
     """
@@ -37,10 +38,11 @@ class TextRestorer:
         *,
         in_json: bool = False,
         only: Collection[str] | None = None,
+        said: str = "",
         own: OwnHosts = NONE_NAMED,
         on_piece: Callable[[str, str | None], None] | None = None,
     ) -> None:
-        self._forms = vault.forms(in_json=in_json, only=only)
+        self._forms = vault.forms(in_json=in_json, only=only, unless_in=said)
         self._values = vault.values
         self._in_json = in_json
         self._urls = Urls(own, in_json=in_json)
@@ -101,11 +103,14 @@ class AnswerRestorer:
         self._vault = vault
         self._only = only
         self._own = OwnHosts.of(request)
+        texts = (*(message.text for message in request.messages), request.answer_so_far)
+        self._said = "\n".join(texts)
         self._tokens = _Tokens()
         self._text = TextRestorer(
             vault,
             in_json=request.response_format.kind is not ResponseKind.TEXT,
             only=only,
+            said=self._said,
             own=self._own,
             on_piece=self._tokens.moved,
         )
@@ -139,7 +144,7 @@ class AnswerRestorer:
     def _of(self, index: int) -> TextRestorer:
         if index not in self._arguments:
             self._arguments[index] = TextRestorer(
-                self._vault, in_json=True, only=self._only, own=self._own
+                self._vault, in_json=True, only=self._only, said=self._said, own=self._own
             )
         return self._arguments[index]
 

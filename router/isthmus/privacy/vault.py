@@ -103,21 +103,41 @@ class Vault:
         entry = self._by_code[code]
         return entry.label, entry.placeholder
 
-    def forms(self, *, in_json: bool = False, only: Collection[str] | None = None) -> Forms | None:
+    def forms(
+        self,
+        *,
+        in_json: bool = False,
+        only: Collection[str] | None = None,
+        unless_in: str = "",
+    ) -> Forms | None:
         """What stands for the placeholders given so far; `None` when there are none.
 
-        `only`: the codes of those that count.
+        `only`: the codes of those that count. A label alone then stands for its one value, unless
+        the text `unless_in` has it so: what the user wrote was never hidden.
         """
         with self._lock:
             if not self._by_code:
                 return None
             if only is not None:
                 names = {_name(entry.label) for entry in self._by_code.values()}
-                return Forms(names, only, in_json=in_json)
+                return Forms(names, only, in_json=in_json, alone=self._alone(only, unless_in))
             if in_json not in self._forms:
                 names = {_name(entry.label) for entry in self._by_code.values()}
                 self._forms[in_json] = Forms(names, tuple(self._by_code), in_json=in_json)
             return self._forms[in_json]
+
+    def _alone(self, codes: Collection[str], unless_in: str) -> dict[str, str]:
+        """The code of each label that one of `codes` alone has."""
+        by_label: dict[str, list[str]] = {}
+        for code in codes:
+            if code in self._by_code:
+                by_label.setdefault(_name(self._by_code[code].label), []).append(code)
+        folded = unless_in.upper().replace(" ", "_")
+        return {
+            label: codes[0]
+            for label, codes in by_label.items()
+            if len(codes) == 1 and f"[{label}]" not in folded
+        }
 
     def wipe(self) -> None:
         """Forget everything. An answer that is being restored is restored to its end."""
