@@ -83,9 +83,11 @@ def _names(text: str, known: Lexicon, entities: Any) -> Iterator[Span]:
     people = [(span.start, span.end) for span in found if span.label == Label.PERSON]
     for start, end in (*people, *told):
         told += coupled(text, start, end, known)
-    yield from found
     for start, end in told:
         yield Span(start, end, Label.PERSON, BY_CONTEXT)
+    for span in found:  # a part of who is told of is that one
+        if not any(start <= span.start and span.end <= end for start, end in told):
+            yield span
 
 
 def introduced(text: str) -> Iterator[Span]:
