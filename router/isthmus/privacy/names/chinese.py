@@ -44,7 +44,7 @@ ROLE = (
     "|旅客|车主|业主|房东|租客|学生|家长|员工|同事|老师|医生|律师|经理|司机|原告|被告|被告人|嫌疑人"
     "|证人|本人|签名|签字|签收人|联系|找|寄给|发给|转给|通知|告诉|请|问|@"
 )
-SURNAMED = re.compile(SURNAME)
+SURNAMED = re.compile(f"[老小阿大]?{SURNAME}")
 FULL_NAME = re.compile(SURNAME + GIVEN)
 TITLED = re.compile(
     rf"{SURNAME}(?:总|老师|先生|女士|小姐|太太|阿姨|叔叔|大爷|大妈|奶奶|爷爷|师傅|医生|大夫|护士|律师|警官"
