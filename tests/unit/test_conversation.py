@@ -140,6 +140,31 @@ def test_a_short_answer_that_may_be_the_value_carries_the_taint_alone(
     assert found.taint == PHONE
 
 
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("My sister Jane is ill", "Poor Jane!"),
+        ("the code is a7x", "a7x, noted."),
+        ("我家住在青石巷", "青石巷，好的"),
+    ],
+)
+def test_a_short_answer_that_repeats_its_question_carries_the_taint_alone(
+    conversations: Conversations, question: str, answer: str
+) -> None:
+    hold(conversations, user(question), assistant(answer), tainted_from=0)
+    found = conversations.find([user("What is up?"), assistant(answer), user("Again?")])
+    assert found.taint == PHONE
+
+
+@pytest.mark.parametrize("answer", ["OK.", "Got it!", "好的", "Sure, go on"])
+def test_a_short_answer_that_says_nothing_of_its_question_holds_no_other_conversation(
+    conversations: Conversations, answer: str
+) -> None:
+    hold(conversations, user("keep my number in mind"), assistant(answer), tainted_from=0)
+    found = conversations.find([user("What is up?"), assistant(answer), user("Again?")])
+    assert found.taint == CLEAN
+
+
 def test_the_same_short_answer_to_another_question_carries_no_taint(
     conversations: Conversations,
 ) -> None:

@@ -5,11 +5,12 @@ linked by keyed hashes: of the history up to it, of it with the message before, 
 long enough to be told from others, of it alone. An answer is linked to what stood before its
 question, too, and in a first turn to how the question begins and ends: it may be edited under a
 short answer. So an edited or shortened history still finds the messages that it shares, and
-inherits the taint of each. A first question that was replaced as a whole, under an answer like
-"OK.", is found only by a name (`isthmus.conversation`), which keeps its taint whatever the
-messages. Whose conversation it is, and so which values may come back in it, only a name or the
-whole history up to an answer says. Taint flows forward: what follows a sensitive message may
-repeat it; what came before (a system prompt that a thousand conversations share) does not.
+inherits the taint of each. Under a first question that was replaced as a whole a short answer that
+repeats a name or a number of it is known by itself; one like "OK." says nothing of it, and is
+found only by a name (`isthmus.conversation`), which keeps its taint whatever the messages. Whose
+conversation it is, and so which values may come back in it, only a name or the whole history up to
+an answer says. Taint flows forward: what follows a sensitive message may repeat it; what came
+before (a system prompt that a thousand conversations share) does not.
 
 The key is random and lives as long as the process; no text is kept.
 """
@@ -30,6 +31,9 @@ _TELLING_CHARS = 24
 """A message of this length is taken to be the same wherever it turns up; "thanks" is not."""
 _TELLING_DIGITS = 4
 """So many make a short answer telling: they may be the value itself."""
+_REPEATED = re.compile(r"(?:[A-Z]|(?=[a-z]*\d))[A-Za-z0-9]{2,}|[\u3400-\u9fff]{3,}")
+"""What a short answer may repeat of its question: a name, a code, a few Chinese characters."""
+_HAN_CHARS = 3
 _KEPT_WORDS = 2
 """How many words a first question has to keep, where it begins or ends, to be known again."""
 
@@ -98,7 +102,7 @@ class Conversations:
         found: str | None = None
         answered = False
         taint, flow, named = CLEAN, [], CLEAN
-        for index, keys in enumerate(self._keys(messages)):
+        for index, keys in enumerate(self._keys(messages, asked=True)):
             answered = answered or messages[index].role is Role.ASSISTANT
             for key in keys:
                 link = self._links.get(key)
@@ -144,13 +148,16 @@ class Conversations:
         while len(links) > self._capacity:
             links.popitem(last=False)
 
-    def _keys(self, messages: Sequence[Message]) -> Iterator[list[bytes]]:
-        """The link keys of each message in turn, that of the history up to it first."""
+    def _keys(self, messages: Sequence[Message], *, asked: bool = False) -> Iterator[list[bytes]]:
+        """The link keys of each message in turn, that of the history up to it first.
+
+        `asked`: those by which it may be found, of which not all need be remembered.
+        """
         earlier, prefix, before = b"", b"", None
         spoken: list[Message] = []
         for message in messages:
             own = self._hash(b"message", *_canonical(message))
-            edited = self._edited(earlier, spoken, message, own)
+            edited = self._edited(earlier, spoken, message, own, asked=asked)
             earlier, prefix = prefix, self._hash(b"prefix", prefix, own)
             keys = [prefix, *edited]
             if before is not None:
@@ -165,7 +172,13 @@ class Conversations:
             yield keys
 
     def _edited(
-        self, earlier: bytes, spoken: Sequence[Message], answer: Message, own: bytes
+        self,
+        earlier: bytes,
+        spoken: Sequence[Message],
+        answer: Message,
+        own: bytes,
+        *,
+        asked: bool,
     ) -> Iterator[bytes]:
         """The keys by which a short answer is found though its question was edited.
 
@@ -173,7 +186,8 @@ class Conversations:
         """
         if answer.role is not Role.ASSISTANT or not spoken or len(answer.text) >= _TELLING_CHARS:
             return
-        if sum(map(str.isdigit, answer.text)) >= _TELLING_DIGITS:
+        digits = sum(map(str.isdigit, answer.text))
+        if digits >= _TELLING_DIGITS or asked or _repeats(answer.text, spoken[-1].text):
             yield self._hash(b"alone", own)
         if len(spoken) > 1:
             yield self._hash(b"after", earlier, own)
@@ -195,6 +209,18 @@ class Conversations:
             keyed.update(len(part).to_bytes(8, "little"))
             keyed.update(part)
         return keyed.digest()
+
+
+def _repeats(answer: str, question: str) -> bool:
+    """Whether a short answer has a name, a code or a few Chinese characters of its question."""
+    for found in _REPEATED.findall(answer):
+        if found.isascii():
+            pieces = [found]
+        else:
+            pieces = [found[at : at + _HAN_CHARS] for at in range(len(found) - _HAN_CHARS + 1)]
+        if any(piece in question for piece in pieces):
+            return True
+    return False
 
 
 def _canonical(message: Message) -> Iterator[bytes]:
