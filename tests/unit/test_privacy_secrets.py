@@ -14,6 +14,7 @@ import pytest
 from isthmus.privacy.detectors.secret_values import changes, entropy, random_looking, stand_in
 from isthmus.privacy.detectors.secrets import SecretDetector
 from isthmus.privacy.normalise import normalise
+from isthmus.privacy.scanner import CHUNK_CHARS, Scanner
 
 _made = random.Random(5)
 HEX = "0123456789abcdef"
@@ -236,3 +237,33 @@ def test_an_encrypted_private_key_is_found_with_its_headers() -> None:
     body = "\n".join(made(64) for _ in range(8))
     assert found(f"{head}{body}\n-----END {kind}")[0] == (f"{head}{body}\n-----END {kind}", 0.97)
     assert found(head + body)[0] == (head + body, 0.8)
+
+
+def putty_key(lines: int = 14) -> str:
+    body = "".join(made(64) + "\n" for _ in range(lines))
+    return (
+        "PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\nComment: me@home\n"
+        f"Public-Lines: 2\n{made(64)}\n{made(40)}\nPrivate-Lines: {lines}\n{body}"
+        f"Private-MAC: {made(64, HEX)}"
+    )
+
+
+def test_a_key_of_putty_is_one_span_and_its_end_or_beginning_alone_is_found_too() -> None:
+    key = putty_key()
+    assert (key, 0.97) in found(f"my key:\n{key}\nthanks")
+    private = key.index("Private-Lines")
+    assert any(text.startswith("Private-Lines") for text, _ in found(key[private:-90]))
+    rest = key[private + 40 :]
+    assert (rest, 0.97) in found(rest)
+    assert not found("PuTTY-User-Key-File-3: is how such a file begins")
+
+
+def test_a_key_of_putty_is_covered_wherever_a_long_text_is_cut_in_it() -> None:
+    key = putty_key(80)
+    for before in range(CHUNK_CHARS - 12_000, CHUNK_CHARS, 1_500):
+        text = "a b " * (before // 4) + "\n" + key + "\n" + "c d " * 200
+        start = text.index(key)
+        covered: set[int] = set()
+        for span in Scanner((SecretDetector(),)).find(text):
+            covered.update(range(span.start, span.end))
+        assert covered >= set(range(start, start + len(key)))

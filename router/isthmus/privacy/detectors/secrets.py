@@ -70,12 +70,21 @@ def _families(text: str) -> Iterator[Span]:
 PRIVATE_KEY = re.compile(
     r"-----BEGIN (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----"
     r"(?:(?:[^-]|-(?!----)){1,16384}-----END (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----)?"
-    r"|PuTTY-User-Key-File-\d: [^-]{40,16384}"
 )
 KEY_BODY = re.compile(
     r"(?:\s|\\n){0,4}(?:(?:Proc-Type|DEK-Info|Version|Comment): ?[^\n\\]{1,80}(?:\s|\\n){1,4}){0,4}"
     r"[A-Za-z0-9+/=\s\\:,.]{48,16384}"
 )
+_BREAK = r"(?:(?:\r|\n|\\r|\\n){1,4}|\Z)"
+_PUTTY_LINE = (
+    r"(?:(?!Private-[MH])[A-Za-z0-9-]{3,24}: ?[^\n\\]{0,120}|[A-Za-z0-9+/=]{1,120})" + _BREAK
+)
+PUTTY_KEY = re.compile(
+    rf"(?:PuTTY-User-Key-File-\d|Private-Lines): ?[^\n\\]{{1,80}}{_BREAK}"
+    rf"(?:{_PUTTY_LINE}){{1,400}}(?:Private-(?:MAC|Hash): ?[0-9a-f]{{40,64}})?"
+)
+PUTTY_REST = re.compile(r"[A-Za-z0-9+/=\s\\]{1,16384}Private-(?:MAC|Hash): ?[0-9a-f]{40,64}")
+"""PuTTY's form (its source, sshpubk.c), whole or from its private part on; and how it ends."""
 KEY_REST = re.compile(
     r"[A-Za-z0-9+/=\s\\]{1,16384}-----END (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----"
 )
@@ -83,12 +92,17 @@ KEY_REST = re.compile(
 
 
 def _private_keys(text: str) -> Iterator[Span]:
-    if "PRIVATE KEY" not in text and "PuTTY" not in text:
+    if "Private-" in text or "PuTTY" in text:
+        if rest := PUTTY_REST.match(text):
+            yield secret_span(*rest.span(), UNIQUE)
+        for found in PUTTY_KEY.finditer(text):
+            yield secret_span(*found.span(), UNIQUE)
+    if "PRIVATE KEY" not in text:
         return
     if rest := KEY_REST.match(text):
         yield secret_span(*rest.span(), UNIQUE)
     for found in PRIVATE_KEY.finditer(text):
-        if "END " in found[0] or found[0].startswith("PuTTY"):
+        if "END " in found[0]:
             yield secret_span(*found.span(), UNIQUE)
         elif body := KEY_BODY.match(text, found.end()):  # cut off, but a key's worth of base64
             yield secret_span(found.start(), body.end(), 0.8)
