@@ -2,7 +2,8 @@
 
 An answer that is rendered fetches its pictures by itself: a cloud model that was talked into it by
 a page can so send out what a device puts back. Only what came before is looked at, so a stream is
-judged as the whole is; of each URL a beginning is kept that is long enough to hold its host.
+judged as the whole is; of each URL a beginning is kept that is long enough to hold its host. A URL
+that is longer, or holds another one that its host might send the value on to, is foreign too.
 """
 
 from __future__ import annotations
@@ -36,6 +37,13 @@ _ENDS_OPENER = frozenset(":/\\.,;=\"'(<")
 
 _AT_HOST = re.compile(
     r"\s*(?:(?:https?|ftp|wss?)://|(?=www\.))([\w.-]+)(?::\d{1,5})?[/?#]", re.IGNORECASE
+)
+# What such a host may send on with all that is in it: "?to=https%3A%2F%2F…", "?to=//…",
+# "?to=www.…". One that is not escaped begins a URL of its own.
+_SENT_ON = re.compile(
+    r"(?::|%(?:25)*3a)(?:[/\\]|%(?:25)*(?:2f|5c)){2}|(?:=|%(?:25)*3d)"
+    r"(?:(?:[/\\]|%(?:25)*(?:2f|5c)){2}|(?:[\w-]+\.)+[a-z]{2,}(?:[/?]|%(?:25)*(?:2f|3f)))",
+    re.IGNORECASE,
 )
 _RELATIVE = re.compile(r"(?!\s*[/\\]{2})(?:[^:\\&\t\r\n]|&(?![#\w]*;|#))*")
 _WRITTEN_TO = re.compile(r"\s*(?:mailto|tel|sms):", re.IGNORECASE)
@@ -163,9 +171,10 @@ class Urls:
     def _is_own(self, one: _Open, placeholder: str) -> bool:
         begun = one.begun.replace("\\/", "/") if self._in_json else one.begun
         at = _AT_HOST.match(begun)
-        if at is not None and at[1].lower() in self._own.hosts:
-            return True
         whole = len(begun) < _KEPT_CHARS
+        stays = whole and not _SENT_ON.search(begun, at.end() if at else 0)
+        if at is not None and stays and at[1].lower() in self._own.hosts:
+            return True
         if whole and _ABSOLUTE.match(begun) and begun.strip() + placeholder in self._own.text:
             return True  # a URL of the request itself, a value in it included
         match one.kind:
@@ -174,6 +183,6 @@ class Urls:
             case _Kind.JSON:
                 return _ABSOLUTE.match(begun) is None
             case _:
-                return (whole and _RELATIVE.fullmatch(begun) is not None) or bool(
+                return (stays and _RELATIVE.fullmatch(begun) is not None) or bool(
                     _WRITTEN_TO.match(begun)
                 )
