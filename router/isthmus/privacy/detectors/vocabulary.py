@@ -24,7 +24,7 @@ LATIN: dict[str, str] = {
     " whatsapp sms call called calling dial dialed dialled ring reach text texted contact caller"
     " voicemail ph facetime viber helpline pager txt phonenumber mobilephone msisdn phoneno telno"
     " my_number his_number her_number their_number new_number home_number work_number direct_line"
-    " direct_number messages_to message_to office_phone home_phone work_phone telefon telefono"
+    " direct_number messages_to message_to message_at office_phone home_phone work_phone telefon telefono"
     " tfno handynummer handy",
     PHONE_NEAR: "office home work desk",
     Label.ID_CN: "id idcard idno sfz sfzh shenfenzheng certno resident_identity",
@@ -81,7 +81,7 @@ CHINESE: dict[str, str] = {
     Label.ID_CN: "身份证 身份號 身份号 身份証 身份證 身分证 身分證 证件 證件 证号 居民证 公民身份"
     " 实名 身份信息 二代证 身份码",
     Label.BANK_CARD: "卡号 卡號 银行卡 銀行卡 信用卡 储蓄卡 借记卡 银联 打钱 打款 汇款 转账 转帐"
-    " 收款 付款 工资卡 张卡 張卡 个卡 行卡 尾号 刷卡 绑卡 社保卡 我的卡 的卡 这卡 工行 农行 建行"
+    " 收款 付款 工资卡 张卡 張卡 个卡 行卡 刷卡 用卡 绑卡 社保卡 我的卡 的卡 这卡 工行 农行 建行"
     " 中行 交行 招行 工商银行 农业银行 建设银行 存款 还款 打到",
     Label.US_SSN: "社会安全 社安 社會安全",
     Label.PASSPORT: "护照 護照 旅行证 旅行证件 通行证 通行證 回乡证 台胞证 签证",
