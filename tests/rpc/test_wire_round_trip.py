@@ -80,12 +80,14 @@ requests = st.builds(
     ),
     privacy_class=st.sampled_from(chat.PrivacyClass),
     answer_so_far=texts,
+    draft=texts,
 )
 usages = st.builds(Usage, tokens, tokens, tokens)
 logprob = st.floats(max_value=0, allow_nan=False)
 top = st.builds(events.TopLogprob, texts, logprob, st.binary(max_size=4))
+verdicts = st.builds(events.DraftVerdict, st.booleans(), tokens, tokens, tokens)
 any_event = st.one_of(
-    st.builds(events.Started, texts, tokens, tokens, st.booleans()),
+    st.builds(events.Started, texts, tokens, tokens, st.booleans(), st.none() | verdicts),
     st.builds(
         events.Delta,
         texts,

@@ -245,6 +245,31 @@ def test_an_answer_that_breaks_off_inside_a_value_cannot_be_handed_over() -> Non
     )
 
 
+def test_a_draft_is_redacted_like_the_answer_that_it_may_follow() -> None:
+    asked = say("Write a long letter to Jane Doe, please.")
+    result = redacted(asked, answer_so_far="Dear Jane Doe, ", draft="dear Jane Doe, hello").request
+    placeholder = result.answer_so_far.removeprefix("Dear ").removesuffix(", ")
+    assert PLACEHOLDER.fullmatch(placeholder)
+    assert result.draft == f"dear {placeholder}, hello"
+
+
+@pytest.mark.parametrize(
+    ("so_far", "draft"),
+    [
+        ("Dear Jane", " Doe, hello"),
+        ("Call 555-", "0100 now"),
+        ("Dear Jane D", "avis, hello"),
+        ("Dear", " friend, or is it Jane D"),
+    ],
+)
+def test_a_value_that_only_a_draft_completes_or_begins_cannot_leave(
+    so_far: str, draft: str
+) -> None:
+    asked = say("Write a long letter to Jane Doe about 555-0100, please.")
+    with pytest.raises(FixedField):
+        redacted(asked, answer_so_far=so_far, draft=draft)
+
+
 def test_the_beginning_of_a_value_at_a_messages_end_is_hidden_too() -> None:
     result = redacted(
         say("Write a long letter to Jane Doe, please."),

@@ -66,6 +66,8 @@ PLANTED = {
         PLAIN, response_format=ResponseFormat(ResponseKind.JSON_SCHEMA, "s", {"const": SECRET})
     ),
     "answer_so_far": replace(PLAIN, answer_so_far=f"Write to {SECRET}"),
+    "draft": replace(PLAIN, answer_so_far="Write ", draft=f"to {SECRET}"),
+    "draft_over_the_seam": replace(PLAIN, answer_so_far=SECRET[:4], draft=SECRET[4:]),
     "stop": replace(PLAIN, sampling=Sampling(stop=(SECRET,))),
     "model": replace(PLAIN, model=SECRET),
 }

@@ -172,6 +172,9 @@ class ChatRequest:
     privacy_class: PrivacyClass = PrivacyClass.PUBLIC
     answer_so_far: str = ""
     """The start of the answer, written elsewhere: continue it, do not repeat it."""
+    draft: str = ""
+    """What may follow `answer_so_far`, proposed elsewhere and shown to nobody yet: the cloud judges
+    it, goes on behind what it accepts (`Started.draft`), and drops the rest."""
     watched: bool = False
     """The router wants to see the device's doubt: `FirstToken` and every log-probability, whatever
     the sampling asks for. Never on the wire."""

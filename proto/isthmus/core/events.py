@@ -51,6 +51,21 @@ class ToolCallDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class DraftVerdict:
+    """What became of the draft that a request brought."""
+
+    judged: bool
+    """Whether the model looked at it. One that was not is dropped whole."""
+    accepted_bytes: int = 0
+    """How much of it stands, in bytes of UTF-8, at the end of a character. The answer's first piece
+    comes right behind it and does not repeat it."""
+    accepted_tokens: int = 0
+    """The same in the model's tokens."""
+    tokens: int = 0
+    """The whole draft in the model's tokens."""
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
     """The work has begun: which model answers, and how much of the prompt was cached."""
 
@@ -59,6 +74,8 @@ class Started:
     cached_tokens: int = 0
     same_model_demo: bool = False
     """The cloud's model is the device's own: a demonstration, not a better answer."""
+    draft: DraftVerdict | None = None
+    """What became of the request's draft; None when it brought none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ class ModelInfo:
     supports_tools: bool = False
     supports_images: bool = False
     supports_json: bool = False
+    verifies_drafts: bool = False
+    """It can judge a draft that a request brings (`ChatRequest.draft`)."""
 
 
 @dataclass(frozen=True, slots=True)

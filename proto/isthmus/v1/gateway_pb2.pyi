@@ -74,6 +74,7 @@ class GenerateRequest(_message.Message):
     TTFT_SLO_MS_FIELD_NUMBER: _builtins.int
     ANSWER_SO_FAR_FIELD_NUMBER: _builtins.int
     PARALLEL_TOOL_CALLS_FIELD_NUMBER: _builtins.int
+    DRAFT_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Names the request in logs and outcomes on both sides; never empty."""
     model: _builtins.str
@@ -98,6 +99,11 @@ class GenerateRequest(_message.Message):
     """The start of the answer, written elsewhere. The gateway continues it and does not repeat it."""
     parallel_tool_calls: _builtins.bool
     """Whether one answer may make several calls; not set: as the model does by itself."""
+    draft: _builtins.str
+    """What may follow answer_so_far: proposed by the device and shown to nobody yet. The gateway judges
+    it with its model, continues behind what it accepts and says in `started` how much that is. One
+    that cannot judge it drops it, says so, and continues answer_so_far.
+    """
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.Message]:
         """The conversation, oldest turn first; at least one."""
@@ -132,10 +138,11 @@ class GenerateRequest(_message.Message):
         ttft_slo_ms: _builtins.float | None = ...,
         answer_so_far: _builtins.str = ...,
         parallel_tool_calls: _builtins.bool | None = ...,
+        draft: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_deadline_remaining_ms", b"_deadline_remaining_ms", "_max_price_micro_usd", b"_max_price_micro_usd", "_max_tokens", b"_max_tokens", "_parallel_tool_calls", b"_parallel_tool_calls", "_tool_name", b"_tool_name", "_ttft_slo_ms", b"_ttft_slo_ms", "deadline_remaining_ms", b"deadline_remaining_ms", "max_price_micro_usd", b"max_price_micro_usd", "max_tokens", b"max_tokens", "parallel_tool_calls", b"parallel_tool_calls", "response_format", b"response_format", "sampling", b"sampling", "tool_name", b"tool_name", "ttft_slo_ms", b"ttft_slo_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_deadline_remaining_ms", b"_deadline_remaining_ms", "_max_price_micro_usd", b"_max_price_micro_usd", "_max_tokens", b"_max_tokens", "_parallel_tool_calls", b"_parallel_tool_calls", "_tool_name", b"_tool_name", "_ttft_slo_ms", b"_ttft_slo_ms", "answer_so_far", b"answer_so_far", "deadline_remaining_ms", b"deadline_remaining_ms", "max_price_micro_usd", b"max_price_micro_usd", "max_tokens", b"max_tokens", "messages", b"messages", "model", b"model", "parallel_tool_calls", b"parallel_tool_calls", "privacy_class", b"privacy_class", "request_id", b"request_id", "response_format", b"response_format", "sampling", b"sampling", "tool_choice", b"tool_choice", "tool_name", b"tool_name", "tools", b"tools", "ttft_slo_ms", b"ttft_slo_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_deadline_remaining_ms", b"_deadline_remaining_ms", "_max_price_micro_usd", b"_max_price_micro_usd", "_max_tokens", b"_max_tokens", "_parallel_tool_calls", b"_parallel_tool_calls", "_tool_name", b"_tool_name", "_ttft_slo_ms", b"_ttft_slo_ms", "answer_so_far", b"answer_so_far", "deadline_remaining_ms", b"deadline_remaining_ms", "draft", b"draft", "max_price_micro_usd", b"max_price_micro_usd", "max_tokens", b"max_tokens", "messages", b"messages", "model", b"model", "parallel_tool_calls", b"parallel_tool_calls", "privacy_class", b"privacy_class", "request_id", b"request_id", "response_format", b"response_format", "sampling", b"sampling", "tool_choice", b"tool_choice", "tool_name", b"tool_name", "tools", b"tools", "ttft_slo_ms", b"ttft_slo_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__deadline_remaining_ms: _TypeAlias = _typing.Literal["deadline_remaining_ms"]  # noqa: Y015
     _WhichOneofArgType__deadline_remaining_ms: _TypeAlias = _typing.Literal["_deadline_remaining_ms", b"_deadline_remaining_ms"]  # noqa: Y015
@@ -224,6 +231,7 @@ class Started(_message.Message):
     PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
     CACHED_TOKENS_FIELD_NUMBER: _builtins.int
     SAME_MODEL_DEMO_FIELD_NUMBER: _builtins.int
+    DRAFT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model that answers."""
     prompt_tokens: _builtins.int
@@ -232,6 +240,10 @@ class Started(_message.Message):
     """Tokens of the prompt that were cached."""
     same_model_demo: _builtins.bool
     """The cloud's model is the device's own: a demonstration, not a better answer."""
+    @_builtins.property
+    def draft(self) -> Global___DraftVerdict:
+        """What became of the request's draft; not set when it brought none."""
+
     def __init__(
         self,
         *,
@@ -239,14 +251,53 @@ class Started(_message.Message):
         prompt_tokens: _builtins.int = ...,
         cached_tokens: _builtins.int = ...,
         same_model_demo: _builtins.bool = ...,
+        draft: Global___DraftVerdict | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_draft", b"_draft", "draft", b"draft"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_draft", b"_draft", "cached_tokens", b"cached_tokens", "draft", b"draft", "model", b"model", "prompt_tokens", b"prompt_tokens", "same_model_demo", b"same_model_demo"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__draft: _TypeAlias = _typing.Literal["draft"]  # noqa: Y015
+    _WhichOneofArgType__draft: _TypeAlias = _typing.Literal["_draft", b"_draft"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__draft) -> _WhichOneofReturnType__draft | None: ...
+
+Global___Started: _TypeAlias = Started  # noqa: Y015
+
+@_typing.final
+class DraftVerdict(_message.Message):
+    """What became of a draft."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JUDGED_FIELD_NUMBER: _builtins.int
+    ACCEPTED_BYTES_FIELD_NUMBER: _builtins.int
+    ACCEPTED_TOKENS_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    judged: _builtins.bool
+    """The model looked at it; a draft that was not judged is dropped whole."""
+    accepted_bytes: _builtins.int
+    """How much of it stands, in bytes of UTF-8, at the end of a character. The first delta comes right
+    behind it and does not repeat it.
+    """
+    accepted_tokens: _builtins.int
+    """The same in tokens of the gateway's model."""
+    tokens: _builtins.int
+    """The whole draft in tokens of the gateway's model."""
+    def __init__(
+        self,
+        *,
+        judged: _builtins.bool = ...,
+        accepted_bytes: _builtins.int = ...,
+        accepted_tokens: _builtins.int = ...,
+        tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_tokens", b"cached_tokens", "model", b"model", "prompt_tokens", b"prompt_tokens", "same_model_demo", b"same_model_demo"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_bytes", b"accepted_bytes", "accepted_tokens", b"accepted_tokens", "judged", b"judged", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Started: _TypeAlias = Started  # noqa: Y015
+Global___DraftVerdict: _TypeAlias = DraftVerdict  # noqa: Y015
 
 @_typing.final
 class Delta(_message.Message):
@@ -479,6 +530,7 @@ class GetModelInfoResponse(_message.Message):
     SUPPORTS_TOOLS_FIELD_NUMBER: _builtins.int
     SUPPORTS_IMAGES_FIELD_NUMBER: _builtins.int
     SUPPORTS_JSON_FIELD_NUMBER: _builtins.int
+    VERIFIES_DRAFTS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model's name."""
     backend: _builtins.str
@@ -497,6 +549,8 @@ class GetModelInfoResponse(_message.Message):
     """It reads images."""
     supports_json: _builtins.bool
     """It can be held to JSON and to a JSON schema."""
+    verifies_drafts: _builtins.bool
+    """It can judge the draft of a request."""
     def __init__(
         self,
         *,
@@ -509,10 +563,11 @@ class GetModelInfoResponse(_message.Message):
         supports_tools: _builtins.bool = ...,
         supports_images: _builtins.bool = ...,
         supports_json: _builtins.bool = ...,
+        verifies_drafts: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "context_tokens", b"context_tokens", "input_usd_per_mtok", b"input_usd_per_mtok", "model", b"model", "output_usd_per_mtok", b"output_usd_per_mtok", "same_model_demo", b"same_model_demo", "supports_images", b"supports_images", "supports_json", b"supports_json", "supports_tools", b"supports_tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "context_tokens", b"context_tokens", "input_usd_per_mtok", b"input_usd_per_mtok", "model", b"model", "output_usd_per_mtok", b"output_usd_per_mtok", "same_model_demo", b"same_model_demo", "supports_images", b"supports_images", "supports_json", b"supports_json", "supports_tools", b"supports_tools", "verifies_drafts", b"verifies_drafts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

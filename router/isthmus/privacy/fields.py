@@ -116,6 +116,7 @@ def map_texts(request: ChatRequest, change: Change) -> ChatRequest:
     has to stay as it is, `RecursionError` for JSON that is nested too deeply.
     """
     form = request.response_format
+    answer_so_far, draft = _answer(request, change)
     if request.sampling.seed is not None:
         _fixed(Place.SEED, str(request.sampling.seed), change)
     return replace(
@@ -133,8 +134,19 @@ def map_texts(request: ChatRequest, change: Change) -> ChatRequest:
             request.sampling,
             stop=tuple(_free(Place.STOP, stop, change) for stop in request.sampling.stop),
         ),
-        answer_so_far=_free(Place.ANSWER_SO_FAR, request.answer_so_far, change),
+        answer_so_far=answer_so_far,
+        draft=draft,
     )
+
+
+def _answer(request: ChatRequest, change: Change) -> tuple[str, str]:
+    """What stands of the answer, and the draft that may follow, which a model reads as one."""
+    if not request.draft:
+        return _free(Place.ANSWER_SO_FAR, request.answer_so_far, change), ""
+    texts = (request.answer_so_far, request.draft)
+    so_far, draft = _changed(Passage(Place.ANSWER_SO_FAR, texts, ("", "", "")), change)
+    _check_readings(Place.ANSWER_SO_FAR, so_far + draft, change)
+    return so_far, draft
 
 
 def _message(message: Message, change: Change) -> Message:

@@ -115,6 +115,9 @@ class _Swapping:
         spans = [] if passage.read else next(self._spans)
         if self._keys:
             spans += self._known(passage.place, text)
+            if passage.place is Place.ANSWER_SO_FAR and len(passage.texts) > 1:
+                # The draft may be dropped, and then this is where the answer goes on.
+                self._known(passage.place, passage.texts[0])
         if not spans:
             return passage.texts
         ranges = passage.ranges
@@ -125,6 +128,9 @@ class _Swapping:
                 low, high = max(start, span.start), min(end, span.end)
                 if low >= high:
                     continue
+                if passage.place is Place.ANSWER_SO_FAR and span.start < start:
+                    # The part that stands would hold more than was said, and the rest less.
+                    raise FixedField(passage.place)
                 # A value over a seam stands whole in its first text, and is cut from the next.
                 whole = text[span.start : span.end] if passage.seamless else text[low:high]
                 shown = self._placeholder(span.label, whole) if first else ""
@@ -132,17 +138,19 @@ class _Swapping:
                 cuts[index].append((low - start, high - start, shown))
         return [_cut(old, places) for old, places in zip(passage.texts, cuts, strict=True)]
 
-    def _known(self, place: Place, text: str) -> Iterable[Span]:
+    def _known(self, place: Place, text: str) -> list[Span]:
         haystack = Haystack(text)
+        spans = []
         for start, end, key in haystack.find(self._keys):
             label, _ = self._vault.entry(self._keys[key])
-            yield Span(start, end, label, 1.0)
+            spans.append(Span(start, end, label, 1.0))
         breaks_off = haystack.unfinished(self._keys)
         if breaks_off is not None:
             if place is Place.ANSWER_SO_FAR:
                 raise FixedField(place)  # whoever goes on would have to know how it ends
             if place is Place.CONTENT:
-                yield Span(breaks_off, len(text), LOOKALIKE, 1.0)
+                spans.append(Span(breaks_off, len(text), LOOKALIKE, 1.0))
+        return spans
 
     def _placeholder(self, label: str, value: str) -> str:
         self.labels[label] += label != LOOKALIKE

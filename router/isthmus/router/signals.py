@@ -188,6 +188,7 @@ def most_tokens(request: ChatRequest) -> int:
 def _texts(request: ChatRequest) -> Iterator[str]:
     """Everything in the request that becomes tokens."""
     yield request.answer_so_far
+    yield request.draft
     for message in request.messages:
         yield from (message.text, message.name or "")
         yield from (call.name + call.arguments for call in message.tool_calls)

@@ -19,6 +19,7 @@ def event_to_wire(event: events.Event) -> tuple[gateway_pb2.GenerateResponse, ..
                 prompt_tokens=event.prompt_tokens,
                 cached_tokens=event.cached_tokens,
                 same_model_demo=event.same_model_demo,
+                draft=None if event.draft is None else _verdict_to_wire(event.draft),
             )
             return (response(started=started),)
         case events.Delta():
@@ -63,6 +64,7 @@ class EventReader:
                     prompt_tokens=started.prompt_tokens,
                     cached_tokens=started.cached_tokens,
                     same_model_demo=started.same_model_demo,
+                    draft=_verdict_from_wire(started),
                 )
             case "delta":
                 return _delta_from_wire(wire.delta)
@@ -96,6 +98,22 @@ def _delta_from_wire(wire: gateway_pb2.Delta) -> events.Delta:
             for call in wire.tool_calls
         ),
     )
+
+
+def _verdict_to_wire(verdict: events.DraftVerdict) -> gateway_pb2.DraftVerdict:
+    return gateway_pb2.DraftVerdict(
+        judged=verdict.judged,
+        accepted_bytes=verdict.accepted_bytes,
+        accepted_tokens=verdict.accepted_tokens,
+        tokens=verdict.tokens,
+    )
+
+
+def _verdict_from_wire(started: gateway_pb2.Started) -> events.DraftVerdict | None:
+    if not started.HasField("draft"):
+        return None
+    wire = started.draft
+    return events.DraftVerdict(wire.judged, wire.accepted_bytes, wire.accepted_tokens, wire.tokens)
 
 
 def _logprob_to_wire(one: events.TopLogprob) -> gateway_pb2.TopLogprob:

@@ -69,6 +69,7 @@ def request_to_wire(request: chat.ChatRequest) -> gateway_pb2.GenerateRequest:
             privacy_class=enums.PRIVACY_CLASSES[request.privacy_class],
             ttft_slo_ms=request.preference.ttft_slo_ms,
             answer_so_far=request.answer_so_far,
+            draft=request.draft,
         )
     except UnicodeError as error:
         raise InvalidRequest("a text is not valid Unicode", field="messages") from error
@@ -166,6 +167,7 @@ def request_from_wire(wire: gateway_pb2.GenerateRequest) -> chat.ChatRequest:
             enums.PRIVACY_CLASSES, wire.privacy_class, "privacy_class", chat.PrivacyClass.UNKNOWN
         ),
         answer_so_far=wire.answer_so_far,
+        draft=wire.draft,
     )
 
 

@@ -22,6 +22,7 @@ def info_to_wire(info: ModelInfo) -> gateway_pb2.GetModelInfoResponse:
         supports_tools=info.supports_tools,
         supports_images=info.supports_images,
         supports_json=info.supports_json,
+        verifies_drafts=info.verifies_drafts,
     )
 
 
@@ -36,6 +37,7 @@ def info_from_wire(wire: gateway_pb2.GetModelInfoResponse) -> ModelInfo:
         supports_tools=wire.supports_tools,
         supports_images=wire.supports_images,
         supports_json=wire.supports_json,
+        verifies_drafts=wire.verifies_drafts,
     )
 
 
