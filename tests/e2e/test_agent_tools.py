@@ -124,7 +124,7 @@ async def test_a_schema_that_the_device_cannot_hold_is_answered_in_the_cloud(
 async def test_an_easy_request_stays_where_it_can_be_served(
     able: bool, route: str, needs: dict[str, Any]
 ) -> None:
-    device = ScriptedEngine(supports_tools=able, supports_json=able)
+    device = ScriptedEngine(["{}"], supports_tools=able, supports_json=able)
     cloud = ScriptedTier(
         last_info=ModelInfo("big", "scripted", supports_tools=True, supports_json=True)
     )

@@ -13,10 +13,11 @@ from isthmus.router.signals import Session
 def answered(*legs: tuple[Target, int, int]) -> Trail:
     trail = Trail(ChatRequest("r", ()))
     for target, prompt, completion in legs:
-        trail.start(target)
-        trail.started(Started("m", prompt))
+        leg = trail.start(target)
+        leg.started(Started("m", prompt))
         for _ in range(completion):
-            trail.show(Delta("x"))
+            leg.wrote(Delta("x"))
+            trail.show(leg, Delta("x"))
     return trail
 
 

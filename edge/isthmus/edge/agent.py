@@ -15,13 +15,14 @@ from isthmus.core.chat import ChatRequest, RouteMode
 from isthmus.core.decision import Decision, Reason, Status
 from isthmus.core.errors import IsthmusError, Overloaded, PolicyRefused
 from isthmus.core.events import Finished
-from isthmus.edge.answering import Answering, Shown
+from isthmus.edge.answering import Answering
 from isthmus.edge.config import EdgeConfig
 from isthmus.edge.consent import Consent
 from isthmus.edge.device import Device, DeviceState
 from isthmus.edge.faults import fault
 from isthmus.edge.learning import Learning
 from isthmus.edge.ledger import Ledger
+from isthmus.edge.legs import Shown
 from isthmus.edge.metrics import Metrics
 from isthmus.edge.screen import Look, Screen
 from isthmus.edge.sensors import Sensors
@@ -29,7 +30,7 @@ from isthmus.edge.sessions import Sessions
 from isthmus.edge.shadows import Shadows
 from isthmus.edge.spending import Spending
 from isthmus.edge.tiers import Cloud, Tiers
-from isthmus.edge.trail import Trail
+from isthmus.edge.trail import LegEnd, Trail
 from isthmus.privacy.scan import TextScanner
 from isthmus.privacy.scanner import Scanner
 from isthmus.router.online import Pace
@@ -73,7 +74,9 @@ class Agent:
         self.sensors = sensors or Sensors()
         self.consent = consent or Consent(config.privacy.consent)
         self.screen = Screen(scanner or Scanner(), config.privacy, timeout_s=config.scan_timeout_s)
-        self.answering = Answering(self.tiers, self.screen, self.consent, self.metrics)
+        self.answering = Answering(
+            self.tiers, self.screen, self.consent, self.metrics, config.router.cascade
+        )
         self.learning = Learning(
             ledger, Pace(config.router.feedback_step, config.router.feedback_bound)
         )
@@ -210,8 +213,11 @@ class Agent:
         outcome = trail.outcome()
         self.spending.settle(outcome)
         self.metrics.observe(outcome, trail.usage_by_target())
-        if outcome.status is Status.OK and len(trail.legs) == 1:
-            self.tiers.observed(outcome)
+        for leg in trail.legs:
+            unused_micro_usd = 0 if leg.in_answer else trail.price_of(leg)
+            self.metrics.dropped(leg.target, leg.end, leg.dropped_tokens, unused_micro_usd)
+            if leg.end is LegEnd.ANSWERED:
+                self.tiers.observed(leg)
         if self.ledger is not None:
             # Without the id, so that the same question is known again.
             content = wire.request_as_bytes(replace(trail.request, request_id=""))

@@ -1,75 +1,261 @@
-"""The answer path: the chosen tier's answer, and how the other tier takes over.
+"""The answer path: who answers, who takes over from whom, and when.
 
-One `Answering` serves all requests of an agent. The decision was made before; what is done here
-keeps to it, and writes what happens into the request's `Trail`.
+The decision was made before; what is done here keeps to it. An answer is made of *legs*, each one
+tier at work (`isthmus.edge.trail.Leg`). Another leg begins
+
+- at once beside the first, when the decision lets both tiers race: the first to show something
+  gives the answer, the other is stopped (`race`);
+- when a tier fails: the other one answers, or goes on from what was shown (`fell_back`,
+  `handed_over`), once in each direction;
+- when the device doubts its own answer (`isthmus.router.handover`): the cloud goes on, unless it
+  says nothing in time; the device then goes on as if nothing had been.
+
+What the client has seen is never taken back and never said twice: a leg begins from `Trail.text`,
+and what a tier wrote beyond it is dropped, or offered to the cloud as a draft.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Collection
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 
-from isthmus.core.chat import ChatRequest, PrivacyClass
+from isthmus.core.chat import PrivacyClass
 from isthmus.core.decision import Reason, Target
 from isthmus.core.errors import (
     ContextTooLong,
     DeadlineExceeded,
+    InternalError,
     InvalidRequest,
     IsthmusError,
     NotSupported,
     PolicyRefused,
 )
-from isthmus.core.events import Delta, Event, Finished, FinishReason, Started
+from isthmus.core.events import Finished
 from isthmus.edge.consent import Consent
-from isthmus.edge.conversation import Conversation
+from isthmus.edge.drafts import DraftGain
+from isthmus.edge.legs import Legs, Run, Shown
 from isthmus.edge.metrics import Metrics
 from isthmus.edge.screen import Look, Screen
 from isthmus.edge.tiers import Tiers
-from isthmus.edge.trail import Trail
-from isthmus.privacy.egress import EgressBlocked
+from isthmus.edge.trail import LegEnd, Trail
+from isthmus.edge.watched import AfterPrefill, Doubted, WatchOver
+from isthmus.router.cascade import Watch
+from isthmus.router.doubt import SecondLook
+from isthmus.router.forms import FormCheck
+from isthmus.router.handover import CascadeConfig, Moment, may_be_watched, may_hand_over
 
 log = logging.getLogger(__name__)
 
-Shown = Delta | Finished
-"""What an answer consists of, once it is known who gives it."""
+_ALL_TOKENS = 1 << 20
+"""To hold back when the client waits for the whole answer: longer than any."""
 
 
 class Answering:
     """Gives the answers that were decided on. For one event loop."""
 
-    def __init__(self, tiers: Tiers, screen: Screen, consent: Consent, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        tiers: Tiers,
+        screen: Screen,
+        consent: Consent,
+        metrics: Metrics,
+        cascade: CascadeConfig | None = None,
+    ) -> None:
         self.tiers = tiers
         self.screen = screen
         self.consent = consent
         self.metrics = metrics
+        self.legs = Legs(tiers, screen, consent, metrics)
+        self.cascade = cascade or CascadeConfig()
+        self.second_look: SecondLook | None = None
+        """Of the device's very model file; None: no doubt before the answer is written."""
+        self.draft_gain = DraftGain()
 
     async def answer(self, trail: Trail, look: Look) -> AsyncGenerator[Shown, None]:
-        """The answer of the chosen tier, and of the other one from where that failed."""
-        target = trail.route
-        try:
-            async with aclosing(self._on_tier(trail, target, look)) as events:
-                async for event in events:
-                    yield event
-            return
-        except IsthmusError as error:
-            failure = error
-        await self._may_change_tier(trail, failure, look)
-        self._change_tier(trail, failure)
-        try:
-            async with aclosing(self._on_tier(trail, target.other, look)) as events:
-                async for event in events:
-                    yield event
-        except IsthmusError as error:
-            if isinstance(error, DeadlineExceeded):
-                raise
-            # The first failure is what went wrong; that the way round it failed too is a detail.
-            log.warning("the fallback failed too: %s", error.kind)
-            raise failure from error
+        """The answer, by whichever tiers it takes."""
+        async with AsyncExitStack() as stack:
+            course = _Course(self, trail, look, stack)
+            run: Run | None = await course.begin()
+            while run is not None:
+                taker: Run | None = None
+                try:
+                    async with aclosing(run.events()) as events:
+                        async for event in events:
+                            if isinstance(event, Doubted):
+                                taker = await course.hand_over(run, event)
+                                if taker is not None:
+                                    break
+                            elif isinstance(event, Finished):
+                                course.learn(run)
+                                yield replace(event, usage=trail.usage)
+                                return
+                            elif trail.show(run.leg, event):
+                                yield event
+                except IsthmusError as error:
+                    taker = await course.fall_back(run, error)
+                run = taker
+            raise InternalError("the answer ended without a word")
 
-    async def _may_change_tier(self, trail: Trail, failure: IsthmusError, look: Look) -> None:
+
+class _Course:
+    """The course of one answer: which legs there are, and which tier has failed."""
+
+    def __init__(
+        self, answering: Answering, trail: Trail, look: Look, stack: AsyncExitStack
+    ) -> None:
+        self._answering = answering
+        self._tiers = answering.tiers
+        self._metrics = answering.metrics
+        self._trail = trail
+        self._look = look
+        self._stack = stack
+        """Stops every leg in the end, whatever way that comes."""
+        self._failed: dict[Target, IsthmusError] = {}
+        """In order: the first is what went wrong, if all does."""
+        self._taker: Run | None = None
+        """The leg that took over from a doubt."""
+
+    async def begin(self) -> Run:
+        """The leg, or the winner of the race, that begins the answer."""
+        decision = self._trail.decision
+        if decision is None or not decision.race or not self._cloud_may_help:
+            return self._run(self._trail.route, watch=self._watch())
+        return await self._race(self._trail.route)
+
+    # --- both tiers at once -------------------------------------------------------------------
+
+    async def _race(self, preferred: Target) -> Run:
+        """Both tiers; the first that has something to show. The other one is stopped."""
+        tasks: dict[asyncio.Task[bool], Run] = {}
+        doubting: Run | None = None
+        try:
+            for target in (preferred, preferred.other):
+                run = self._run(target, watch=self._watch(in_haste=True))
+                tasks[asyncio.create_task(run.first())] = run
+            while tasks:
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in [task for task in tasks if task in done]:  # preferred first
+                    run = tasks.pop(task)
+                    try:
+                        ready = task.result()
+                    except IsthmusError as error:
+                        self._failed[run.leg.target] = error
+                        continue
+                    if ready:
+                        return await self._won(run, tasks, doubting)
+                    doubting = run
+        finally:
+            await _ended(tasks)
+        if doubting is not None:  # better than nothing, and there is nothing else
+            return await self._won(doubting, tasks, None)
+        self._trail.route = preferred
+        raise self._failed[preferred]
+
+    async def _won(
+        self, winner: Run, losers: dict[asyncio.Task[bool], Run], doubting: Run | None
+    ) -> Run:
+        await _ended(losers)
+        for run in losers.values():
+            await run.stop(LegEnd.LOST)
+        if doubting is not None:
+            self._trail.note(Reason.DOUBT_AFTER_PREFILL)
+            await doubting.stop(LegEnd.DOUBTED)
+        self._trail.route = winner.leg.target
+        for target, error in self._failed.items():
+            if target is not winner.leg.target:
+                self._moved(target, error)
+        self._metrics.raced(winner.leg.target)
+        return winner
+
+    # --- a doubt ------------------------------------------------------------------------------
+
+    async def hand_over(self, run: Run, doubt: Doubted) -> Run | None:
+        """The cloud's leg, whose first piece is there; None: the device goes on by itself."""
+        trail, config = self._trail, self._answering.cascade
+        taker = None
+        if self._cloud_may_help and may_hand_over(trail.request, self._moment()):
+            taker = self._run(Target.CLOUD, draft=self._worth_offering(doubt.draft))
+        if taker is None:
+            self._metrics.doubted(doubt.reason, "kept")
+            return None
+        try:
+            async with asyncio.timeout(config.patience_s) as patience:
+                await taker.first()
+        except TimeoutError:
+            if not patience.expired():
+                raise
+            await taker.stop(LegEnd.LOST)
+            self._metrics.doubted(doubt.reason, "too_slow")
+            return None
+        except PolicyRefused:
+            # What the device wrote is part of what would leave.
+            self._metrics.doubted(doubt.reason, "private")
+            return None
+        except IsthmusError as error:
+            self._failed[Target.CLOUD] = error
+            self._metrics.doubted(doubt.reason, "failed")
+            return None
+        await run.stop(LegEnd.DOUBTED)
+        trail.note(doubt.reason)
+        if trail.shown:
+            trail.note(Reason.HANDED_OVER)
+        trail.route = Target.CLOUD
+        self._metrics.doubted(doubt.reason, "handed_over")
+        run.leg.draft_stands = taker.leg.accepted_tokens > 0
+        if taker.leg.draft is not None:
+            self._metrics.drafted(taker.leg.draft)
+        self._taker = taker
+        return taker
+
+    def learn(self, run: Run) -> None:
+        """`run` has written the end of the answer."""
+        if run is self._taker:
+            self._answering.draft_gain.observe(run.leg.draft, run.leg.ttft_ms, run.leg.tpot_ms)
+
+    def _moment(self) -> Moment:
+        trail, cloud = self._trail, self._tiers.cloud
+        return Moment(
+            shown=trail.shown,
+            has_tool_calls=trail.has_tool_calls,
+            cloud_available=cloud is not None and cloud.available,
+            consented=self._answering.consent.granted,
+            elapsed_ms=trail.total_ms,
+            cloud_ttft_ms=None if cloud is None else cloud.ttft_ms,
+        )
+
+    def _worth_offering(self, draft: str) -> str:
+        cloud = self._tiers.cloud
+        info = None if cloud is None else cloud.last_info
+        if not self._answering.cascade.verify_drafts or info is None or not info.verifies_drafts:
+            return ""
+        if self._trail.request.sampling.top_logprobs is not None:
+            return ""  # the client is promised those of every token, and nobody would tell them
+        return draft if self._answering.draft_gain.pays(draft) else ""
+
+    # --- a failure ----------------------------------------------------------------------------
+
+    async def fall_back(self, run: Run, failure: IsthmusError) -> Run:
+        """The other tier's leg from where `run` failed. Raises when there is none."""
+        trail, source = self._trail, run.leg.target
+        first = next(iter(self._failed.values()), None)
+        self._failed[source] = failure
+        if first is not None:
+            if isinstance(failure, DeadlineExceeded):
+                raise failure
+            # The first failure is what went wrong; that the way round it failed too is a detail.
+            log.warning("the fallback failed too: %s", failure.kind)
+            raise first from failure
+        await self._may_change_tier(source, failure)
+        self._moved(source, failure)
+        trail.route = source.other
+        return self._run(source.other)
+
+    async def _may_change_tier(self, source: Target, failure: IsthmusError) -> None:
         """Raise `failure` unless the other tier may take over."""
+        trail = self._trail
         decision = trail.decision
         callers_fault = isinstance(failure, InvalidRequest) and not isinstance(
             failure, ContextTooLong
@@ -82,120 +268,78 @@ class Answering:
             or trail.has_tool_calls
         ):
             raise failure
-        if trail.route is Target.CLOUD:
+        if source is Target.CLOUD:
             return
-        if self.tiers.cloud is None or not self.tiers.cloud.available or not self.consent.granted:
+        if not self._cloud_may_help:
             raise failure
         # What was shown of the answer leaves too now, and the device may have said anything.
         whole = replace(trail.request, answer_so_far=trail.text)
         try:
-            await self.screen.outgoing(whole, look)
+            await self._answering.screen.outgoing(whole, self._look)
         except PolicyRefused:
             trail.privacy_class = PrivacyClass.SENSITIVE
             raise failure from None
 
-    def _change_tier(self, trail: Trail, failure: IsthmusError) -> None:
-        source = trail.route
+    def _moved(self, source: Target, failure: IsthmusError) -> None:
+        """The other tier makes good what failed."""
+        trail = self._trail
         trail.error_kind = failure.kind
         if isinstance(failure, ContextTooLong) and source is Target.EDGE:
-            trail.reasons.append(Reason.CONTEXT_TOO_LONG_FOR_EDGE)
+            trail.note(Reason.CONTEXT_TOO_LONG_FOR_EDGE)
         elif isinstance(failure, NotSupported) and source is Target.EDGE:
-            trail.reasons.append(Reason.CAPABILITY_MISSING_ON_EDGE)
-        trail.reasons.append(Reason.HANDED_OVER if trail.shown else Reason.FELL_BACK)
+            trail.note(Reason.CAPABILITY_MISSING_ON_EDGE)
+        trail.note(Reason.HANDED_OVER if trail.shown else Reason.FELL_BACK)
         stage = "mid_answer" if trail.shown else "before_first_token"
-        self.metrics.fell_back(source, stage=stage, error=failure.kind)
+        self._metrics.fell_back(source, stage=stage, error=failure.kind)
         log.warning("%s failed (%s, %s): %s goes on", source, failure.kind, stage, source.other)
 
-    async def _on_tier(
-        self, trail: Trail, target: Target, look: Look
-    ) -> AsyncGenerator[Shown, None]:
-        """What `target` adds to the answer. Every failure is an `IsthmusError`."""
-        request = request_for(trail, target, look.conversation)
-        if request is None:
-            yield Finished(FinishReason.LENGTH, trail.usage)
-            return
-        if target is Target.CLOUD:
-            tier = self._in_cloud(trail, request, look)
+    # --- the legs -----------------------------------------------------------------------------
+
+    @property
+    def _cloud_may_help(self) -> bool:
+        cloud = self._tiers.cloud
+        return (
+            cloud is not None
+            and cloud.available
+            and self._answering.consent.granted
+            and Target.CLOUD not in self._failed
+        )
+
+    def _run(self, target: Target, *, watch: WatchOver | None = None, draft: str = "") -> Run:
+        """A leg of `target` from what is shown by now; at the answer's end it is stopped."""
+        legs = self._answering.legs
+        if target is Target.EDGE:
+            run = legs.on_device(self._trail, self._look, watch)
         else:
-            trail.start(target)
-            tier = self.tiers.on_device(request)
-        async with aclosing(tier) as events:
-            async for event in events:
-                match event:
-                    case Started():
-                        trail.started(event)
-                        self._tell_backends(trail)
-                    case Delta():
-                        if trail.show(event):
-                            yield event
-                    case Finished():
-                        trail.finished(event.usage)
-                        self._tell_backends(trail)
-                        yield replace(event, usage=trail.usage)
+            run = legs.in_cloud(self._trail, self._look, draft)
+        self._stack.push_async_callback(run.stop)
+        return run
 
-    def _tell_backends(self, trail: Trail) -> None:
-        engine = self.tiers.device.engine
-        if trail.route is Target.EDGE and engine is not None:
-            trail.ran_on(engine.prefill_backend, engine.decode_backend)
+    def _watch(self, *, in_haste: bool = False) -> WatchOver | None:
+        """What watches the device's answer; None where a doubt could lead nowhere.
 
-    async def _in_cloud(
-        self, trail: Trail, request: ChatRequest, look: Look
-    ) -> AsyncGenerator[Event, None]:
-        """The cloud's answer: placeholders leave, values are put back as they arrive."""
-        outgoing = await self.screen.outgoing(request, look)
-        seen = b""
-
-        def check(data: bytes) -> None:
-            if data != seen:
-                outgoing.check(data)  # nothing leaves unseen, whatever a tier makes of a request
-            if not self.consent.granted:
-                raise PolicyRefused(
-                    "the consent to the use of the cloud was revoked",
-                    reason=Reason.PRIVACY_NO_CONSENT.value,
-                )
-            trail.left(data, outgoing.labels, outgoing.request.privacy_class)
-
-        trail.start(Target.CLOUD)
-        restorer = outgoing.restorer()
-
-        try:
-            # Before the cloud's own time begins: the look at megabytes takes seconds.
-            seen = await self.screen.last_look(outgoing)
-            async with aclosing(self.tiers.in_cloud(outgoing.request, check)) as events:
-                async for event in events:
-                    match event:
-                        case Delta():
-                            yield restorer.feed(event)
-                        case Finished():
-                            rest = restorer.flush()
-                            if rest is not None:
-                                yield rest
-                            yield event
-                        case _:
-                            yield event
-        except EgressBlocked as blocked:
-            self.metrics.blocked(blocked.labels)
-            log.warning("stopped on its way out: %s", blocked.message)
-            raise
+        Nothing is held back in haste: the cloud then goes on from the very last word.
+        """
+        trail, config = self._trail, self._answering.cascade
+        decision, request = trail.decision, trail.request
+        if decision is None or not self._cloud_may_help:
+            return None
+        if not may_be_watched(request, decision, config):
+            return None
+        watch = config.watch
+        if not trail.streams:
+            watch = replace(watch, hold_back_tokens=_ALL_TOKENS)
+        elif in_haste or request.preference.ttft_slo_ms is not None:
+            watch = replace(watch, hold_back_tokens=0, longest_word_chars=0)
+        look, prior = self._answering.second_look, decision.scores.get("edge.quality")
+        after_prefill = None
+        if look is not None and prior is not None:
+            after_prefill = AfterPrefill(look, prior, config.edge_floor)
+        return WatchOver(Watch(watch, form=FormCheck.of(request)), after_prefill)
 
 
-def request_for(trail: Trail, target: Target, conversation: Conversation) -> ChatRequest | None:
-    """The request as `target` gets it; None when nothing may be added any more."""
-    # The name that the client used is the agent's; a tier answers with its own model.
-    request = replace(trail.request, model="", answer_so_far=trail.text)
-    max_tokens = request.max_tokens
-    if max_tokens is not None and trail.shown:
-        max_tokens -= trail.completion_tokens
-    if target is Target.CLOUD:
-        asked = replace(request, max_tokens=max_tokens)
-        affordable = trail.purse.affordable_tokens(asked, trail.price_micro_usd)
-        max_tokens = max_tokens if affordable is None else affordable
-    if max_tokens is not None and max_tokens < 1:
-        if not trail.shown:
-            raise trail.purse.refusal()
-        return None
-    preference = request.preference
-    if target is Target.EDGE:
-        # The device's own name for the conversation: its cache may hang on it.
-        preference = replace(preference, conversation=conversation.id)
-    return replace(request, max_tokens=max_tokens, preference=preference)
+async def _ended(tasks: Collection[asyncio.Task[bool]]) -> None:
+    """Stop `tasks`, and wait until they have: what they read cannot be closed before."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

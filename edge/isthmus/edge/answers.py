@@ -28,7 +28,7 @@ from isthmus.core.events import Delta, Finished, TokenLogprob, TopLogprob
 from isthmus.core.money import Usage, usd
 from isthmus.edge.feedback import UnknownAnswer
 from isthmus.edge.openai_api import UnknownModelName
-from isthmus.edge.trail import Trail
+from isthmus.edge.trail import Leg, Trail
 
 Json = dict[str, Any]
 
@@ -82,9 +82,31 @@ def isthmus_object(trail: Trail) -> Json:
             "tpot_ms": _rounded(trail.tpot_ms),
             "total_ms": _rounded(trail.total_ms),
         },
+        "legs": [_leg(trail, leg) for leg in trail.legs],
         "cached_tokens": usage.cached_tokens,
         "prefilled_tokens": max(0, usage.prompt_tokens - usage.cached_tokens),
     }
+
+
+def _leg(trail: Trail, leg: Leg) -> Json:
+    """One tier's work on the answer, seen or not."""
+    shown: Json = {
+        "target": leg.target.value,
+        "end": leg.end.value,
+        "error": leg.error_kind or None,
+        "model": leg.model,
+        "completion_tokens": leg.completion_tokens,
+        "dropped_tokens": leg.dropped_tokens,
+        "sent_bytes": leg.sent_bytes,
+        "spent_usd": usd(trail.price_of(leg)),
+    }
+    if leg.draft is not None:
+        shown["draft"] = {
+            "judged": leg.draft.judged,
+            "tokens": leg.draft.tokens,
+            "accepted_tokens": leg.draft.accepted_tokens,
+        }
+    return shown
 
 
 def usage_object(usage: Usage) -> Json:

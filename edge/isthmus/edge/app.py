@@ -103,7 +103,7 @@ class _Api:
         parsed = await self._parsed(request, reply)
         if parsed is None:
             return
-        trail = Trail(parsed.chat)
+        trail = Trail(parsed.chat, streams=parsed.stream)
         answer = self._stream if parsed.stream else self._whole
         try:
             await attend(answer(parsed, trail, reply), request.receive, self._stopping)

@@ -20,6 +20,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from isthmus.core.decision import Outcome, Reason, Status, Target
+from isthmus.core.events import DraftVerdict
 from isthmus.core.money import Usage, usd
 from isthmus.router.online import Correction
 
@@ -126,6 +127,36 @@ class Metrics:
             "isthmus_edge_fallbacks",
             "Answers that the other tier took over, by stage and the error's kind.",
             ("from_route", "to_route", "stage", "error"),
+            registry=self.registry,
+        )
+        self._races = Counter(
+            "isthmus_edge_races",
+            "Requests that both tiers began at once, by the tier that answered.",
+            ("winner",),
+            registry=self.registry,
+        )
+        self._doubts = Counter(
+            "isthmus_edge_doubts",
+            "Doubts of the device about its own answer, by reason and what came of them: "
+            "handed_over to the cloud, kept by policy, private, too_slow, failed.",
+            ("reason", "result"),
+            registry=self.registry,
+        )
+        self._draft_tokens = Counter(
+            "isthmus_edge_draft_tokens",
+            "The cloud's tokens of drafts that the device offered it: accepted, refused.",
+            ("result",),
+            registry=self.registry,
+        )
+        self._dropped_tokens = Counter(
+            "isthmus_edge_dropped_tokens",
+            "Tokens that were computed and are in no answer, by route and how that leg ended.",
+            ("route", "end"),
+            registry=self.registry,
+        )
+        self._unused = Counter(
+            "isthmus_edge_price_unused_usd",
+            "The part of what was paid to the cloud that is for answers that nobody saw.",
             registry=self.registry,
         )
         self._rejected = Counter(
@@ -239,6 +270,25 @@ class Metrics:
     def decided(self, seconds: float) -> None:
         """Note how long a decision took."""
         self._decision.observe(seconds)
+
+    def raced(self, winner: Target) -> None:
+        """Count a race."""
+        self._races.labels(winner.value).inc()
+
+    def doubted(self, reason: Reason, result: str) -> None:
+        """Count a doubt and what came of it."""
+        self._doubts.labels(reason.value, result).inc()
+
+    def drafted(self, verdict: DraftVerdict) -> None:
+        """Count a draft's tokens."""
+        self._draft_tokens.labels("accepted").inc(verdict.accepted_tokens)
+        self._draft_tokens.labels("refused").inc(verdict.tokens - verdict.accepted_tokens)
+
+    def dropped(self, target: Target, end: str, tokens: int, price_micro_usd: int) -> None:
+        """Count what one leg computed for nobody, and what that cost."""
+        if tokens:
+            self._dropped_tokens.labels(target.value, end).inc(tokens)
+        self._unused.inc(usd(price_micro_usd))
 
     def rejected(self, code: int) -> None:
         """Count a request that was refused before a route was sought."""

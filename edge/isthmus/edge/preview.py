@@ -9,7 +9,7 @@ from isthmus.core.chat import ChatRequest
 from isthmus.core.decision import Target
 from isthmus.core.errors import PolicyRefused
 from isthmus.edge.agent import Agent
-from isthmus.edge.answering import request_for
+from isthmus.edge.legs import request_for
 from isthmus.edge.trail import Trail
 from isthmus.router.gates import MAY_LEAVE
 

@@ -7,15 +7,24 @@ async with running_agent(ScriptedEngine(), cloud=ScriptedTier()) as agent:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from isthmus.core import wire
 from isthmus.core.chat import ChatRequest
 from isthmus.core.errors import IsthmusError
-from isthmus.core.events import Delta, Event, Finished, FinishReason, Started
+from isthmus.core.events import (
+    Delta,
+    DraftVerdict,
+    Event,
+    Finished,
+    FinishReason,
+    FirstToken,
+    Started,
+    TokenLogprob,
+)
 from isthmus.core.money import Usage
 from isthmus.core.tier import ModelInfo
 from isthmus.edge.agent import Agent
@@ -43,6 +52,8 @@ class ScriptedTier:
     pieces: Sequence[str] = ("Hello", " there", ".")
     error: Exception | None = None
     """Raised after the pieces, in place of the end."""
+    error_at_char: int | None = None
+    """Raise it already there, counted from the beginning of the whole text."""
     delay_s: float = 0.0
     """Before each piece."""
     hang: bool = False
@@ -56,6 +67,12 @@ class ScriptedTier:
     prompt_tokens: int = 10
     cached_tokens: int = 0
     same_model_demo: bool = False
+    logprobs: Sequence[float] = ()
+    """Of the pieces, for a watched request; the last one stands for all that follow."""
+    first_token: FirstToken | None = None
+    """What it says of its own doubt, to a watched request."""
+    accepted_chars: int | None = None
+    """How much of a draft it lets stand; None: it does not judge drafts."""
     deltas: Sequence[Delta] = ()
     """Given in place of `pieces` when there are any."""
     finish_reason: FinishReason = FinishReason.STOP
@@ -90,9 +107,17 @@ class ScriptedTier:
         self.running += 1
         whole = False
         try:
-            deltas = list(self.deltas) or _continued(self.pieces, request.answer_so_far)
+            accepted = request.draft[: self.accepted_chars or 0]
+            begun = request.answer_so_far + accepted
+            deltas = list(self.deltas) or _continued(self._all(request), begun)
+            if self.error is not None and self.error_at_char is not None:
+                deltas = list(_up_to(deltas, self.error_at_char - len(begun)))
             yield Started(
-                self.model_name, self.prompt_tokens, self.cached_tokens, self.same_model_demo
+                self.model_name,
+                self.prompt_tokens,
+                self.cached_tokens,
+                self.same_model_demo,
+                self._verdict(request.draft, accepted),
             )
             for delta in deltas[: request.max_tokens]:
                 await asyncio.sleep(self.delay_s)
@@ -116,6 +141,26 @@ class ScriptedTier:
             self.running -= 1
             self.stopped += not whole
 
+    def _all(self, request: ChatRequest) -> list[Delta]:
+        """The whole script."""
+        if not request.watched:
+            return [Delta(piece) for piece in self.pieces]
+        deltas = []
+        for at, piece in enumerate(self.pieces):
+            logprob = self.logprobs[min(at, len(self.logprobs) - 1)] if self.logprobs else -0.1
+            token = TokenLogprob(piece, logprob, piece.encode())
+            first = self.first_token if at == 0 else None
+            deltas.append(Delta(piece, logprobs=(token,), first_token=first))
+        return deltas
+
+    def _verdict(self, draft: str, accepted: str) -> DraftVerdict | None:
+        if not draft:
+            return None
+        if self.accepted_chars is None:
+            return DraftVerdict(judged=False)
+        words = len(accepted.split())
+        return DraftVerdict(True, len(accepted.encode()), words, max(words, len(draft.split())))
+
     async def info(self) -> ModelInfo:
         """What it serves."""
         self.last_info = self.last_info or ModelInfo(self.model_name, self.decode_backend)
@@ -136,15 +181,22 @@ class ScriptedEngine(ScriptedTier):
         self.closed = True
 
 
-def _continued(pieces: Sequence[str], answer_so_far: str) -> list[Delta]:
-    text = "".join(pieces)
+def _up_to(deltas: list[Delta], chars: int) -> Iterator[Delta]:
+    for delta in deltas:
+        if chars > 0:
+            yield replace(delta, text=delta.text[:chars])
+        chars -= len(delta.text)
+
+
+def _continued(whole: list[Delta], answer_so_far: str) -> list[Delta]:
+    text = "".join(delta.text for delta in whole)
     if not answer_so_far or not text.startswith(answer_so_far):
-        return [Delta(piece) for piece in pieces]
+        return whole
     deltas, skip = [], len(answer_so_far)
-    for piece in pieces:
-        if len(piece) > skip:
-            deltas.append(Delta(piece[skip:]))
-        skip = max(0, skip - len(piece))
+    for delta in whole:
+        if len(delta.text) > skip:
+            deltas.append(replace(delta, text=delta.text[skip:]))
+        skip = max(0, skip - len(delta.text))
     return deltas
 
 

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from typing import Protocol
 
 from isthmus.core.chat import ChatRequest
-from isthmus.core.decision import Outcome, Target
+from isthmus.core.decision import Target
 from isthmus.core.errors import DeadlineExceeded, InternalError, IsthmusError, Unavailable
 from isthmus.core.events import Event, Finished
 from isthmus.core.money import Price
@@ -18,6 +18,7 @@ from isthmus.edge.breaker import CircuitBreaker
 from isthmus.edge.config import EdgeConfig
 from isthmus.edge.device import Device
 from isthmus.edge.faults import fault
+from isthmus.edge.trail import Leg
 from isthmus.router.latency import TierLatency
 from isthmus.router.signals import Capability, CloudState, EdgeState, Session
 
@@ -107,17 +108,16 @@ class Tiers:
             ),
         )
 
-    def observed(self, outcome: Outcome) -> None:
-        """Learn a tier's times from an answer that it gave alone."""
-        latency = self.latency[outcome.route]
-        if outcome.route is Target.CLOUD and self.cloud is not None and self.cloud.rtt_ms:
+    def observed(self, leg: Leg) -> None:
+        """Learn a tier's times from an answer that it wrote to the end, whoever began it."""
+        latency = self.latency[leg.target]
+        if leg.target is Target.CLOUD and self.cloud is not None and self.cloud.rtt_ms:
             latency.rtt.observe(self.cloud.rtt_ms)
-        usage, ttft_ms = outcome.usage, outcome.ttft_ms
         latency.observe(
-            new_tokens=max(0, usage.prompt_tokens - usage.cached_tokens),
-            ttft_ms=ttft_ms,
-            tpot_ms=outcome.tpot_ms,
-            service_ms=None if ttft_ms is None else outcome.total_ms - ttft_ms,
+            new_tokens=max(0, leg.prompt_tokens - leg.cached_tokens),
+            ttft_ms=leg.ttft_ms,
+            tpot_ms=leg.tpot_ms,
+            service_ms=leg.writing_ms,
         )
 
     async def on_device(self, request: ChatRequest) -> AsyncGenerator[Event, None]:

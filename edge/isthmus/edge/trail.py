@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from isthmus.core.chat import ChatRequest, Message, PrivacyClass, Role, TextPart, ToolCall
 from isthmus.core.decision import Decision, Outcome, Reason, Status, Target
@@ -15,7 +16,7 @@ from isthmus.core.errors import (
     Overloaded,
     PolicyRefused,
 )
-from isthmus.core.events import Delta, Started
+from isthmus.core.events import Delta, DraftVerdict, Started
 from isthmus.core.money import Price, Usage
 from isthmus.edge.spending import Purse
 from isthmus.privacy.receipts import Receipt, Sent, Treatment
@@ -23,24 +24,135 @@ from isthmus.privacy.receipts import Receipt, Sent, Treatment
 _REFUSALS = (InvalidRequest, NotSupported, PolicyRefused, Overloaded)
 
 
+class LegEnd(StrEnum):
+    """What became of one tier's work on an answer."""
+
+    RUNNING = "running"
+    ANSWERED = "answered"
+    """It wrote the end of the answer."""
+    FAILED = "failed"
+    LOST = "lost"
+    """The other tier was quicker to show something: this one was stopped."""
+    DOUBTED = "doubted"
+    """It doubted its own answer, and the other tier went on."""
+    STOPPED = "stopped"
+    """The answer ended from outside: the client went away, or the limits were reached."""
+
+
 @dataclass(slots=True)
 class Leg:
     """One tier's share of an answer."""
 
     target: Target
+    expected_prompt_tokens: int = 0
+    """What the prompt is taken to have when a tier is stopped before it tells."""
     model: str = ""
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    """Computed, whether anybody saw them or not."""
+    shown_tokens: int = 0
+    """Those of them that are in the answer."""
+    draft: DraftVerdict | None = None
+    """What the cloud made of the device's draft."""
+    draft_stands: bool = False
+    """What it wrote and did not show is in the answer: the cloud let it stand."""
+    sent_bytes: int = 0
+    """What left the device for it."""
+    end: LegEnd = LegEnd.RUNNING
+    error_kind: str = ""
     same_model_demo: bool = False
     prefill_backend: str | None = None
     decode_backend: str | None = None
     """The device's, last; the cloud does not tell its own."""
+    began_s: float = field(default_factory=time.monotonic)
+    first_token_s: float | None = None
+    last_token_s: float | None = None
 
     @property
     def usage(self) -> Usage:
         """What this tier computed."""
         return Usage(self.prompt_tokens, self.completion_tokens, self.cached_tokens)
+
+    @property
+    def ttft_ms(self) -> float | None:
+        """From the leg's begin to the first piece that the tier wrote, held back or not."""
+        if self.first_token_s is None:
+            return None
+        return (self.first_token_s - self.began_s) * 1000
+
+    @property
+    def writing_ms(self) -> float | None:
+        """From the first piece that the tier wrote to its last."""
+        if self.first_token_s is None or self.last_token_s is None:
+            return None
+        return (self.last_token_s - self.first_token_s) * 1000
+
+    @property
+    def tpot_ms(self) -> float | None:
+        """Time per token that it wrote after the first."""
+        writing_ms = self.writing_ms
+        if writing_ms is None or self.completion_tokens < 2:
+            return None
+        return writing_ms / (self.completion_tokens - 1)
+
+    @property
+    def accepted_tokens(self) -> int:
+        """Tokens of the device's draft that the cloud let stand."""
+        return 0 if self.draft is None else self.draft.accepted_tokens
+
+    @property
+    def in_answer(self) -> bool:
+        """Whether a part of the answer is its own."""
+        return self.shown_tokens > 0 or self.draft_stands
+
+    @property
+    def dropped_tokens(self) -> int:
+        """Computed for nobody."""
+        return max(0, self.completion_tokens - self.shown_tokens)
+
+    @property
+    def billed(self) -> Usage:
+        """What the cloud will ask to be paid for. A call that failed with nothing is free; one that
+        was stopped is not, for its prompt was computed by then or is about to be.
+        """
+        if self.target is Target.EDGE:
+            return Usage()
+        if self.completion_tokens or self.end is LegEnd.ANSWERED:
+            return self.usage
+        stopped = self.end in {LegEnd.LOST, LegEnd.STOPPED} and self.sent_bytes > 0
+        prompt_tokens = self.prompt_tokens or self.expected_prompt_tokens
+        return Usage(prompt_tokens, 0, self.cached_tokens) if stopped else Usage()
+
+    def started(self, event: Started) -> None:
+        """The tier has begun."""
+        self.model = event.model
+        self.prompt_tokens = event.prompt_tokens
+        self.cached_tokens = event.cached_tokens
+        self.same_model_demo = event.same_model_demo
+        self.draft = event.draft
+
+    def wrote(self, delta: Delta) -> None:
+        """The tier has written a piece; whether it is shown is another matter."""
+        self.completion_tokens += delta.tokens
+        if delta.tokens and (delta.text or delta.tool_calls):
+            self.last_token_s = time.monotonic()
+            if self.first_token_s is None:
+                self.first_token_s = self.last_token_s
+
+    def finished(self, usage: Usage) -> None:
+        """The tier's own count stands over what was counted piece by piece."""
+        self.end = LegEnd.ANSWERED
+        self.prompt_tokens = usage.prompt_tokens or self.prompt_tokens
+        self.cached_tokens = usage.cached_tokens or self.cached_tokens
+        unseen = self.dropped_tokens
+        self.completion_tokens = usage.completion_tokens or self.completion_tokens
+        self.shown_tokens = max(0, self.completion_tokens - unseen)
+
+    def ran_on(self, prefill_backend: str, decode_backend: str) -> None:
+        """The device computes with these by now."""
+        self.prefill_backend = prefill_backend
+        self.decode_backend = decode_backend
 
 
 @dataclass(slots=True)
@@ -48,6 +160,8 @@ class Trail:
     """Everything that is known of a request while it is answered. Changed by the agent alone."""
 
     request: ChatRequest
+    streams: bool = True
+    """Whether the client sees the answer grow. One that waits for the whole sees no retraction."""
     route: Target = Target.EDGE
     decision: Decision | None = None
     reasons: list[Reason] = field(default_factory=list)
@@ -102,47 +216,42 @@ class Trail:
 
     @property
     def same_model_demo(self) -> bool:
-        """Whether a part of the answer came from a cloud whose model is the device's own."""
-        return any(leg.same_model_demo for leg in self.legs)
+        """Whether the answer comes, in part, from a cloud whose model is the device's own."""
+        return any(leg.same_model_demo for leg in self._told)
 
     @property
     def changed_tier(self) -> bool:
         """Whether the other tier took over."""
         return not {Reason.FELL_BACK, Reason.HANDED_OVER}.isdisjoint(self.reasons)
 
-    def start(self, target: Target) -> Leg:
+    def start(self, target: Target, *, expected_prompt_tokens: int = 0) -> Leg:
         """A tier sets to work."""
-        self.route = target
-        self.legs.append(Leg(target))
-        return self.legs[-1]
+        leg = Leg(target, expected_prompt_tokens)
+        self.legs.append(leg)
+        return leg
 
-    def left(self, data: bytes, labels: Mapping[str, int], privacy_class: PrivacyClass) -> None:
+    def left(
+        self, leg: Leg, data: bytes, labels: Mapping[str, int], privacy_class: PrivacyClass
+    ) -> None:
         """The bytes of a request leave for the cloud, with so many placeholders in them."""
+        leg.sent_bytes += len(data)
         self.sent.append(Sent.of(data))
         self.redacted = dict(labels)
         self.privacy_class = privacy_class
-        said = Reason.PRIVACY_REDACTED in self.reasons
-        if privacy_class is PrivacyClass.REDACTED and not said:
-            self.reasons.append(Reason.PRIVACY_REDACTED)
+        if privacy_class is PrivacyClass.REDACTED:
+            self.note(Reason.PRIVACY_REDACTED)
 
-    def started(self, event: Started) -> None:
-        """The tier has begun."""
-        leg = self.legs[-1]
-        leg.model = event.model
-        leg.prompt_tokens = event.prompt_tokens
-        leg.cached_tokens = event.cached_tokens
-        leg.same_model_demo = event.same_model_demo
+    def note(self, reason: Reason) -> None:
+        """Add a reason, once."""
+        if reason not in self.reasons:
+            self.reasons.append(reason)
 
-    def ran_on(self, prefill_backend: str, decode_backend: str) -> None:
-        """The device computes with these by now."""
-        self.legs[-1].prefill_backend = prefill_backend
-        self.legs[-1].decode_backend = decode_backend
-
-    def show(self, delta: Delta) -> bool:
+    def show(self, leg: Leg, delta: Delta) -> bool:
         """Note a piece of the answer; whether there is anything in it for the client."""
-        self.legs[-1].completion_tokens += delta.tokens
+        leg.shown_tokens += delta.tokens
         if not (delta.text or delta.tool_calls or delta.logprobs):
             return False
+        self.route = leg.target
         self.last_token_s = time.monotonic()
         if self.first_token_s is None:
             self.first_token_s = self.last_token_s
@@ -155,28 +264,29 @@ class Trail:
             call[2] += piece.arguments
         return True
 
-    def finished(self, usage: Usage) -> None:
-        """The tier's own count stands over what was counted piece by piece."""
-        leg = self.legs[-1]
-        leg.prompt_tokens = usage.prompt_tokens or leg.prompt_tokens
-        leg.cached_tokens = usage.cached_tokens or leg.cached_tokens
-        leg.completion_tokens = usage.completion_tokens or leg.completion_tokens
-
     def end(self, status: Status, error: IsthmusError | None = None) -> None:
         """The request is over, once."""
         if self.ended_s is not None:
             return
         self.ended_s = time.monotonic()
         self.status = status
+        for leg in self.legs:
+            if leg.end is LegEnd.RUNNING:
+                leg.end = LegEnd.STOPPED if error is None else LegEnd.FAILED
         if error is not None:
             self.error_kind = error.kind
             if isinstance(error, _REFUSALS):
                 self.status = Status.REFUSED
 
     @property
+    def _told(self) -> list[Leg]:
+        """The legs that the answer is made of; before there is any, the one that works on it."""
+        return [leg for leg in self.legs if leg.in_answer] or self.legs[-1:]
+
+    @property
     def completion_tokens(self) -> int:
-        """Tokens of all tiers together."""
-        return sum(leg.completion_tokens for leg in self.legs)
+        """Tokens of the answer, by whoever computed them."""
+        return sum(leg.shown_tokens + leg.accepted_tokens for leg in self.legs)
 
     @property
     def usage(self) -> Usage:
@@ -184,13 +294,13 @@ class Trail:
         if not self.legs:
             return Usage()
         # A tier that goes on from a text counts that text as prompt too.
-        told = next((leg for leg in self.legs if leg.prompt_tokens), self.legs[-1])
+        told = next((leg for leg in self._told if leg.prompt_tokens), self.legs[-1])
         return Usage(told.prompt_tokens, self.completion_tokens, told.cached_tokens)
 
     @property
     def model(self) -> str:
         """The model that answered (last)."""
-        return self.legs[-1].model if self.legs else ""
+        return self._told[-1].model if self.legs else ""
 
     @property
     def edge_leg(self) -> Leg | None:
@@ -211,12 +321,12 @@ class Trail:
 
     @property
     def price_micro_usd(self) -> int:
-        """What the cloud's share costs. A call that gave nothing is not billed."""
-        return sum(
-            self.cloud_price.cost_micro_usd(leg.usage)
-            for leg in self.legs
-            if leg.target is Target.CLOUD and leg.completion_tokens
-        )
+        """What the cloud's work costs, whether it is in the answer or was overtaken."""
+        return sum(self.price_of(leg) for leg in self.legs)
+
+    def price_of(self, leg: Leg) -> int:
+        """What one leg costs, in millionths of a dollar."""
+        return self.cloud_price.cost_micro_usd(leg.billed)
 
     @property
     def saved_micro_usd(self) -> int:
@@ -228,16 +338,30 @@ class Trail:
     @property
     def ttft_ms(self) -> float | None:
         """From the request's arrival to the first piece of its answer."""
-        if self.first_token_s is None:
-            return None
-        return (self.first_token_s - self.began_s) * 1000
+        first_s, _ = self._seen_s
+        return None if first_s is None else (first_s - self.began_s) * 1000
 
     @property
     def tpot_ms(self) -> float | None:
         """Time per output token after the first."""
-        if self.first_token_s is None or self.last_token_s is None or self.completion_tokens < 2:
+        first_s, last_s = self._seen_s
+        if first_s is None or last_s is None or self.completion_tokens < 2:
             return None
-        return (self.last_token_s - self.first_token_s) * 1000 / (self.completion_tokens - 1)
+        return (last_s - first_s) * 1000 / (self.completion_tokens - 1)
+
+    @property
+    def _seen_s(self) -> tuple[float | None, float | None]:
+        """When the first and the last piece of the answer came.
+
+        To a client that waits for the whole they come at once: then they count from when they were
+        written.
+        """
+        if self.streams:
+            return self.first_token_s, self.last_token_s
+        told = [leg for leg in self._told if leg.first_token_s is not None]
+        if not told:
+            return None, None
+        return told[0].first_token_s, told[-1].last_token_s
 
     @property
     def total_ms(self) -> float:
@@ -249,7 +373,7 @@ class Trail:
         return Receipt(
             request_id=self.request.request_id,
             at_unix_s=self.at_unix_s,
-            made_by=tuple(leg.target.value for leg in self.legs if leg.completion_tokens),
+            made_by=tuple(leg.target.value for leg in self.legs if leg.in_answer),
             status=self.status.value,
             privacy_class=self.privacy_class.value,
             policy=self.policy,

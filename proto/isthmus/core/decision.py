@@ -88,10 +88,18 @@ class Reason(StrEnum):
     """The promised time to the first token is at risk: both tiers may start."""
     SHADOW = "shadow"
     """Nobody waits for this answer: it is compared with the other tier's, to watch drift."""
+    DOUBT_AFTER_PREFILL = "doubt_after_prefill"
+    """The device had read the prompt and doubted its own answer: the cloud gave it instead."""
+    DOUBT_WHILE_DECODING = "doubt_while_decoding"
+    """The device's tokens became too unlikely: the cloud went on from the part that stands."""
+    REPETITION = "repetition"
+    """The device went round in circles: the cloud went on from the part that stands."""
+    BROKEN_JSON = "broken_json"
+    """The device lost the form that was asked for: the cloud gave the answer."""
     FELL_BACK = "fell_back"
     """The tier that was chosen failed before its first token; the other one answered."""
     HANDED_OVER = "handed_over"
-    """The tier that was chosen failed in the middle; the other one went on from there."""
+    """In the middle of the answer, by a failure or a doubt, the other tier went on from there."""
 
 
 @dataclass(frozen=True, slots=True)

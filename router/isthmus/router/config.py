@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from isthmus.core.errors import ConfigError
 from isthmus.core.money import MICRO_USD_PER_USD
+from isthmus.router.handover import CascadeConfig
 from isthmus.router.presets import CloudUse, Preset, Weights
 
 
@@ -122,6 +123,9 @@ class RouterConfig:
     have stayed leave the device. Off by default."""
 
     budget: BudgetLimits = field(default_factory=BudgetLimits)
+
+    cascade: CascadeConfig = field(default_factory=CascadeConfig)
+    """When the device's answer is doubted while it is made, and handed over."""
 
     def __post_init__(self) -> None:
         for name in ("good_answer_usd", "second_usd", "battery_percent_usd", "leave_usd"):

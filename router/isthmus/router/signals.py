@@ -170,7 +170,7 @@ def estimate_tokens(request: ChatRequest) -> int:
     """
     images = sum(isinstance(p, ImagePart) for m in request.messages for p in m.content)
     around = TOKENS_PER_MESSAGE * (len(request.messages) + len(request.tools))
-    return around + TOKENS_PER_IMAGE * images + sum(map(_text_tokens, _texts(request)))
+    return around + TOKENS_PER_IMAGE * images + sum(map(text_tokens, _texts(request)))
 
 
 def most_tokens(request: ChatRequest) -> int:
@@ -210,7 +210,7 @@ def _words(schema: Mapping[str, Any]) -> Iterator[str]:
             yield f'"{value}", '
 
 
-def _text_tokens(text: str) -> int:
+def text_tokens(text: str) -> int:
     ascii_count = len(text) if text.isascii() else len(text.encode("ascii", "ignore"))
     bytes_beyond_ascii = len(text.encode("utf-8", "surrogatepass")) - ascii_count
     return -(-ascii_count // 4) + -(-bytes_beyond_ascii // 2)

@@ -1,0 +1,93 @@
+"""When an answer may be handed over to the cloud in its middle, and what that is tuned with. Pure.
+
+The looks themselves are `isthmus.router.doubt` (after prefill) and `isthmus.router.cascade` (while
+decoding); the reasons that they have are `DOUBTS` as reason codes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from isthmus.core.chat import ChatRequest, ResponseKind, RouteMode
+from isthmus.core.decision import Decision, Reason
+from isthmus.core.errors import ConfigError
+from isthmus.router.cascade import Doubt, WatchConfig
+
+DOUBTS: Final[Mapping[Doubt, Reason]] = {
+    Doubt.UNSURE: Reason.DOUBT_WHILE_DECODING,
+    Doubt.REPEATS: Reason.REPETITION,
+    Doubt.BROKEN_FORM: Reason.BROKEN_JSON,
+}
+"""The reason code of each doubt while decoding."""
+
+
+@dataclass(frozen=True, slots=True)
+class CascadeConfig:
+    """What hand-overs are tuned with. Raises `ConfigError` with the field when out of range."""
+
+    enabled: bool = True
+    """Whether the device's answers are watched, where they may be handed over at all."""
+    edge_floor: float = 0.3
+    """After prefill: the probability of a good answer below which the cloud is asked instead. Only
+    with a look that was fitted on the device's very model file."""
+    watch: WatchConfig = field(default_factory=WatchConfig)
+    """While decoding: what counts as a doubt, and how much is held back."""
+    patience_s: float = 3.0
+    """How long the device waits for the first piece of the cloud; then it goes on by itself."""
+    verify_drafts: bool = True
+    """Whether what was held back is offered to the cloud as a draft, where that pays."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.edge_floor <= 1:
+            raise ConfigError("must be from 0 to 1", field="router.cascade.edge_floor")
+        if not (math.isfinite(self.patience_s) and self.patience_s > 0):
+            raise ConfigError("must be above 0 seconds", field="router.cascade.patience_s")
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Where an answer stands when somebody thinks of handing it over."""
+
+    shown: bool
+    """The client has seen a part of it."""
+    has_tool_calls: bool
+    """A tool call was begun: no other tier can go on with half of one."""
+    cloud_available: bool
+    """There is a gateway, and its breaker lets a request pass."""
+    consented: bool
+    elapsed_ms: float
+    """Since the request arrived."""
+    cloud_ttft_ms: float | None = None
+    """What the cloud is expected to take to its first token; None: not known."""
+
+
+def may_be_watched(request: ChatRequest, decision: Decision, config: CascadeConfig) -> bool:
+    """Whether a doubt of the device's could lead anywhere: else nothing is held back for it.
+
+    A request that wishes for the device (`only_on_device`, `prefer_on_device`) keeps its answer
+    there as long as that does not fail, and where the policy lets no other tier answer there is
+    nobody to hand over to.
+    """
+    return (
+        config.enabled and decision.fallback_allowed and request.preference.mode is RouteMode.AUTO
+    )
+
+
+def may_hand_over(request: ChatRequest, moment: Moment) -> bool:
+    """Whether the cloud may go on with the answer at this moment, as far as that is known here.
+
+    Privacy is not judged here: what leaves is scanned as it is by then.
+    """
+    if moment.has_tool_calls or not (moment.cloud_available and moment.consented):
+        return False
+    if moment.shown and request.response_format.kind is not ResponseKind.TEXT:
+        return False  # whoever is held to a form begins it anew, and what was shown cannot go back
+    ttft_ms = moment.cloud_ttft_ms or 0.0
+    slo_ms = request.preference.ttft_slo_ms
+    if not moment.shown and slo_ms is not None and moment.elapsed_ms + ttft_ms > slo_ms:
+        return False
+    left_s = request.deadline.remaining_s()
+    return left_s is None or left_s * 1000 > 2 * ttft_ms
