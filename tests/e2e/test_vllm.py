@@ -226,6 +226,22 @@ async def test_vllm_continues_an_answer_begun_elsewhere(gateway):
     assert text_of(answer).startswith(" Paris")
 
 
+@pytest.mark.parametrize("again", [False, True], ids=["fresh", "cached"])
+async def test_vllm_judges_a_draft_and_goes_on_from_what_stands(gateway, again):
+    begun = replace(REQUEST, answer_so_far="The capital of France")
+    async with tier_of(gateway) as tier:
+        info = await tier.info()
+        plain = [event async for event in tier.generate(begun)]
+        right = [event async for event in tier.generate(replace(begun, draft=" is Paris."))]
+        wrong = [event async for event in tier.generate(replace(begun, draft=" is banana soup"))]
+    assert info.verifies_drafts
+    assert right[0].draft.accepted_bytes == len(" is Paris.")
+    assert " is Paris." + text_of(right) == text_of(plain)
+    assert wrong[0].draft.judged
+    assert wrong[0].draft.accepted_bytes == len(" is")
+    assert text_of(wrong).startswith(" Paris")
+
+
 async def test_vllm_gives_log_probabilities_with_exact_bytes(gateway):
     request = replace(REQUEST, sampling=chat.Sampling(temperature=0, top_logprobs=2), max_tokens=6)
     async with tier_of(gateway) as tier:

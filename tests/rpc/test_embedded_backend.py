@@ -77,3 +77,18 @@ async def test_a_model_that_is_not_there_stops_the_start_with_the_way_out():
     with pytest.raises(errors.IsthmusError, match="no-such-model"):
         async with running_gateway(backend):
             pytest.fail("it must not start")
+
+
+async def test_the_embedded_engine_judges_a_draft_and_goes_on_from_what_stands(model_path):
+    backend = create(BackendConfig(kind="embedded", model=str(model_path)))
+    begun = replace(REQUEST, answer_so_far="The capital of France")
+    async with running_gateway(backend) as address:
+        tier = RemoteTier(RemoteConfig(address))
+        info = await tier.info()
+        right = [event async for event in tier.generate(replace(begun, draft=" is Paris."))]
+        wrong = [event async for event in tier.generate(replace(begun, draft=" is banana soup"))]
+        await tier.close()
+    assert info.verifies_drafts
+    assert right[0].draft.accepted_bytes == len(" is Paris.")
+    assert wrong[0].draft.accepted_bytes == len(" is")
+    assert "".join(event.text for event in wrong[1:-1]).startswith(" Paris")

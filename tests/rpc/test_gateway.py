@@ -546,3 +546,69 @@ async def test_a_port_in_use_is_an_error_that_names_the_setting():
             with pytest.raises(errors.Unavailable) as caught:
                 await gateway.start()
             assert caught.value.field == setting
+
+
+JUDGES = ModelInfo("scripted", "scripted", context_tokens=4096, verifies_drafts=True)
+DRAFTED = replace(REQUEST, answer_so_far="Paris", draft=" is the end")
+
+
+async def test_a_gateway_goes_on_from_what_stands_of_a_draft():
+    backend = ScriptedBackend(info=JUDGES, draft_logprobs=(-0.1, -0.2, -9.0))
+    async with gateway_and_tier(backend) as tier:
+        info = await tier.info()
+        answer = await collected(tier, replace(DRAFTED, max_tokens=4))
+    assert info.verifies_drafts
+    assert answer[0].draft == events.DraftVerdict(True, len(" is the"), 2, 3)
+    assert "".join(event.text for event in answer[1:-1]) == " capital."
+    asked = backend.requests[-1]
+    assert (asked.answer_so_far, asked.draft, asked.max_tokens) == ("Paris is the", "", 2)
+
+
+async def test_a_gateway_that_cannot_judge_drops_a_draft_and_says_so():
+    backend = ScriptedBackend()
+    async with gateway_and_tier(backend) as tier:
+        answer = await collected(tier, DRAFTED)
+    assert answer[0].draft == events.DraftVerdict(judged=False)
+    assert "".join(event.text for event in answer[1:-1]) == " is the capital."
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"tools": (chat.Tool("f"),)},
+        {"response_format": chat.ResponseFormat(chat.ResponseKind.JSON_OBJECT)},
+    ],
+    ids=["tools", "form"],
+)
+async def test_a_draft_of_a_form_or_of_a_call_is_not_judged(more):
+    able = replace(JUDGES, supports_tools=True, supports_json=True)
+    async with gateway_and_tier(ScriptedBackend(info=able)) as tier:
+        answer = await collected(tier, replace(DRAFTED, **more))
+    assert answer[0].draft == events.DraftVerdict(judged=False)
+
+
+async def test_a_draft_that_the_backend_refuses_is_dropped_and_the_answer_given():
+    class Refuses(ScriptedBackend):
+        async def judge(self, request):
+            raise errors.NotSupported("not this one", field="draft")
+
+    async with gateway_and_tier(Refuses(info=JUDGES)) as tier:
+        answer = await collected(tier, DRAFTED)
+    assert answer[0].draft == events.DraftVerdict(judged=False)
+    assert "".join(event.text for event in answer[1:-1]) == " is the capital."
+
+
+async def test_a_backend_that_dies_over_a_draft_is_unavailable():
+    class Dies(ScriptedBackend):
+        async def judge(self, request):
+            raise errors.Unavailable("gone")
+
+    async with gateway_and_tier(Dies(info=JUDGES)) as tier:
+        with pytest.raises(errors.Unavailable, match="gone"):
+            await collected(tier, DRAFTED)
+
+
+async def test_an_answer_without_a_draft_tells_no_verdict():
+    async with gateway_and_tier(ScriptedBackend(info=JUDGES)) as tier:
+        answer = await collected(tier)
+    assert answer[0].draft is None

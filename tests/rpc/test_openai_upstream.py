@@ -40,12 +40,14 @@ class Upstream:
         self.tail = [{"choices": [], "usage": USAGE}, "[DONE]"]
         self.delay_s = 0.0
         self.refusal = None
+        self.owner = "somebody"
+        self.prompt_logprobs = None
         self.bodies = []
         self.keys = []
         self.left_at_s = []
 
     async def models(self, request):
-        return JSONResponse({"data": [{"id": "m", "max_model_len": 2048}]})
+        return JSONResponse({"data": [{"id": "m", "max_model_len": 2048, "owned_by": self.owner}]})
 
     async def chat(self, request):
         self.bodies.append(await request.json())
@@ -53,6 +55,8 @@ class Upstream:
         if self.refusal is not None:
             status, body, headers = self.refusal
             return JSONResponse(body, status, headers)
+        if not self.bodies[-1]["stream"]:
+            return JSONResponse({"choices": [], "prompt_logprobs": self.prompt_logprobs})
         return StreamingResponse(self.stream(), media_type="text/event-stream")
 
     async def stream(self):
@@ -330,3 +334,47 @@ async def test_events_are_found_however_the_bytes_are_cut():
 
     for size in (1, 2, 7, len(raw)):
         assert [data async for data in sse_data(pieces(size))] == ['{"a":"é"}', "1\n2"]
+
+
+DRAFTED = replace(REQUEST, answer_so_far="It is", draft=" Paris or Rome")
+
+
+def rows(*told):
+    return [None, *({"7": {"decoded_token": t, "logprob": lp, "rank": 2}} for t, lp in told)]
+
+
+async def test_a_vllm_server_judges_a_draft_by_the_log_probabilities_of_the_prompt():
+    upstream = Upstream()
+    upstream.owner = "vllm"
+    upstream.prompt_logprobs = rows(
+        ("hello", -7.0), (" is", -6.0), (" Paris", -0.1), (" or", -0.5), (" Rome", -8.0)
+    )
+    async with tier_over(upstream) as tier:
+        info = await tier.info()
+        answer = await collected(tier, DRAFTED)
+    judging, answering = upstream.bodies
+    assert info.verifies_drafts
+    assert answer[0].draft == events.DraftVerdict(True, len(" Paris or"), 2, 3)
+    assert (judging["prompt_logprobs"], judging["max_tokens"], judging["stream"]) == (0, 1, False)
+    assert judging["messages"][-1]["content"] == "It is Paris or Rome"
+    assert judging["continue_final_message"] is True
+    assert answering["messages"][-1]["content"] == "It is Paris or"
+    assert "prompt_logprobs" not in answering
+
+
+async def test_an_upstream_that_tells_no_log_probabilities_of_prompts_gets_no_say():
+    upstream = Upstream()
+    upstream.owner = "vllm"
+    async with tier_over(upstream) as tier:
+        answer = await collected(tier, DRAFTED)
+    assert answer[0].draft == events.DraftVerdict(judged=False)
+    assert upstream.bodies[-1]["messages"][-1]["content"] == "It is"
+
+
+async def test_an_upstream_that_is_not_vllm_is_not_asked_to_judge():
+    upstream = Upstream()
+    async with tier_over(upstream) as tier:
+        info = await tier.info()
+        await collected(tier, DRAFTED)
+    assert not info.verifies_drafts
+    assert len(upstream.bodies) == 1

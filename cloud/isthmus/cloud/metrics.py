@@ -20,6 +20,7 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from isthmus.core.decision import Outcome
+from isthmus.core.events import DraftVerdict
 from isthmus.core.money import Usage
 
 # An SLO must be an edge: the share of requests within it is then exact.
@@ -61,6 +62,18 @@ class Metrics:
             ["kind"],
             registry=registry,
         )
+        self._drafts = Counter(
+            "isthmus_cloud_draft_tokens",
+            "Tokens of drafts that devices brought, by what became of them: accepted ones did not "
+            "have to be written here.",
+            ["result"],
+            registry=registry,
+        )
+        self._unjudged = Counter(
+            "isthmus_cloud_unjudged_drafts",
+            "Drafts that were dropped because the backend cannot judge them.",
+            registry=registry,
+        )
         self._in_flight = Gauge(
             "isthmus_cloud_requests_in_flight", "Requests being answered.", registry=registry
         )
@@ -98,6 +111,14 @@ class Metrics:
         self._tokens.labels(kind="completion").inc(usage.completion_tokens)
         if seconds_per_token is not None:
             self._tpot.observe(seconds_per_token)
+
+    def judged(self, verdict: DraftVerdict) -> None:
+        """A draft came."""
+        if not verdict.judged:
+            self._unjudged.inc()
+            return
+        self._drafts.labels(result="accepted").inc(verdict.accepted_tokens)
+        self._drafts.labels(result="refused").inc(verdict.tokens - verdict.accepted_tokens)
 
     def reported(self, outcome: Outcome) -> None:
         """A device reported what came of a request."""

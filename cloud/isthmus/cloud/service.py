@@ -19,20 +19,22 @@ from grpc_status import rpc_status  # type: ignore[import-untyped]
 from isthmus.cloud.admission import Admission
 from isthmus.cloud.backends.base import Backend
 from isthmus.cloud.checks import check_request
+from isthmus.cloud.drafts import judged
 from isthmus.cloud.metrics import Metrics
 from isthmus.core import wire
-from isthmus.core.chat import ChatRequest, PrivacyClass
+from isthmus.core.chat import ChatRequest, PrivacyClass, ResponseKind, ToolChoice
 from isthmus.core.decision import Reason
 from isthmus.core.errors import (
     DeadlineExceeded,
     InternalError,
     InvalidRequest,
     IsthmusError,
+    NotSupported,
     PolicyRefused,
     Unauthenticated,
     Unavailable,
 )
-from isthmus.core.events import Delta, Event, Finished, FinishReason, Started
+from isthmus.core.events import Delta, DraftVerdict, Event, Finished, FinishReason, Started
 from isthmus.core.money import MICRO_USD_PER_USD, Price, Usage
 from isthmus.core.tier import Load, ModelInfo
 from isthmus.v1 import gateway_pb2
@@ -237,11 +239,14 @@ class _Stream:
         self._first_s: float | None = None
         self._prompt_tokens = 0
         self._completion_tokens = 0
+        self._verdict: DraftVerdict | None = None
         self.began = False
         """Whether anything was written."""
 
     async def run(self, request: ChatRequest, context: Any) -> None:
         """Write every event up to the end. The backend's iterator is closed in any case."""
+        if request.draft:
+            request = await self._without_draft(request)
         events = self._backend.generate(request)
         try:
             async for yielded in events:
@@ -256,6 +261,19 @@ class _Stream:
             await _close(events)
         raise Unavailable("the backend ended the stream before the end of the answer")
 
+    async def _without_draft(self, request: ChatRequest) -> ChatRequest:
+        """The request that goes on from what stands of its draft, if anything does."""
+        self._verdict = verdict = await _judged(self._backend, self._info, request)
+        self._metrics.judged(verdict)
+        accepted = request.draft.encode()[: verdict.accepted_bytes].decode()
+        left = request.max_tokens
+        return replace(
+            request,
+            answer_so_far=request.answer_so_far + accepted,
+            draft="",
+            max_tokens=None if left is None else left - verdict.accepted_tokens,
+        )
+
     def _seen(self, event: Event, request: ChatRequest) -> Event:
         """Note `event`, and return what is to be written in its place."""
         match event:
@@ -267,7 +285,8 @@ class _Stream:
                         reason=Reason.PRICE_ABOVE_LIMIT.value,
                         field="max_price_micro_usd",
                     )
-                return replace(event, same_model_demo=self._info.same_model_demo)
+                demo = self._info.same_model_demo
+                return replace(event, same_model_demo=demo, draft=self._verdict)
             case Delta():
                 if self._too_dear(request, event.tokens):
                     return Finished(
@@ -292,6 +311,22 @@ class _Stream:
         if self._first_s is not None and tokens > 1:
             per_token_s = (time.monotonic() - self._first_s) / (tokens - 1)
         self._metrics.answered(event.usage, per_token_s)
+
+
+async def _judged(backend: Backend, info: ModelInfo, request: ChatRequest) -> DraftVerdict:
+    """What `backend` lets stand of the draft. One that cannot be judged is dropped."""
+    # Of a form, or of a tool call, no part can be gone on from.
+    formed = request.response_format.kind is not ResponseKind.TEXT
+    calls = bool(request.tools) and request.tool_choice is not ToolChoice.NONE
+    if not info.verifies_drafts or formed or calls:
+        return DraftVerdict(judged=False)
+    # Something must be left to write, or there would be no answer to tell the verdict with.
+    most = None if request.max_tokens is None else request.max_tokens - 1
+    try:
+        return judged(request.draft, await backend.judge(request), most_tokens=most)
+    except (NotSupported, InvalidRequest) as error:
+        _log.info("request %s: its draft cannot be judged (%s)", request.request_id, error.kind)
+        return DraftVerdict(judged=False)
 
 
 async def _close(events: AsyncIterator[Event]) -> None:

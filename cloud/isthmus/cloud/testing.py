@@ -7,6 +7,7 @@ async with running_gateway(ScriptedBackend(["Hello", " there"])) as address:
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ from typing import Any
 
 from isthmus.cloud.backends.base import Backend
 from isthmus.cloud.config import CloudConfig
+from isthmus.cloud.drafts import JudgedToken
 from isthmus.cloud.server import Gateway
 from isthmus.core.chat import ChatRequest
 from isthmus.core.errors import Unavailable
@@ -39,12 +41,15 @@ class ScriptedBackend:
         failure: BaseException | None = None,
         fail_after: int | None = None,
         info: ModelInfo | None = None,
+        draft_logprobs: Sequence[float] = (),
     ) -> None:
         self.words = tuple(words)
         self.first_delay_s = first_delay_s
         self.delay_s = delay_s
         self.failure = failure
         self.fail_after = fail_after
+        self.draft_logprobs = tuple(draft_logprobs)
+        """Of a draft's words; the last one stands for all that follow."""
         self.healthy = True
         self.requests: list[ChatRequest] = []
         """Every request that reached it."""
@@ -90,6 +95,15 @@ class ScriptedBackend:
             self.running -= 1
             if not complete:
                 self.stopped_at_s.append(time.monotonic())
+
+    async def judge(self, request: ChatRequest) -> list[JudgedToken]:
+        """Each word of the draft, with the spaces before it, is a token."""
+        self.requests.append(request)
+        told = self.draft_logprobs or (0.0,)
+        return [
+            JudgedToken(word.end(), told[min(at, len(told) - 1)])
+            for at, word in enumerate(re.finditer(r"\s*\S+|\s+", request.draft))
+        ]
 
     async def health(self) -> None:
         """Healthy while `healthy` is true."""

@@ -80,7 +80,7 @@ async def watched(
                     yield rest
                 continue
             verdict = _fed(watch, event)
-            if piece := held.take(len(verdict.shown)):
+            if piece := held.take_to(verdict.stands):
                 yield piece
             if verdict.doubt is not None:
                 doubted = True
@@ -100,7 +100,7 @@ def _fed(watch: Watch, delta: Delta) -> Verdict:
 
 def _doubt(doubt: Doubt, held: _Held) -> Doubted:
     # What only became unlikely may be right; what repeats itself or breaks its form is not.
-    return Doubted(DOUBTS[doubt], held.text if doubt is Doubt.UNSURE else "")
+    return Doubted(DOUBTS[doubt], held.text.rstrip() if doubt is Doubt.UNSURE else "")
 
 
 class _Held:
@@ -109,6 +109,8 @@ class _Held:
     def __init__(self, *, with_logprobs: bool) -> None:
         self._pieces: deque[Delta] = deque()
         self._with_logprobs = with_logprobs
+        self._taken = 0
+        """Characters that were given."""
 
     @property
     def text(self) -> str:
@@ -119,8 +121,15 @@ class _Held:
         logprobs = piece.logprobs if self._with_logprobs else ()
         self._pieces.append(replace(piece, logprobs=logprobs, first_token=None))
 
-    def take(self, chars: int) -> Delta | None:
-        """The next `chars` characters with their tokens; None for none."""
+    def take_to(self, end: int) -> Delta | None:
+        """What comes before character `end` of the whole, with its tokens; None for nothing.
+
+        Spaces before `end` wait for what follows: whoever goes on begins with them, since models
+        have them in one token with the word behind.
+        """
+        stands = self.text[: max(0, end - self._taken)].rstrip()
+        chars = len(stands)
+        self._taken += chars
         taken: list[Delta] = []
         while chars > 0:
             piece = self._pieces.popleft()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from isthmus.core.chat import Sampling
 from isthmus.core.deadline import Deadline
@@ -47,6 +50,8 @@ class Job:
     """The constraint lets the model write tool calls."""
     watched: bool = False
     """The first token's statistics and every log-probability are wanted."""
+    judged: int = 0
+    """So many of the last tokens are to be judged (`Answer.judgement`) before any is written."""
 
 
 class StopFilter:
@@ -106,6 +111,8 @@ class Answer:
         self._unsent_logprobs: list[TokenLogprob] = []
         self._first_token: FirstToken | None = None
         """Until it is sent."""
+        self._judgement: dict[int, tuple[float, bool]] = {}
+        """Position of a judged token → its log-probability, and whether none is likelier."""
 
     @property
     def written(self) -> int:
@@ -120,7 +127,28 @@ class Answer:
     @property
     def wants_best_alone(self) -> bool:
         """Whether it looks at nothing but the largest logit of a row."""
-        return self._sampler.wants_best_alone
+        return self._sampler.wants_best_alone and not self.job.judged
+
+    @property
+    def first_judged(self) -> int:
+        """Where the tokens begin that are judged: at the prompt's end when none are."""
+        return len(self.job.tokens) - self.job.judged
+
+    @property
+    def reusable(self) -> list[int]:
+        """The tokens whose keys and values may come from the pool: nobody asks for their logits."""
+        return self.tokens[: self.first_judged] if self.job.judged else self.tokens
+
+    @property
+    def judgement(self) -> list[tuple[float, bool]]:
+        """Of each judged token its log-probability, and whether none is likelier."""
+        return [told for _, told in sorted(self._judgement.items())]
+
+    def judge(self, position: int, logits: F32) -> None:
+        """Judge the token at `position` by the logits before it. logits: [vocab]"""
+        token, best = self.tokens[position], float(logits.max())
+        total = best + math.log(np.exp(logits - logits.max(), dtype=np.float64).sum())
+        self._judgement[position] = float(logits[token]) - total, float(logits[token]) >= best
 
     @property
     def wants_hidden(self) -> bool:

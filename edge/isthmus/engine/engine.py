@@ -336,6 +336,45 @@ class Engine:
             if alarm is not None:
                 alarm.cancel()
 
+    async def judge(self, request: ChatRequest) -> list[tuple[bytes, float, bool]]:
+        """The tokens of the request's draft: bytes, log-probability, whether none is likelier.
+
+        All from one prefill, whose keys and values an answer then finds. The first token may begin
+        before the draft. Raises as `generate`.
+        """
+        begun = replace(request, answer_so_far=request.answer_so_far + request.draft)
+        prompt = await asyncio.to_thread(self.prompt, begun)
+        tokens = await asyncio.to_thread(self._tokenize, prompt.segments)
+        wanted, count, length = len(request.draft.encode()), 0, 0
+        while length < wanted and count < len(tokens) - 1:
+            count += 1
+            length += len(self.tokenizer.token_bytes(tokens[-count]))
+        if len(tokens) >= self.context_tokens:
+            raise ContextTooLong("the draft does not fit the model's context", field="draft")
+        done = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        failed: list[IsthmusError] = []
+
+        def sink(event: Event | IsthmusError) -> None:
+            if isinstance(event, IsthmusError):
+                failed.append(event)
+            if isinstance(event, IsthmusError | Finished):
+                with contextlib.suppress(RuntimeError):
+                    loop.call_soon_threadsafe(done.set)
+
+        greedy = Sampling(temperature=0)
+        job = Job((), tokens, greedy, 1, request.deadline, sink, judged=count)
+        answer = Answer(job, self.tokenizer)
+        self._submit(answer)
+        try:
+            await done.wait()
+        finally:
+            answer.cancelled = True
+        if failed:
+            raise failed[0]
+        raw = [self.tokenizer.token_bytes(token) for token in tokens[-count:]]
+        return [(one, *told) for one, told in zip(raw, answer.judgement, strict=True)]
+
     def close(self) -> None:
         """Stop the thread; answers that still run end with `Unavailable`."""
         with self._wake:

@@ -41,6 +41,8 @@ class Share:
     """How many of them, the last ones, want logits."""
     guessed: list[int]
     """Those of them, the last ones, that are guesses."""
+    judged: int = 0
+    """So many of the rows that are wanted, the first ones, judge the token that follows."""
 
 
 class Scheduler:
@@ -143,6 +145,12 @@ class Scheduler:
         """
         answer = share.answer
         answer.computed += len(share.tokens) - len(share.guessed)
+        if share.judged:
+            first = answer.computed - share.wanted + 1
+            for position, row in enumerate(logits[: share.judged], start=first):
+                answer.judge(position, row)
+            logits = logits[share.judged :]
+            hidden = None if hidden is None else hidden[share.judged :]
         ended = right = False
         self.speculated.proposed += len(share.guessed)
         # A row's logits are the answer's own as long as every guess before it was right.
@@ -191,7 +199,7 @@ class Scheduler:
     def _admit(self) -> None:
         while self._waiting and len(self._running) < MAX_RUNNING and not self._crowded:
             answer = self._waiting[0]
-            answer.lease, answer.computed = self._pool.share(answer.tokens)
+            answer.lease, answer.computed = self._pool.share(answer.reusable)
             self._waiting.popleft()
             if answer.cached_tokens is None:
                 answer.cached_tokens = min(answer.computed, len(answer.job.tokens))
@@ -235,6 +243,8 @@ class Scheduler:
         """The prompts' parts of a step in which `rows` are written on."""
         prompts = [answer for answer in self._running if answer.pending > 1]
         for answer in prompts:
+            if answer.job.judged:
+                continue
             ahead = self._pool.advance(answer.lease, answer.tokens, answer.computed)
             answer.skip_to(ahead)
         prompts = [answer for answer in prompts if not self._waits_for_another(answer, prompts)]
@@ -251,7 +261,9 @@ class Scheduler:
             end = answer.computed + count
             if count and self._make_room(answer, end):
                 last = end == len(answer.tokens)
-                shares.append(Share(answer, answer.tokens[answer.computed : end], int(last), []))
+                judged = _judged_rows(answer, end)
+                fed = answer.tokens[answer.computed : end]
+                shares.append(Share(answer, fed, judged + last, [], judged))
                 room -= count
         return shares
 
@@ -311,3 +323,11 @@ class Scheduler:
             greedy=all(share.answer.wants_best_alone for share in shares if share.wanted),
             capture=any(share.answer.wants_hidden for share in shares if share.wanted),
         )
+
+
+def _judged_rows(answer: Answer, end: int) -> int:
+    """How many judged tokens come right behind the tokens from the computed ones to `end`."""
+    if not answer.job.judged:
+        return 0
+    first = max(answer.computed + 1, answer.first_judged)
+    return max(0, min(end, len(answer.job.tokens) - 1) - first + 1)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from isthmus.cloud.drafts import JudgedToken
 from isthmus.core.chat import ChatRequest
 from isthmus.core.errors import ConfigError
 from isthmus.core.events import Event
@@ -69,6 +70,13 @@ class Backend(Protocol):
 
     def generate(self, request: ChatRequest) -> AsyncIterator[Event]:
         """Answer; closing the iterator stops the work."""
+        ...
+
+    async def judge(self, request: ChatRequest) -> Sequence[JudgedToken]:
+        """The tokens of the request's draft, from one prefill; only with `verifies_drafts`.
+
+        Raises `NotSupported` or `InvalidRequest` when this draft cannot be judged.
+        """
         ...
 
     async def health(self) -> None:

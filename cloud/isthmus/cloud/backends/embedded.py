@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from isthmus.cloud.backends.base import BackendConfig, check_options, refuse_settings
+from isthmus.cloud.drafts import JudgedToken, ends_of
 from isthmus.core.chat import ChatRequest
-from isthmus.core.errors import Unavailable
+from isthmus.core.errors import NotSupported, Unavailable
 from isthmus.core.events import Event
 from isthmus.core.tier import Load, ModelInfo
 
@@ -42,6 +43,15 @@ class EmbeddedBackend:
         """Answer with the engine."""
         return self._opened().generate(request)
 
+    async def judge(self, request: ChatRequest) -> list[JudgedToken]:
+        """The draft's tokens by one prefill, which the answer then finds in the cache."""
+        told = await self._opened().judge(request)
+        ends = ends_of([raw for raw, _, _ in told], request.draft)
+        if ends is None:
+            raise NotSupported("the model's tokenizer changes the draft's text", field="draft")
+        last = told[-len(ends) :]
+        return [JudgedToken(end, lp, best) for end, (_, lp, best) in zip(ends, last, strict=True)]
+
     async def health(self) -> None:
         """Healthy once the model is loaded."""
         self._opened()
@@ -60,6 +70,7 @@ class EmbeddedBackend:
             context_tokens=engine.context_tokens,
             supports_tools=engine.supports_tools,
             supports_json=engine.supports_json,
+            verifies_drafts=True,
         )
 
     def collectors(self) -> Sequence[Any]:

@@ -6,15 +6,18 @@ import json
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, Final
 
 import httpx
 
 from isthmus.cloud.backends.base import BackendConfig, refuse_settings
 from isthmus.cloud.backends.openai_body import body_of
+from isthmus.cloud.backends.openai_draft import JUDGING, read_judged
 from isthmus.cloud.backends.openai_stream import Answer, error_of, sse_data
+from isthmus.cloud.drafts import JudgedToken
 from isthmus.core.chat import ChatRequest
-from isthmus.core.errors import ConfigError, InvalidRequest, IsthmusError, Unavailable
+from isthmus.core.errors import ConfigError, InvalidRequest, IsthmusError, NotSupported, Unavailable
 from isthmus.core.events import Event, Started
 from isthmus.core.tier import Load, ModelInfo
 
@@ -41,6 +44,7 @@ class OpenAIBackend:
         self._transport = transport
         self._client: httpx.AsyncClient | None = None
         self._context_tokens = 0
+        self._is_vllm = False
         self._healthy_at_s = -_HEALTH_MAX_AGE_S
         self._running = 0
 
@@ -92,6 +96,29 @@ class OpenAIBackend:
         finally:
             self._running -= 1
 
+    async def judge(self, request: ChatRequest) -> list[JudgedToken]:
+        """The draft's tokens by vLLM's `prompt_logprobs`, from a call that writes one token.
+
+        What such a server computes is in its prefix cache when the answer is asked for.
+        """
+        begun = replace(request, answer_so_far=request.answer_so_far + request.draft)
+        try:
+            response = await self._opened().post(
+                "chat/completions",
+                content=_encoded(
+                    body_of(begun, self._config.model) | self._config.options | JUDGING
+                ),
+                headers=_JSON,
+            )
+        except httpx.HTTPError as error:
+            raise Unavailable(f"the upstream cannot be reached ({type(error).__name__})") from error
+        if response.status_code != httpx.codes.OK:
+            raise await _failure(response)
+        tokens = read_judged(response.content, request.draft)
+        if tokens is None:
+            raise NotSupported("the upstream told no log-probabilities of the draft", field="draft")
+        return tokens
+
     async def health(self) -> None:
         """Ask for `/models`; an answer of any kind below 500 but a refused key is good."""
         if time.monotonic() - self._healthy_at_s < _HEALTH_MAX_AGE_S:
@@ -103,7 +130,7 @@ class OpenAIBackend:
         status = response.status_code
         if status in {401, 403} or status >= 500:
             raise error_of(status, None)
-        self._context_tokens = _context_of(response, self._config.model)
+        self._context_tokens, self._is_vllm = _model_of(response, self._config.model)
         self._healthy_at_s = time.monotonic()
 
     def load(self) -> Load:
@@ -119,6 +146,7 @@ class OpenAIBackend:
             supports_tools=True,
             supports_images=True,
             supports_json=True,
+            verifies_drafts=self._is_vllm,
         )
 
     def collectors(self) -> Sequence[Any]:
@@ -160,13 +188,14 @@ async def _failure(response: httpx.Response) -> IsthmusError:
     return error_of(response.status_code, body, response.headers.get("retry-after"))
 
 
-def _context_of(response: httpx.Response, model: str) -> int:
-    """VLLM's `max_model_len` of the model, 0 where it is not told."""
+def _model_of(response: httpx.Response, model: str) -> tuple[int, bool]:
+    """The context of the model, 0 where it is not told, and whether vLLM serves it."""
     try:
         listed = response.json()["data"]
-        return next((int(one.get("max_model_len") or 0) for one in listed if one["id"] == model), 0)
+        found: dict[str, Any] = next((one for one in listed if one["id"] == model), {})
+        return int(found.get("max_model_len") or 0), found.get("owned_by") == "vllm"
     except (ValueError, KeyError, TypeError, AttributeError):
-        return 0
+        return 0, False
 
 
 def create(config: BackendConfig) -> OpenAIBackend:

@@ -12,11 +12,13 @@ import json
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, Final
 
 from isthmus.cloud.backends.base import BackendConfig, check_options, refuse_settings
 from isthmus.cloud.backends.openai_body import message_of
 from isthmus.cloud.backends.vllm_tools import OPTION, CallReader, ToolCalling, may_call
+from isthmus.cloud.drafts import JudgedToken, ends_of
 from isthmus.cloud.metrics import ProcessMetrics
 from isthmus.core.chat import ChatRequest, Message, ResponseKind
 from isthmus.core.errors import (
@@ -128,6 +130,54 @@ class VllmBackend:
         finally:
             self._running -= 1
 
+    async def judge(self, request: ChatRequest) -> list[JudgedToken]:
+        """The draft's tokens by one prefill, whose blocks the answer then finds in the cache.
+
+        The prefill itself reads no cached block: vLLM 0.32 tells nothing of positions that it does
+        not compute (`skip_reading_prefix_cache` is on by default with `prompt_logprobs`).
+        """
+        from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+        begun = replace(request, answer_so_far=request.answer_so_far + request.draft)
+        prompt = await asyncio.to_thread(self._prompt, begun, None)
+        ends = await asyncio.to_thread(self._draft_ends, prompt, request.draft)
+        params = SamplingParams(
+            temperature=0.0,
+            max_tokens=1,
+            prompt_logprobs=0,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        rows: Any = None
+        try:
+            async with aclosing(
+                self._opened().generate(
+                    {"prompt_token_ids": prompt}, params, f"{request.request_id}-draft"
+                )
+            ) as outputs:
+                async for output in outputs:
+                    rows = output.prompt_logprobs
+        except Exception as error:
+            raise error_of(error) from error
+        if not rows:
+            raise NotSupported("vLLM told no log-probabilities of the prompt", field="draft")
+        told = [
+            row[token] for token, row in zip(prompt[-len(ends) :], rows[-len(ends) :], strict=True)
+        ]
+        return [
+            JudgedToken(end, one.logprob, one.rank == 1)
+            for end, one in zip(ends, told, strict=True)
+        ]
+
+    def _draft_ends(self, prompt: list[int], draft: str) -> list[int]:
+        """Where each of the draft's tokens, the last of `prompt`, ends in it."""
+        # No token of a text holds less than a byte of it.
+        last = prompt[-len(draft.encode()) :]
+        ends = ends_of([self._raw(token) or b"" for token in last], draft)
+        if ends is None:
+            raise NotSupported("the model's tokenizer changes the draft's text", field="draft")
+        return ends
+
     async def health(self) -> None:
         """Ask the engine; a dead one is `Unavailable`."""
         try:
@@ -149,6 +199,7 @@ class VllmBackend:
             context_tokens=self._context_tokens,
             supports_tools=True,
             supports_json=True,
+            verifies_drafts=True,
         )
 
     def collectors(self) -> Sequence[Any]:
@@ -253,11 +304,16 @@ class VllmBackend:
 
     def _bytes(self, token_id: int, candidate: Any) -> bytes:
         """The exact bytes of a token of a byte-level BPE; of others their text."""
+        raw = self._raw(token_id)
+        return (candidate.decoded_token or "").encode() if raw is None else raw
+
+    def _raw(self, token_id: int) -> bytes | None:
+        """The exact bytes of a token of a byte-level BPE; None for one of another kind."""
         symbols = self._tokenizer.convert_ids_to_tokens(token_id) or ""
         try:
             return bytes(_BYTE_OF_SYMBOL[symbol] for symbol in symbols)
         except KeyError:
-            return (candidate.decoded_token or "").encode()
+            return None
 
 
 def _byte_symbols() -> dict[str, int]:
