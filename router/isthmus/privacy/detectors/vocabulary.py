@@ -24,8 +24,8 @@ LATIN: dict[str, str] = {
     " whatsapp sms call called calling dial dialed dialled ring reach text texted contact caller"
     " voicemail ph facetime viber helpline pager txt phonenumber mobilephone msisdn phoneno telno"
     " my_number his_number her_number their_number new_number home_number work_number direct_line"
-    " direct_number messages_to message_to message_at office_phone home_phone work_phone telefon telefono"
-    " tfno handynummer handy",
+    " direct_number messages_to message_to message_at office_phone home_phone work_phone telefon"
+    " telefono tfno handynummer handy",
     PHONE_NEAR: "office home work desk",
     Label.ID_CN: "id idcard idno sfz sfzh shenfenzheng certno resident_identity",
     Label.BANK_CARD: "card cards credit_card debit_card bank_card visa mastercard master_card amex"
