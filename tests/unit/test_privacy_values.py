@@ -426,6 +426,11 @@ def test_dates_paths_and_products_are_no_disguised_numbers(benign: str) -> None:
     assert not [s for s in scan(benign, STRUCTURED) if s.label in {"PHONE", "BANK_CARD"}]
 
 
+@pytest.mark.parametrize("column", ["2437\n2445\n2447\n2449", "the lines\n161\n3852\n3853\n"])
+def test_a_column_of_numbers_is_neither_card_nor_phone(column: str) -> None:
+    assert scan(column, STRUCTURED) == ()
+
+
 def test_a_phone_that_a_table_made_a_float_of_is_found() -> None:
     text = "call 13812345678.0 now"
     assert [text[s.start : s.end] for s in scan(text, STRUCTURED)] == ["13812345678"]

@@ -38,6 +38,8 @@ class BankCardRule:
         if len(set(digits)) == 1 or number.glue & {"(", ")"}:
             return None
         usual = self._usual(number.sizes)
+        if number.column and not number.named(self.label):
+            return None
         if number.glue & {".", *UNUSUAL} and not (usual and len(number.sizes) > 2):
             return None
         if luhn(digits) and usual and self.ISSUED.fullmatch(digits):

@@ -81,6 +81,11 @@ class Number:
         return self.context.names(label, self.start, self.end, within)
 
     @property
+    def column(self) -> bool:
+        """Whether each group is on a line of its own: mostly a list of numbers."""
+        return len(self.sizes) > 2 and self.raw.count("\n") >= len(self.sizes) - 1
+
+    @property
     def other(self) -> bool:
         """Whether the word right before it names something that concerns nobody."""
         before = self.clue

@@ -91,6 +91,8 @@ class PhoneRule:
             # In any grouping, even one that a line's end cut; but no row of loose numbers.
             even = len(set(sizes[:-1])) == 1 and sizes[-1] <= sizes[0] <= 2
             grouped = (len(sizes) <= 4 or even) and not number.glue & {"(", ")"}
+            if number.column and not number.named(Label.PHONE):
+                return 0.0
             dotted = "." in number.glue and sizes not in {(3, 4, 4), (1,) * 11}
             return LIKELY if grouped and not dotted else 0.0
         if "\n" in number.glue:
