@@ -93,6 +93,24 @@ def test_one_measurement_has_a_tail_already() -> None:
     assert predicted.ttft_p95_ms > 150
 
 
+def test_one_hiccup_bends_no_line_but_a_change_that_stays_does() -> None:
+    tier = TierLatency()
+    for _ in range(10):
+        for tokens in (50, 500):
+            tier.observe(new_tokens=tokens, ttft_ms=2.0 * tokens, tpot_ms=None)
+    tail = tier.predict(new_tokens=300).ttft_p95_ms
+    tier.observe(new_tokens=500, ttft_ms=60_000, tpot_ms=None)
+    after = tier.predict(new_tokens=300)
+    assert after.ttft_p50_ms == pytest.approx(600, rel=0.25)
+    assert tail is not None
+    assert after.ttft_p95_ms is not None
+    assert after.ttft_p95_ms > 1.2 * tail
+    for _ in range(25):
+        for tokens in (50, 500):
+            tier.observe(new_tokens=tokens, ttft_ms=20.0 * tokens, tpot_ms=None)
+    assert tier.predict(new_tokens=300).ttft_p50_ms == pytest.approx(6000, rel=0.1)
+
+
 VALUES = st.lists(st.floats(allow_nan=True, allow_infinity=True), min_size=1, max_size=30)
 
 
@@ -122,3 +140,18 @@ def test_more_tokens_never_take_less_time(points: list[tuple[int, float]]) -> No
     heights = [line.at(x) for x in (0, 10, 1000, 10**5)]
     assert all(height is not None and height >= 0 for height in heights)
     assert heights == sorted(heights)  # type: ignore[type-var]
+
+
+def test_a_race_that_was_lost_teaches_that_it_took_longer() -> None:
+    tier = TierLatency()
+    for _ in range(5):
+        tier.observe(new_tokens=100, ttft_ms=50, tpot_ms=10)
+    tier.observe_at_least(new_tokens=100, ttft_ms=30)
+    assert tier.predict(new_tokens=100).ttft_p50_ms == pytest.approx(50)
+    tier.observe_at_least(new_tokens=100, ttft_ms=500)
+    slower = tier.predict(new_tokens=100).ttft_p50_ms
+    assert slower is not None
+    assert slower > 55
+    unknown = TierLatency()
+    unknown.observe_at_least(new_tokens=100, ttft_ms=500)
+    assert unknown.predict(new_tokens=100) == Prediction()

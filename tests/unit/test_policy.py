@@ -203,6 +203,14 @@ def test_the_settings_promise_for_requests_that_bring_no_promise_of_their_own() 
     assert choice(signals, RouterConfig(ttft_slo_ms=200))[1] == ["latency_slo"]
 
 
+def test_what_a_request_has_waited_is_gone_from_its_promise() -> None:
+    signals = promised(HARD, taking(100), taking(150))
+    assert choice(signals)[1] == ["value_in_cloud"]
+    late = replace(signals, elapsed_ms=60)
+    assert choice(late) == ("edge", ["latency_slo"])
+    assert decide(late, CONFIG).thresholds["ttft_slo_ms"] == 140
+
+
 RISKY = taking(150, p95_ms=900)
 
 

@@ -159,8 +159,10 @@ class Agent:
         await self._give_loading_a_moment(request)
         return await self.screen.look(request)
 
-    def decide(self, request: ChatRequest, look: Look, *, consented: bool) -> Decision:
-        """The decision on `request`. Raises `PolicyRefused`."""
+    def decide(
+        self, request: ChatRequest, look: Look, *, consented: bool, elapsed_ms: float = 0.0
+    ) -> Decision:
+        """The decision on `request`, which is here since `elapsed_ms`. Raises `PolicyRefused`."""
         prompt_tokens = estimate_tokens(request)
         session = self.sessions.find(look.conversation.id, prompt_tokens)
         signals = gather(
@@ -172,6 +174,7 @@ class Agent:
             device=self.sensors.health,
             budget=self.spending.state,
             session=session,
+            elapsed_ms=elapsed_ms,
         )
         signals = replace(signals, quality=self.learning.apply(signals.quality))
         return decide(signals, self.config.router)
@@ -189,7 +192,9 @@ class Agent:
         trail.purse = self.spending.purse(trail.request, trail.cloud_price)
         began_s = time.perf_counter()
         try:
-            decision = self.decide(trail.request, look, consented=consented)
+            decision = self.decide(
+                trail.request, look, consented=consented, elapsed_ms=trail.total_ms
+            )
         except PolicyRefused as error:
             trail.reasons = [Reason(error.reason)]
             raise
@@ -217,7 +222,11 @@ class Agent:
             unused_micro_usd = 0 if leg.in_answer else trail.price_of(leg)
             self.metrics.dropped(leg.target, leg.end, leg.dropped_tokens, unused_micro_usd)
             if leg.end is LegEnd.ANSWERED:
-                self.tiers.observed(leg)
+                # A part of an answer in the prompt is not in the estimate.
+                whole = len(trail.legs) == 1
+                self.tiers.observed(leg, estimate_tokens(trail.request) if whole else None)
+            elif leg.end is LegEnd.LOST and leg.first_token_s is None and trail.first_token_s:
+                self.tiers.overtaken(leg, (trail.first_token_s - leg.began_s) * 1000)
         if self.ledger is not None:
             # Without the id, so that the same question is known again.
             content = wire.request_as_bytes(replace(trail.request, request_id=""))

@@ -19,7 +19,7 @@ from isthmus.edge.config import EdgeConfig
 from isthmus.edge.device import Device
 from isthmus.edge.faults import fault
 from isthmus.edge.trail import Leg
-from isthmus.router.latency import TierLatency
+from isthmus.router.latency import Tail, TierLatency
 from isthmus.router.signals import Capability, CloudState, EdgeState, Session
 
 log = logging.getLogger(__name__)
@@ -60,6 +60,9 @@ class Tiers:
         self._learning: asyncio.Task[None] | None = None
         self.latency = {target: TierLatency() for target in Target}
         """What was measured of each tier."""
+        self._counts = {target: Tail() for target in Target}
+        """Tokens as each tier counts them, for one of the estimate's."""
+        self._rtt_ms: float | None = None
 
     @property
     def cloud_price(self) -> Price:
@@ -83,7 +86,7 @@ class Tiers:
             context_tokens=engine.context_tokens,
             capabilities=frozenset(capabilities),
             latency=self.latency[Target.EDGE].predict(
-                new_tokens=max(0, prompt_tokens - session.edge_cached_tokens),
+                new_tokens=self._new_tokens(Target.EDGE, prompt_tokens, session.edge_cached_tokens),
                 waiting=engine.queue_depth,
                 at_once=engine.running,
             ),
@@ -104,21 +107,47 @@ class Tiers:
             price=self.cloud_price,
             rtt_ms=self.cloud.rtt_ms,
             latency=self.latency[Target.CLOUD].predict(
-                new_tokens=max(0, prompt_tokens - session.cloud_cached_tokens)
+                new_tokens=self._new_tokens(
+                    Target.CLOUD, prompt_tokens, session.cloud_cached_tokens
+                )
             ),
         )
 
-    def observed(self, leg: Leg) -> None:
-        """Learn a tier's times from an answer that it wrote to the end, whoever began it."""
+    def observed(self, leg: Leg, estimated_tokens: int | None = None) -> None:
+        """Learn a tier's times from an answer that it wrote to the end, whoever began it.
+
+        `estimated_tokens` is what the prompt was taken to have before the tier counted it.
+        """
         latency = self.latency[leg.target]
-        if leg.target is Target.CLOUD and self.cloud is not None and self.cloud.rtt_ms:
-            latency.rtt.observe(self.cloud.rtt_ms)
+        queued_ms = 0.0
+        if leg.target is Target.EDGE:
+            queued_ms = leg.queued_ms
+        elif self.cloud is not None and self.cloud.rtt_ms not in {None, self._rtt_ms}:
+            self._rtt_ms = self.cloud.rtt_ms
+            latency.rtt.observe(self.cloud.rtt_ms or 0.0)
+        if estimated_tokens and leg.prompt_tokens:
+            self._counts[leg.target].observe(leg.prompt_tokens / estimated_tokens)
         latency.observe(
             new_tokens=max(0, leg.prompt_tokens - leg.cached_tokens),
             ttft_ms=leg.ttft_ms,
             tpot_ms=leg.tpot_ms,
             service_ms=leg.writing_ms,
+            queue_ms=queued_ms,
         )
+
+    def overtaken(self, leg: Leg, after_ms: float) -> None:
+        """Learn from a leg that had shown nothing `after_ms` milliseconds after its begin.
+
+        A race would otherwise teach the times of those alone that win it.
+        """
+        self.latency[leg.target].observe_at_least(
+            new_tokens=max(0, leg.prompt_tokens - leg.cached_tokens), ttft_ms=after_ms
+        )
+
+    def _new_tokens(self, target: Target, estimated_tokens: int, cached_tokens: int) -> int:
+        """What the tier will have to compute of a prompt, in tokens of its own."""
+        tokens = estimated_tokens * (self._counts[target].p50 or 1.0)
+        return max(0, round(tokens) - cached_tokens)
 
     async def on_device(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         """The device's answer. Every failure is an `IsthmusError`."""

@@ -66,8 +66,14 @@ class Leg:
     decode_backend: str | None = None
     """The device's, last; the cloud does not tell its own."""
     began_s: float = field(default_factory=time.monotonic)
+    started_s: float | None = None
     first_token_s: float | None = None
     last_token_s: float | None = None
+
+    @property
+    def queued_ms(self) -> float:
+        """From the leg's begin until the tier set to work: what it waited in line for."""
+        return 0.0 if self.started_s is None else (self.started_s - self.began_s) * 1000
 
     @property
     def usage(self) -> Usage:
@@ -126,6 +132,7 @@ class Leg:
 
     def started(self, event: Started) -> None:
         """The tier has begun."""
+        self.started_s = time.monotonic()
         self.model = event.model
         self.prompt_tokens = event.prompt_tokens
         self.cached_tokens = event.cached_tokens

@@ -25,6 +25,9 @@ _FIRST_SPREAD = 0.35
 """The spread that a single measurement is taken to have: its 95th percentile is twice it."""
 _FIRST_WEIGHT = 4
 """How many measurements that assumption counts for."""
+_SETTLED = 5
+"""After so many measurements a line is not bent by a single one."""
+_LARGEST_STEP = 2.0
 LEAST_MS = 0.01
 MOST_MS = 1e9
 
@@ -161,12 +164,22 @@ class TierLatency:
             own = min(MOST_MS, max(LEAST_MS, ttft_ms - queue_ms - (self.rtt.p50 or 0.0)))
             expected = self._line.at(new_tokens)
             if expected is not None:
-                self._error.observe(own / max(LEAST_MS, expected))
+                expected = max(LEAST_MS, expected)
+                self._error.observe(own / expected)
+                if self._error.count >= _SETTLED:
+                    # One hiccup is for the tail to know; a change that stays gets here in steps.
+                    own = min(own, expected * _LARGEST_STEP)
             self._line.observe(new_tokens, own)
         if tpot_ms is not None:
             self.tpot.observe(tpot_ms)
         if service_ms is not None:
             self.service.observe(service_ms)
+
+    def observe_at_least(self, *, new_tokens: int, ttft_ms: float) -> None:
+        """Learn that a first token took longer than `ttft_ms`: nothing, when that was expected."""
+        expected = self.predict(new_tokens=new_tokens).ttft_p50_ms
+        if expected is not None and ttft_ms > expected:
+            self.observe(new_tokens=new_tokens, ttft_ms=ttft_ms, tpot_ms=None)
 
     def predict(self, *, new_tokens: int, waiting: int = 0, at_once: int = 1) -> Prediction:
         """What a request takes of whose prompt `new_tokens` are not cached.

@@ -158,8 +158,10 @@ def _reasons_of_value(target: Target, appraisal: Appraisal) -> Iterator[Reason]:
 
 
 def _slo_ms(signals: Signals, config: RouterConfig) -> float | None:
+    """What is left of the promised time to the first token."""
     own = signals.preference.ttft_slo_ms
-    return config.ttft_slo_ms if own is None else own
+    slo_ms = config.ttft_slo_ms if own is None else own
+    return None if slo_ms is None else slo_ms - signals.elapsed_ms
 
 
 def _keep_promise(signals: Signals, config: RouterConfig) -> tuple[bool, bool] | tuple[None, None]:

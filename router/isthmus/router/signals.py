@@ -109,6 +109,8 @@ class Signals:
     device: DeviceHealth = field(default_factory=DeviceHealth)
     budget: BudgetState = field(default_factory=BudgetState)
     session: Session = field(default_factory=Session)
+    elapsed_ms: float = 0.0
+    """How long the request is here already: gone from what it was promised."""
 
 
 def gather(
@@ -121,6 +123,7 @@ def gather(
     device: DeviceHealth | None = None,
     budget: BudgetState | None = None,
     session: Session | None = None,
+    elapsed_ms: float = 0.0,
 ) -> Signals:
     """The signals of `request`.
 
@@ -139,6 +142,7 @@ def gather(
         device=device or DeviceHealth(),
         budget=budget or BudgetState(),
         session=session or Session(),
+        elapsed_ms=elapsed_ms,
     )
 
 
