@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from isthmus.cli.route_simulate import simulate
 from isthmus.cli.route_situation import CloudPlay, Situation, Times
 from isthmus.core.chat import RouteMode
 
@@ -28,7 +29,12 @@ class PresetName(StrEnum):
 
 @app.callback()
 def route() -> None:
-    """Explain where requests go."""
+    """Explain where requests go, one by one and for whole fleets."""
+
+
+app.command(
+    epilog="Example: isthmus route simulate --devices 100000 --fail cloud@20:00+1h --plots plots"
+)(simulate)
 
 
 def _dollars(text: str | None) -> str | None:
