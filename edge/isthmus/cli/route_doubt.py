@@ -1,0 +1,192 @@
+"""What `isthmus route train / score / eval` do with the device's own doubt.
+
+Two kinds of files are known by their form: option logits (CSV), and the device's answers, which
+are joined with labelled prompts (`--answers`).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from isthmus.router.answer_head import AnswerHead
+    from isthmus.router.option_files import OptionFigures
+    from isthmus.router.section import Section
+
+    Sections = Mapping[str, Section]
+
+Json = dict[str, Any]
+
+
+def evaluate(path: Path, answers: Path | None, sections: Sections) -> Json:
+    """The figures of the trained file's heads on labelled rows, as one object.
+
+    Raises `InvalidRequest` for a file that cannot be read, `ValueError` for a trained file without
+    sense.
+    """
+    from isthmus.router import option_files
+    from isthmus.router.option_logits import SECTION, OptionHeads
+
+    if answers is None:
+        heads = OptionHeads.of(sections.get(SECTION))
+        figures = option_files.evaluate(option_files.read(path), heads)
+        return {"options": [_option_json(one) for one in figures]}
+    return {"answers": _evaluate_answers(path, answers, sections)}
+
+
+def score(path: Path, answers: Path | None, sections: Sections) -> list[Json]:
+    """Rows `{id, score}`, higher means escalate; nothing but logits or texts is read.
+
+    The rows of option logits carry their task and both models, whose ids repeat.
+    """
+    from isthmus.router import answer_files, option_files
+    from isthmus.router.option_logits import SECTION, OptionHeads
+
+    if answers is not None:
+        head = _answer_head(sections)
+        answered = answer_files.join(answer_files.read_rows(path), answers)
+        told = answer_files.score(answered, head)
+        return [{"id": key, "score": value} for key, value in told.items()]
+    rows = option_files.read(path)
+    values = option_files.score(rows, OptionHeads.of(sections.get(SECTION)))
+    return [
+        {
+            "id": key,
+            "task": task.name,
+            "weak_model": task.weak,
+            "strong_model": task.strong,
+            "score": value,
+        }
+        for key, task, value in zip(rows.ids, rows.tasks, values.tolist(), strict=True)
+    ]
+
+
+def train(
+    *, options: Path | None = None, prompts: Path | None = None, answers: Path | None = None
+) -> dict[str, Section]:
+    """The sections of the heads that these labelled files teach. Needs scikit-learn."""
+    from isthmus.router import answer_files, answer_head, option_files, option_logits
+
+    sections = {}
+    if options is not None:
+        rows = option_files.read(options)
+        figures = option_files.cross_validate(rows)
+        says = option_files.provenance(figures, options.name)
+        sections[option_logits.SECTION] = option_files.train(rows).section(says)
+    if prompts is not None and answers is not None:
+        labelled = answer_files.read_rows(prompts)
+        answered = answer_files.join(labelled, answers)
+        measured = answer_files.cross_validate(labelled, answered)
+        told = {
+            "source": f"{prompts.name} and {answers.name}",
+            "rows": measured.rows,
+            "apgr": round(measured.apgr, 4),
+            "interval": [round(measured.low, 4), round(measured.high, 4)],
+            "held_out": "whole subjects",
+        }
+        sections[answer_head.SECTION] = answer_files.train(labelled, answered).section(told)
+    return sections
+
+
+def show(figures: Json) -> None:
+    """The figures as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    if "options" in figures:
+        table = Table("task", "device", "cloud", "rows", "APGR", "alone", "better", "95%")
+        for one in figures["options"]:
+            table.add_row(
+                one["task"] + ("" if one["fitted"] else " (no head)"),
+                one["weak"],
+                one["strong"],
+                str(one["n"]),
+                f"{one['apgr']:.3f}",
+                f"{one['baseline']['apgr']:.3f}",
+                f"{one['better']:+.3f}",
+                f"{one['better_ci'][0]:+.3f} to {one['better_ci'][1]:+.3f}",
+            )
+        Console().print(table)
+        Console().print("alone: by the largest probability of an option alone", highlight=False)
+    else:
+        table = Table("source", "rows", "APGR", "95%", "CPT50", "CPT80")
+        for name, one in figures["answers"].items():
+            low, high = one["ci"]
+            table.add_row(
+                name,
+                str(one["n"]),
+                f"{one['apgr']:.3f}",
+                f"{low:.3f} to {high:.3f}",
+                f"{one['cpt50']:.1f}",
+                f"{one['cpt80']:.1f}",
+            )
+        Console().print(table)
+
+
+def _evaluate_answers(path: Path, answers: Path, sections: Sections) -> Json:
+    import numpy as np
+
+    from isthmus.core.errors import InvalidRequest
+    from isthmus.router import answer_files
+    from isthmus.router.measures import measure
+
+    labelled = answer_files.read_rows(path)
+    told = answer_files.score(answer_files.join(labelled, answers), _answer_head(sections))
+    rows = [row for row in labelled if str(row.get("id")) in told]
+    if not rows:
+        raise InvalidRequest(f"{answers.name} has no answer to a prompt of {path.name}")
+    sources: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        try:
+            gain = float(row["strong_correct"]) - float(row["weak_correct"])
+        except (KeyError, TypeError, ValueError):
+            raise InvalidRequest(f"{path.name} has a row without labels") from None
+        sources.setdefault(str(row.get("source")), []).append((told[str(row["id"])], gain))
+    figures = {}
+    for name, pairs in sorted(sources.items()):
+        values, gains = np.array(pairs, np.float64).T
+        m = measure(values, gains)
+        figures[name] = {
+            "n": m.rows,
+            "apgr": m.apgr,
+            "ci": [m.low, m.high],
+            "cpt50": m.cpt50,
+            "cpt80": m.cpt80,
+        }
+    return figures
+
+
+def _answer_head(sections: Sections) -> AnswerHead:
+    from isthmus.core.errors import InvalidRequest
+    from isthmus.router.answer_head import SECTION, AnswerHead
+
+    head = AnswerHead.of(sections.get(SECTION))
+    if head is None:
+        raise InvalidRequest("the trained file has no head for answers: train one")
+    return head
+
+
+def _option_json(one: OptionFigures) -> Json:
+    return {
+        "task": one.task.name,
+        "weak": one.task.weak,
+        "strong": one.task.strong,
+        "fitted": one.fitted,
+        "n": one.head.rows,
+        "apgr": one.head.apgr,
+        "ci": [one.head.low, one.head.high],
+        "cpt50": one.head.cpt50,
+        "cpt80": one.head.cpt80,
+        "baseline": {"apgr": one.baseline.apgr, "ci": [one.baseline.low, one.baseline.high]},
+        "better": one.better,
+        "better_ci": [one.low, one.high],
+    }
+
+
+def write_scores(rows: list[Json], out: Path) -> None:
+    """One JSON object a line."""
+    out.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
