@@ -98,6 +98,12 @@ def test_one_unlikely_name_is_no_doubt() -> None:
     assert watch.feed(" Xanthippe", [-12.0]).doubt is None
 
 
+def test_drawn_tokens_may_be_less_likely_than_the_best_ones() -> None:
+    likeliest, drawn = Watch(), Watch(sampled=True)
+    assert feed(likeliest, words(STORY), logprob=-2.0)[-1].doubt is Doubt.UNSURE
+    assert feed(drawn, words(STORY), logprob=-2.0)[-1].doubt is None
+
+
 def test_an_answer_shorter_than_the_window_is_not_judged() -> None:
     watch = Watch(WatchConfig(window_tokens=8))
     assert all(verdict.doubt is None for verdict in feed(watch, ["ja"] * 7, logprob=-9.0))
@@ -175,6 +181,7 @@ def test_after_a_doubt_nothing_more_is_shown() -> None:
         {"window_tokens": 0},
         {"unsure_logprob": 0.5},
         {"unsure_logprob": float("nan")},
+        {"unsure_sampled_logprob": 1.0},
         {"hold_back_tokens": -1},
         {"longest_word_chars": -1},
     ],
