@@ -9,16 +9,19 @@ the hidden state, so that another file of the same model gets none.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.core.events import FirstToken
+from isthmus.router.section import Section
 
 F32 = NDArray[np.float32]
 
+SECTION: Final = "second_look"
 FEATURES: Final = ("prior", "margin", "entropy", "logprob")
 """What the head reads besides the hidden state: the logit of the first look's probability, and the
 first token's statistics."""
@@ -54,8 +57,7 @@ class SecondLook:
         `prior` is what the first look said (`Quality.edge`). Raises `ValueError` when the hidden
         state is missing or of another width.
         """
-        features = np.array([_logit(prior), first.margin, first.entropy, first.logprob], np.float32)
-        score = self.bias + float(self.weights @ features)
+        score = self.bias + float(self.weights @ features(first, prior))
         if self.hidden_weights.size:
             if len(first.hidden) != self.hidden_weights.size:
                 raise ValueError(
@@ -64,6 +66,47 @@ class SecondLook:
                 )
             score += float(self.hidden_weights @ np.asarray(first.hidden, np.float32))
         return 1 / (1 + math.exp(-max(-30.0, min(30.0, score))))
+
+    @classmethod
+    def of(cls, section: Section | None, build: Build) -> SecondLook | None:
+        """The head for `build` in a trained file; None where nobody has fitted one.
+
+        Raises `ValueError` for a section that makes no sense.
+        """
+        if section is None:
+            return None
+        try:
+            for at, told in enumerate(section.says["builds"]):
+                if Build(told["sha256"], told["quantization"]) != build:
+                    continue
+                weights, hidden = section.arrays[f"weights{at}"], section.arrays[f"hidden{at}"]
+                if weights.shape != (len(FEATURES),) or hidden.ndim != 1:
+                    raise ValueError
+                return cls(build, float(told["bias"]), weights, hidden, int(told["questions"]))
+        except (KeyError, TypeError, ValueError):
+            raise ValueError("the second look of the trained file makes no sense") from None
+        return None
+
+
+def section(looks: Sequence[SecondLook], figures: Mapping[str, Any]) -> Section:
+    """What `SecondLook.of` reads: one head a build. `figures`: of each build, by its sha256."""
+    builds = [
+        {
+            "sha256": look.build.sha256,
+            "quantization": look.build.quantization,
+            "bias": look.bias,
+            "questions": look.questions,
+        }
+        for look in looks
+    ]
+    arrays = {f"weights{at}": look.weights for at, look in enumerate(looks)}
+    arrays |= {f"hidden{at}": look.hidden_weights for at, look in enumerate(looks)}
+    return Section({"builds": builds, "figures": dict(figures)}, arrays)
+
+
+def features(first: FirstToken, prior: float) -> F32:
+    """What the head reads besides the hidden state. [len(FEATURES)]"""
+    return np.array([_logit(prior), first.margin, first.entropy, first.logprob], np.float32)
 
 
 def _logit(p: float) -> float:
