@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from isthmus.cli.route_label import label
 from isthmus.cli.route_simulate import simulate
 from isthmus.cli.route_situation import CloudPlay, Situation, Times
 from isthmus.core.chat import RouteMode
@@ -32,6 +33,9 @@ def route() -> None:
     """Explain where requests go, one by one and for whole fleets."""
 
 
+app.command(
+    epilog="Example: isthmus route label questions.jsonl --cloud :50051 --out labels.jsonl"
+)(label)
 app.command(
     epilog="Example: isthmus route simulate --devices 100000 --fail cloud@20:00+1h --plots plots"
 )(simulate)

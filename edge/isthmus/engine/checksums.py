@@ -14,6 +14,14 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sha256_of_model(path: Path) -> str:
+    """The sha256 of a model's weights: of its file, or of those of a folder, name by name."""
+    if path.is_file():
+        return sha256_of(path)
+    sums = (f"{sha256_of(one)}  {one.name}\n" for one in sorted(path.glob("*.safetensors")))
+    return hashlib.sha256("".join(sums).encode()).hexdigest()
+
+
 def write_checksums(folder: Path) -> None:
     """Write those of every file in `folder`."""
     sums = {p.name: sha256_of(p) for p in sorted(folder.iterdir()) if p.name != NAME}
