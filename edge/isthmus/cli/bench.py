@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from isthmus.cli.bench_routing import routing
 from isthmus.cli.flags import backends
 from isthmus.cli.generate import read_text
 from isthmus.core.errors import InvalidRequest
@@ -50,6 +51,9 @@ _TABLES = ("prefill_tok_s", "decode_tok_s", "batch_decode_tok_s")
 _SPECULATION = ("speculation_editing", "speculation_other")
 _OWN = (*_SPECULATION, "stream_slowdown")
 """What a contender is not compared with others in."""
+
+
+app.command(epilog="Example: isthmus bench routing --cloud :50051 --out labels.jsonl")(routing)
 
 
 @app.callback()
