@@ -53,7 +53,9 @@ _OWN = (*_SPECULATION, "stream_slowdown")
 """What a contender is not compared with others in."""
 
 
-app.command(epilog="Example: isthmus bench routing --cloud :50051 --out labels.jsonl")(routing)
+app.command(epilog="Example: isthmus bench routing --cloud 127.0.0.1:50051 --out labels.jsonl")(
+    routing
+)
 
 
 @app.callback()

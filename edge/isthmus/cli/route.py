@@ -34,7 +34,7 @@ def route() -> None:
 
 
 app.command(
-    epilog="Example: isthmus route label questions.jsonl --cloud :50051 --out labels.jsonl"
+    epilog="Example: isthmus route label questions.jsonl --cloud 127.0.0.1:50051 --out labels.jsonl"
 )(label)
 app.command(
     epilog="Example: isthmus route simulate --devices 100000 --fail cloud@20:00+1h --plots plots"
