@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-HEAD_CHARS, TAIL_CHARS = 1_600, 1_200
+HEAD_CHARS, TAIL_CHARS = 1_400, 1_000
 """What is read of a long prompt: what it is about stands first, what it asks stands last."""
 
 TOKEN = re.compile(r"[a-z]+(?:['’-][a-z]+)*|\d+(?:[.,]\d+)*|[^\sa-z0-9]")
@@ -15,7 +15,8 @@ TOOLS = re.compile(r"^\[tools\][ \t]*(.{0,400})$", re.MULTILINE)
 ANSWER_FORM = re.compile(
     r"^(?:(?P<cue>answer:?|答案[:：]?)"
     r"|(?P<bare>(?:print only|answer with|give only|answer in|reply with) .{0,120})"
-    r"|(?P<reasoned>after careful thought, .{0,120}|let'?s think step by step.?|请一步.{0,40}))[ \t]*$",
+    r"|(?P<reasoned>after careful thought, .{0,120}|let'?s think step by step.?|请一步.{0,40})"
+    r")[ \t]*$",
     re.MULTILINE | re.IGNORECASE,
 )
 """Lines that say how to answer: a cue, an answer without its reasons, or one with them."""
