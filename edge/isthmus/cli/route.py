@@ -10,12 +10,14 @@ from typing import Annotated
 
 import typer
 
+from isthmus.cli import route_learn
 from isthmus.cli.route_label import label
 from isthmus.cli.route_simulate import simulate
 from isthmus.cli.route_situation import CloudPlay, Situation, Times
 from isthmus.core.chat import RouteMode
 
-app = typer.Typer(no_args_is_help=True, help="Explain where requests go.")
+app = typer.Typer(no_args_is_help=True, help="Explain where requests go, and learn it.")
+app.add_typer(route_learn.app)
 
 
 class PresetName(StrEnum):

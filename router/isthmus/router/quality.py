@@ -5,8 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+import numpy as np
+
 from isthmus.core.chat import ChatRequest
+from isthmus.router.asked import asked
 from isthmus.router.difficulty import difficulty
+from isthmus.router.features import NAMES, features
+from isthmus.router.ngrams import grams
+from isthmus.router.pair import GAIN_UNIT, Pair
+from isthmus.router.question import parse
+from isthmus.router.router_file import RouterFile
+
+TERMS = 8
+"""How many features an estimate names: those that weighed most."""
 
 
 class Basis(StrEnum):
@@ -36,8 +47,33 @@ class Quality:
         return self.cloud - self.edge
 
 
-def estimate(request: ChatRequest) -> Quality:
-    """The quality to expect for the last user message of `request`, in its conversation."""
-    rated = difficulty(request)
-    terms = tuple((term.name, term.contribution) for term in rated.terms)
-    return Quality(edge=1.0 - rated.score, cloud=1.0, terms=terms)
+def estimate(
+    request: ChatRequest, file: RouterFile | None = None, pair: Pair | None = None
+) -> Quality:
+    """The quality to expect of an answer to what `request` asks.
+
+    When `file` knows `pair`, its calibration is read. Else nothing is known: what other pairs did
+    says nothing of how often this one is right, so that a weighted count of what makes a request
+    hard stands in, by which the cloud is never the worse choice.
+    """
+    calibration = None if file is None else file.calibration(pair)
+    if file is None or calibration is None:
+        rated = difficulty(request)
+        terms = tuple((term.name, term.contribution) for term in rated.terms)
+        return Quality(edge=1.0 - rated.score, cloud=1.0, terms=terms)
+    question = parse(asked(request))
+    x = features(question)[None]
+    z, gain = file.general.standard(x), file.general.gain(x, [grams(question)])
+    edge, cloud = (float(p) for p in calibration.rate(z, gain)[0])
+    # What each input adds to the difference of the two logits, the intercept left out.
+    pull = calibration.weights[:, 1] - calibration.weights[:, 0]
+    added = np.append(z[0, :-1] * pull[: len(NAMES)], gain / GAIN_UNIT * pull[-1])
+    names = (*NAMES, "general_gain")
+    most = np.argsort(-np.abs(added), kind="stable")[:TERMS]
+    return Quality(
+        edge,
+        cloud,
+        Basis.CALIBRATED,
+        file.version,
+        tuple((names[at], round(float(added[at]), 4)) for at in most),
+    )

@@ -81,7 +81,9 @@ def forest(heads: Sequence[Any]) -> Forest:
     no comparison with a float32 feature.
     """
     parts: list[Any] = []
-    roots, starts, nodes, depth = [], [], 0, 0
+    roots: list[int] = []
+    starts: list[int] = []
+    nodes = depth = 0
     for head in heads:
         starts.append(len(roots))
         for (predictor,) in head._predictors:

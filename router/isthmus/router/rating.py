@@ -1,0 +1,27 @@
+"""Many prompts rated at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isthmus.router.features import NAMES, features
+from isthmus.router.general import General
+from isthmus.router.ngrams import grams
+from isthmus.router.pair import Calibration
+from isthmus.router.question import parse
+
+
+def scores(
+    general: General, prompts: Sequence[str], known: Calibration | None = None
+) -> NDArray[np.float32]:
+    """What each prompt would gain by escalating, [rows]: of a known pair, else in general."""
+    questions = [parse(prompt) for prompt in prompts]
+    x = np.array([features(q) for q in questions], np.float32).reshape(-1, len(NAMES))
+    gain = general.gain(x, [grams(question) for question in questions])
+    if known is None:
+        return gain
+    rated = known.rate(general.standard(x), gain)
+    return rated[:, 1] - rated[:, 0]

@@ -1,0 +1,184 @@
+"""Fits the general heads on published results. scikit-learn is needed here, and nowhere else."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isthmus.router.features import features
+from isthmus.router.general import CLIP, General
+from isthmus.router.ngrams import BINS, Grams, grams
+from isthmus.router.question import parse
+from isthmus.router.trees import forest
+
+BLEND = np.array([0.4, 0.3, 0.6, 0.4, 0.2], np.float32)
+"""What each part counts, chosen by cross-validation (docs/routing.md)."""
+ALIKE = 0.8
+"""The share of the questions of both sources that makes them one kind."""
+FEW = 1500
+"""A kind with fewer rows has small trees, and of n-grams its mean alone."""
+KEY_CHARS = 120
+"""Two questions whose stems end in the same letters and digits, this many, are one question."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """Labelled rows, read once. Sources and domains serve to split and to centre, never to rate."""
+
+    x: NDArray[np.float32]
+    """[rows, features]"""
+    found: list[Grams]
+    weak: NDArray[np.float64]
+    strong: NDArray[np.float64]
+    source: NDArray[np.str_]
+    domain: NDArray[np.str_]
+    key: NDArray[np.int64]
+    """[rows]: the same number for the same question."""
+
+    def __len__(self) -> int:
+        return len(self.weak)
+
+    def take(self, which: NDArray[Any]) -> Rows:
+        """The rows at a mask or at indices."""
+        at = np.flatnonzero(which) if which.dtype == bool else which
+        return Rows(
+            self.x[at], [self.found[i] for i in at], self.weak[at], self.strong[at],
+            self.source[at], self.domain[at], self.key[at],
+        )  # fmt: skip
+
+
+def rows_of(labels: Sequence[Mapping[str, Any]]) -> Rows:
+    """Rows `{prompt, source, domain, weak_correct, strong_correct}`, read."""
+    questions = [parse(row["prompt"]) for row in labels]
+    sources = [str(row.get("source", "")) for row in labels]
+    return Rows(
+        x=np.array([features(question) for question in questions]),
+        found=[grams(question) for question in questions],
+        weak=np.array([float(row["weak_correct"]) for row in labels]),
+        strong=np.array([float(row["strong_correct"]) for row in labels]),
+        source=np.array(sources),
+        domain=np.array(
+            [f"{s}/{row.get('domain', '')}" for s, row in zip(sources, labels, strict=True)]
+        ),
+        key=np.array([_key(question.stem) for question in questions]),
+    )
+
+
+def _key(stem: str) -> int:
+    letters = re.sub(r"[\W_]", "", stem.lower())[-KEY_CHARS:]
+    return zlib.crc32(letters.encode("utf-8", "surrogatepass"))
+
+
+def kinds_of(rows: Rows) -> dict[str, str]:
+    """The kind of each source: sources that ask the same questions, nearly all, are one kind."""
+    keys = {
+        source: set(rows.key[rows.source == source].tolist()) for source in np.unique(rows.source)
+    }
+    kinds: dict[str, str] = {}
+    for source in sorted(keys, key=lambda name: (-len(keys[name]), name)):
+        alike = (
+            kind for kind in kinds
+            if len(keys[source] & keys[kind]) >= ALIKE * max(len(keys[source]), len(keys[kind]))
+        )  # fmt: skip
+        kinds[str(source)] = kinds[kind] if (kind := next(alike, None)) else str(source)
+    return kinds
+
+
+def fit(rows: Rows, seed: int = 0) -> General:
+    """The heads fitted on `rows`. The same rows and seed give the same heads."""
+    from sklearn.linear_model import LogisticRegression, Ridge
+
+    kind_of = kinds_of(rows)
+    kinds = tuple(sorted(set(kind_of.values())))
+    kind = np.array([kinds.index(kind_of[source]) for source in rows.source])
+    gain = _level(rows, kind)
+    mean, deviation = rows.x.mean(axis=0), rows.x.std(axis=0)
+    scale = np.where(deviation > 1e-6, 1 / np.maximum(deviation, 1e-6), 0).astype(np.float32)
+    z = np.clip((rows.x - mean) * scale, -CLIP, CLIP)
+    likeness = LogisticRegression(C=0.1, max_iter=50, tol=1e-3)
+    gate = np.zeros((z.shape[1] + 1, len(kinds)), np.float32)
+    if len(kinds) > 1:
+        likeness.fit(z, kind)
+        coef, bias = likeness.coef_, likeness.intercept_
+        if len(kinds) == 2:
+            coef, bias = np.concatenate([-coef, coef]) / 2, np.concatenate([-bias, bias]) / 2
+        gate = np.concatenate([coef.T, bias[None]]).astype(np.float32)
+    lines = [Ridge(alpha=1500.0).fit(z[kind == k], gain[kind == k]) for k in range(len(kinds))]
+    everything = rows.strong - rows.weak
+    groups = [(kind == k, gain) for k in range(len(kinds))]
+    groups.append((np.ones(len(rows), bool), everything))
+    matrix = gram_matrix(rows.found)
+    ngrams = [_ngrams(matrix[which], y[which]) for which, y in groups]
+    return General(
+        kinds=kinds,
+        mean=mean.astype(np.float32),
+        scale=scale,
+        gate=gate,
+        line=np.array([[*line.coef_, line.intercept_] for line in lines], np.float32).T,
+        trees=forest([_trees(rows.x[which], y[which], seed) for which, y in groups]),
+        ngrams=np.stack([weights for weights, _, _ in ngrams], axis=1),
+        ngram_scale=np.array([unit for _, unit, _ in ngrams], np.float32),
+        ngram_bias=np.array([bias for _, _, bias in ngrams], np.float32),
+        blend=BLEND,
+    )
+
+
+def _level(rows: Rows, kind: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The gains, each source's mean moved to its kind's: of several pairs the order counts."""
+    gain = rows.strong - rows.weak
+    level = gain.copy()
+    for source in np.unique(rows.source):
+        at = rows.source == source
+        level[at] += gain[kind == kind[at][0]].mean() - gain[at].mean()
+    return level
+
+
+def _trees(x: NDArray[np.float32], y: NDArray[np.float64], seed: int) -> Any:
+    """Boosted trees; few rows get few and small ones."""
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    few, some, many = len(y) < FEW, len(y) < 5000, len(y) > 10_000
+    model = HistGradientBoostingRegressor(
+        max_iter=60 if few else 250 if many else 150,
+        learning_rate=0.04 if few else 0.08 if some else 0.05,
+        max_leaf_nodes=5 if few else 16 if many else 12,
+        max_depth=7,
+        min_samples_leaf=30 if few else 40,
+        l2_regularization=20.0 if few else 5.0,
+        max_features=0.3,
+        early_stopping=False,
+        random_state=seed,
+    )
+    return model.fit(x, y)
+
+
+def gram_matrix(found: Sequence[Grams]) -> Any:
+    """[rows, BINS] sparse: one over the root of how many bins occur, for each half."""
+    from scipy.sparse import csr_matrix
+
+    bins = [half for one in found for half in one]
+    sizes = np.array([half.size for half in bins])
+    values = np.repeat(1 / np.sqrt(np.maximum(sizes, 1)), sizes)
+    ends = np.concatenate([[0], np.cumsum(sizes.reshape(-1, 2).sum(axis=1))])
+    return csr_matrix((values, np.concatenate(bins), ends), shape=(len(found), BINS))
+
+
+def _ngrams(matrix: Any, y: NDArray[np.float64]) -> tuple[NDArray[np.int8], float, float]:
+    """A line over n-grams, in 8 bits: weights [BINS], the worth of one unit, the intercept.
+
+    The penalty is what blends them in by familiarity: bins that few rows have weigh next to
+    nothing, and a question made of such bins is left to the features.
+    """
+    from sklearn.linear_model import Ridge
+
+    if len(y) < FEW:
+        return np.zeros(BINS, np.int8), 0.0, float(y.mean())
+    ridge = Ridge(alpha=25.0, solver="sparse_cg", max_iter=80, tol=1e-3).fit(matrix, y)
+    unit = max(float(np.abs(ridge.coef_).max()) / 127, 1e-12)
+    return np.rint(ridge.coef_ / unit).astype(np.int8), unit, float(ridge.intercept_)
