@@ -123,7 +123,7 @@ async def test_a_choice_can_be_read_from_the_whole_answer_instead(tmp_path: Path
 
 def tear(path: Path) -> None:
     """As a run leaves it that was killed in the middle of a line."""
-    path.write_text(path.read_text("utf-8") + '{"id": "2", "pro', encoding="utf-8")
+    path.write_bytes(path.read_bytes() + '{"id": "2", "prompt": "哪'.encode()[:-1])
 
 
 async def test_it_goes_on_where_it_was_and_asks_nothing_twice(tmp_path: Path) -> None:
@@ -134,6 +134,15 @@ async def test_it_goes_on_where_it_was_and_asks_nothing_twice(tmp_path: Path) ->
     assert again[:2] == first
     assert [row["id"] for row in again] == ["0", "1", "2", "3"]
     assert len(edge.asked) == 2 * 4
+
+
+@pytest.mark.parametrize("text", ["my only diary", 'x\n{"id": "0"', "[1]\n"])
+def test_a_file_that_is_something_else_is_left_as_it_is(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "diary.txt"
+    path.write_text(text)
+    with pytest.raises(InvalidRequest):
+        LabelFile(path, Labeller(always("x"), always("y")).pair)
+    assert path.read_text() == text
 
 
 async def test_labels_of_another_pair_are_not_gone_on_with(tmp_path: Path) -> None:

@@ -81,20 +81,24 @@ def questions(
     return list(found.values())
 
 
-def numbered_rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
-    """The objects of the lines of `path`, with their line numbers. Raises `InvalidRequest`."""
+def numbered_rows(path: Path, *, without_last: bool = False) -> list[tuple[int, dict[str, Any]]]:
+    """The objects of the lines of `path`, with their line numbers. Raises `InvalidRequest`.
+
+    `without_last`: the last line, which is not whole, is left out.
+    """
     opened = gzip.open if path.suffix == ".gz" else open
-    rows, number = [], 0
+    lines: list[tuple[int, str]] = []
     try:
-        with opened(path, "rt", encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    rows.append((number, _object(line, number)))
+        # A line that is not whole may end inside of a character.
+        errors = "replace" if without_last else "strict"
+        with opened(path, "rt", encoding="utf-8", newline="\n", errors=errors) as file:
+            lines.extend(enumerate(file, 1))
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise InvalidRequest(
-            f"cannot read {path} after line {number}: {type(error).__name__}", field="PROMPTS"
+            f"cannot read {path} after line {len(lines)}: {type(error).__name__}", field="PROMPTS"
         ) from None
-    return rows
+    whole = lines[:-1] if without_last else lines
+    return [(number, _object(line, number)) for number, line in whole if line.strip()]
 
 
 def _object(line: str, number: int) -> dict[str, Any]:

@@ -35,6 +35,8 @@ PRIVATE = {
 }
 """Why a prompt is not asked of the cloud, for good."""
 _FAILURES_TO_STOP = 5
+_BEGIN = '{"id": "'
+"""What every row begins with."""
 
 Judge = Callable[[Question, str], Awaitable[bool]]
 """Whether an answer to a question is good enough."""
@@ -179,10 +181,12 @@ class LabelFile:
         self.done: dict[str, str] = {}
         """id → prompt"""
         try:
+            torn = _torn(path) if path.exists() else 0
             if path.exists():
-                _drop_torn_line(path)
-                for number, row in numbered_rows(path):
+                for number, row in numbered_rows(path, without_last=torn > 0):
                     self._take(number, row, pair)
+            if torn:
+                os.truncate(path, path.stat().st_size - torn)
             self._file = os.fdopen(
                 os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a", encoding="utf-8"
             )
@@ -221,11 +225,16 @@ class LabelFile:
         self._file.close()
 
 
-def _drop_torn_line(path: Path) -> None:
-    """Cut what a run that was killed in the middle of a line has left behind the last whole one."""
-    data = path.read_bytes()
-    if data and not data.endswith(b"\n"):
-        os.truncate(path, data.rfind(b"\n") + 1)
+def _torn(path: Path) -> int:
+    """Bytes of the line that a run left behind which was killed in the middle of it; 0: none.
+
+    Raises `InvalidRequest` when it is no beginning of a row of ours: then the file is somebody's.
+    """
+    torn = path.read_bytes().rpartition(b"\n")[2]
+    begin = _BEGIN.encode()
+    if not (torn.startswith(begin) or begin.startswith(torn)):
+        raise InvalidRequest(f"{path} is no file of labels: give another", field="--out")
+    return len(torn)
 
 
 @dataclass(slots=True)
