@@ -15,6 +15,8 @@ from agent_client import HELLO, eventually, openai_client, sample
 from isthmus.core.chat import ChatRequest
 from isthmus.core.decision import Outcome
 from isthmus.core.errors import Unavailable
+from isthmus.core.money import Price
+from isthmus.core.tier import ModelInfo
 from isthmus.edge.ledger import Ledger
 from isthmus.edge.sensors import Sensors
 from isthmus.edge.testing import RunningAgent, ScriptedEngine, ScriptedTier, running_agent
@@ -73,6 +75,33 @@ async def test_a_budget_ends_in_a_reason_and_not_in_a_bill() -> None:
 
 def paid(price_micro_usd: int) -> Outcome:
     return replace(Trail(ChatRequest("other", ())).outcome(), price_micro_usd=price_micro_usd)
+
+
+async def test_the_gateway_is_asked_for_its_price_before_a_budget_pays_it() -> None:
+    told = ModelInfo("big", "scripted", price=Price(Decimal(10), Decimal(100)))
+    cloud = Untold(told)
+    async with (
+        running_agent(cloud=cloud, router=a_day_of("0.03")) as agent,
+        openai_client(agent) as client,
+    ):
+        await asked(client, [{"role": "user", "content": "my card is 4111 1111 1111 1111"}])
+        await asked(client, extra_body={"isthmus": {"route": "only_on_device"}})
+        assert cloud.last_info is None
+        _, answer = await asked(client, extra_body=IN_CLOUD)
+        assert answer["price"]["spent_usd"] == 0.0004
+        assert cloud.requests[0].max_tokens == 100
+
+
+class Untold(ScriptedTier):
+    """A cloud that tells what it costs when it is asked, and not before."""
+
+    def __init__(self, told: ModelInfo) -> None:
+        super().__init__()
+        self.told = told
+
+    async def info(self) -> ModelInfo:
+        self.last_info = self.told
+        return self.told
 
 
 async def test_what_is_left_bounds_the_answer_that_the_cloud_is_asked_for() -> None:
@@ -158,9 +187,11 @@ async def test_each_tiers_times_are_learnt_from_its_answers() -> None:
     async with running_agent(engine, cloud=cloud) as agent, openai_client(agent) as client:
         _, first = await asked(client)
         assert "edge.ttft_p50_ms" not in first["scores"]
+        assert first["scores"]["answer_tokens"] == 256
         await asked(client, extra_body=IN_CLOUD)
         _, told = await asked(client)
     scores = told["scores"]
+    assert scores["answer_tokens"] == 3
     assert scores["cloud.ttft_p50_ms"] > scores["edge.ttft_p50_ms"] > 0
     assert scores["cloud.ttft_p95_ms"] > scores["cloud.ttft_p50_ms"]
     assert scores["cloud.time_micro_usd"] > scores["edge.time_micro_usd"] > 0

@@ -305,6 +305,18 @@ def test_a_program_waits_for_tokens_that_a_person_would_still_be_reading() -> No
     assert by_program.scores["edge.time_micro_usd"] == pytest.approx(30 + 256 * 40 * 0.3)
 
 
+def test_an_answer_is_expected_to_be_as_long_as_those_of_late_and_no_longer_than_allowed() -> None:
+    def price(**known: float) -> float:
+        signals = replace(HARD, cloud=PRICED, **known)  # type: ignore[arg-type]
+        return decide(signals, CONFIG).scores["cloud.price_micro_usd"]
+
+    assert price() == 100 + 2 * 256
+    assert price(usual_answer_tokens=40.4) == 100 + 2 * 40
+    assert price(usual_answer_tokens=40.4, max_tokens=10) == 100 + 2 * 10
+    short = replace(HARD, cloud=PRICED, usual_answer_tokens=40.4)
+    assert decide(short, CONFIG).scores["cloud.price_at_most_micro_usd"] == 612
+
+
 def test_time_counts_only_when_it_is_known_of_both_tiers() -> None:
     signals = replace(EASY, edge=EdgeState(latency=SLOW))
     assert decide(signals, CONFIG).scores["edge.time_micro_usd"] == 0
@@ -471,6 +483,18 @@ def test_a_better_device_makes_the_cloud_never_likelier(
     quality = signals.quality
     better = replace(quality, edge=max(edge, quality.edge))
     never_likelier(signals, replace(signals, quality=better), config)
+
+
+@given(ANY_SIGNALS, CONFIGS, SHARES)
+def test_an_emptier_battery_makes_the_device_never_likelier(
+    signals: Signals, config: RouterConfig, share: float
+) -> None:
+    battery = signals.device.battery
+    # Where the radio takes more than the model would, it is the cloud that a low battery shuns.
+    config = replace(config, radio_joules=0)
+    if battery is not None:
+        emptier = replace(signals, device=replace(signals.device, battery=battery * share))
+        never_likelier(emptier, signals, config)
 
 
 @given(OPEN_CHOICE, CONFIGS, KNOWN)

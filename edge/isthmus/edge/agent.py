@@ -33,8 +33,10 @@ from isthmus.edge.tiers import Cloud, Tiers
 from isthmus.edge.trail import LegEnd, Trail
 from isthmus.privacy.scan import TextScanner
 from isthmus.privacy.scanner import Scanner
+from isthmus.router.gates import MAY_LEAVE
 from isthmus.router.online import Pace
 from isthmus.router.policy import decide
+from isthmus.router.presets import CloudUse
 from isthmus.router.signals import estimate_tokens, gather
 
 log = logging.getLogger(__name__)
@@ -174,6 +176,7 @@ class Agent:
             device=self.sensors.health,
             budget=self.spending.state,
             session=session,
+            usual_answer_tokens=self.tiers.usual_answer_tokens,
             elapsed_ms=elapsed_ms,
         )
         signals = replace(signals, quality=self.learning.apply(signals.quality))
@@ -188,6 +191,7 @@ class Agent:
         trail.policy = look.policy.name
         trail.found = look.found.labels
         self.metrics.found(look.found.labels)
+        await self._learn_price(trail.request, look, consented=consented)
         trail.cloud_price = self.tiers.cloud_price
         trail.purse = self.spending.purse(trail.request, trail.cloud_price)
         began_s = time.perf_counter()
@@ -203,6 +207,17 @@ class Agent:
         trail.route = decision.target
         trail.reasons = list(decision.reasons)
         return look
+
+    async def _learn_price(self, request: ChatRequest, look: Look, *, consented: bool) -> None:
+        """A budget is no budget while nobody knows the price: once, the gateway is asked first."""
+        may_leave = (
+            consented
+            and look.found.privacy_class in MAY_LEAVE
+            and request.preference.mode is not RouteMode.ONLY_ON_DEVICE
+            and self.config.router.cloud_use is not CloudUse.NEVER
+        )
+        if self.spending.limited and may_leave and not self.tiers.knows_cloud_price:
+            await self.tiers.ask_cloud_price()
 
     async def _give_loading_a_moment(self, request: ChatRequest) -> None:
         """Let a model that is just being loaded take part in the decision."""

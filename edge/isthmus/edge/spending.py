@@ -32,8 +32,9 @@ class Spending:
         """Reads what was spent this month; blocking."""
         self._ledger = ledger
         self._clock = clock
-        self._limited = limits.day_usd is not None or limits.month_usd is not None
-        known = ledger.spent_since if ledger is not None and self._limited else lambda unix_s: 0
+        self.limited = limits.day_usd is not None or limits.month_usd is not None
+        """Whether there is a budget to keep."""
+        known = ledger.spent_since if ledger is not None and self.limited else lambda unix_s: 0
         self.budget = Budget(limits, spent_since=known, clock=clock)
 
     @property
@@ -47,7 +48,7 @@ class Spending:
 
     def set_aside(self, request_id: str, micro_usd: int) -> None:
         """Take `micro_usd` out of what is left until the request is settled."""
-        if self._limited and self.budget.reserve(request_id, micro_usd) and self._ledger:
+        if self.limited and self.budget.reserve(request_id, micro_usd) and self._ledger:
             held = self.budget.held(request_id)
             self._ledger.set_aside(request_id, self._clock(), held)
 

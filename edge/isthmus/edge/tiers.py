@@ -19,12 +19,13 @@ from isthmus.edge.config import EdgeConfig
 from isthmus.edge.device import Device
 from isthmus.edge.faults import fault
 from isthmus.edge.trail import Leg
-from isthmus.router.latency import Tail, TierLatency
+from isthmus.router.latency import NEWEST_WEIGHT, Tail, TierLatency
 from isthmus.router.signals import Capability, CloudState, EdgeState, Session
 
 log = logging.getLogger(__name__)
 
 NO_SESSION = Session()
+PRICE_PATIENCE_S = 1.0
 
 Check = Callable[[bytes], None]
 """Hears of the bytes of a request right before they leave, and raises to keep them here."""
@@ -62,6 +63,8 @@ class Tiers:
         """What was measured of each tier."""
         self._counts = {target: Tail() for target in Target}
         """Tokens as each tier counts them, for one of the estimate's."""
+        self.usual_answer_tokens: float | None = None
+        """How long answers were of late."""
         self._rtt_ms: float | None = None
 
     @property
@@ -71,6 +74,22 @@ class Tiers:
         if configured != Price() or self.cloud is None or self.cloud.last_info is None:
             return configured
         return self.cloud.last_info.price
+
+    @property
+    def knows_cloud_price(self) -> bool:
+        """Whether a price was configured, or the gateway has told its own."""
+        told = self.cloud is not None and self.cloud.last_info is not None
+        return told or self._config.cloud_price != Price()
+
+    async def ask_cloud_price(self) -> None:
+        """Have the gateway tell its price, if it does so within `PRICE_PATIENCE_S`."""
+        if self.cloud is None or not self.cloud.available:
+            return
+        try:
+            async with asyncio.timeout(PRICE_PATIENCE_S):
+                await self.cloud.info()
+        except (IsthmusError, TimeoutError) as error:
+            log.info("the gateway did not tell its price: %s", type(error).__name__)
 
     def edge_state(self, prompt_tokens: int = 0, session: Session = NO_SESSION) -> EdgeState:
         """What the router is told of the device, for a prompt of this length."""
@@ -127,6 +146,7 @@ class Tiers:
             latency.rtt.observe(self.cloud.rtt_ms or 0.0)
         if estimated_tokens and leg.prompt_tokens:
             self._counts[leg.target].observe(leg.prompt_tokens / estimated_tokens)
+            self.usual_answer_tokens = _smoothed(self.usual_answer_tokens, leg.completion_tokens)
         latency.observe(
             new_tokens=max(0, leg.prompt_tokens - leg.cached_tokens),
             ttft_ms=leg.ttft_ms,
@@ -231,6 +251,10 @@ class Tiers:
                 log.info("the gateway did not say what it serves: %s", error.kind)
 
         self._learning = asyncio.create_task(refresh(), name="isthmus-cloud-info")
+
+
+def _smoothed(old: float | None, new: float) -> float:
+    return new if old is None else old + NEWEST_WEIGHT * (new - old)
 
 
 def _capabilities(info: ModelInfo) -> frozenset[Capability]:

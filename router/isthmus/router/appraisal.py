@@ -91,9 +91,10 @@ def appraise(signals: Signals, config: RouterConfig) -> Appraisal:
 
 
 def expected_tokens(signals: Signals, config: RouterConfig) -> int:
-    """How long the answer is expected to be: a limit is what it seldom reaches."""
-    limit = signals.max_tokens
-    return config.answer_tokens if limit is None else min(limit, config.answer_tokens)
+    """How long the answer is expected to be: as those of late; a limit is seldom reached."""
+    usual = signals.usual_answer_tokens
+    tokens = config.answer_tokens if usual is None else max(1, round(usual))
+    return tokens if signals.max_tokens is None else min(signals.max_tokens, tokens)
 
 
 def _waits_ms(signals: Signals, config: RouterConfig, tokens: int) -> tuple[float, float]:

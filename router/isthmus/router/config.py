@@ -96,7 +96,9 @@ class RouterConfig:
     reading_tokens_per_s: float = 20.0
     """How quickly a person reads: what comes faster than that saves nobody time."""
     answer_tokens: int = 256
-    """The length that an answer is taken to have, in tokens, when the request sets no limit."""
+    """The length that an answer is taken to have, in tokens, when the request sets no limit.
+
+    Against limits of price always; for what it is worth until there were answers to tell from."""
     answer_reserve_tokens: int = 64
     """What must be left of a context for the answer, in tokens, when the request sets no limit."""
 

@@ -24,7 +24,7 @@ from isthmus.core.chat import PrivacyClass, RouteMode
 from isthmus.core.decision import Decision, Reason, Target
 from isthmus.core.errors import PolicyRefused
 from isthmus.core.money import MICRO_USD_PER_USD
-from isthmus.router.appraisal import Appraisal, appraise
+from isthmus.router.appraisal import Appraisal, appraise, expected_tokens
 from isthmus.router.config import RouterConfig
 from isthmus.router.gates import FLOORS, Gate, cloud_cost_micro_usd, needed_tokens, shut_gates
 from isthmus.router.presets import CloudUse
@@ -200,6 +200,7 @@ def _scores(
     yield "cloud.quality", quality.cloud
     yield from appraisal.terms()
     yield from ((f"quality.{name}", term) for name, term in quality.terms)
+    yield "answer_tokens", float(expected_tokens(signals, config))
     yield "tokens_needed", float(needed_tokens(signals, config))
     yield "cloud.price_at_most_micro_usd", float(cloud_cost_micro_usd(signals, config))
     measured = {

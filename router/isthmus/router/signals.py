@@ -103,6 +103,8 @@ class Signals:
     prompt_tokens: int
     max_tokens: int | None = None
     """The longest answer that the request allows, when it says."""
+    usual_answer_tokens: float | None = None
+    """How long answers were of late; None: there were none."""
     needs: frozenset[Capability] = frozenset()
     edge: EdgeState = field(default_factory=EdgeState)
     cloud: CloudState = field(default_factory=CloudState)
@@ -123,6 +125,7 @@ def gather(
     device: DeviceHealth | None = None,
     budget: BudgetState | None = None,
     session: Session | None = None,
+    usual_answer_tokens: float | None = None,
     elapsed_ms: float = 0.0,
 ) -> Signals:
     """The signals of `request`.
@@ -136,6 +139,7 @@ def gather(
         quality=estimate(request),
         prompt_tokens=estimate_tokens(request) if prompt_tokens is None else prompt_tokens,
         max_tokens=request.max_tokens,
+        usual_answer_tokens=usual_answer_tokens,
         needs=needs_of(request),
         edge=edge,
         cloud=cloud,
