@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -15,11 +17,13 @@ from agent_client import HELLO, eventually, openai_client, sample
 from isthmus.core.chat import ChatRequest
 from isthmus.core.decision import Outcome
 from isthmus.core.errors import Unavailable
+from isthmus.core.events import Event
 from isthmus.core.money import Price
 from isthmus.core.tier import ModelInfo
-from isthmus.edge.ledger import Ledger
+from isthmus.edge.ledger import Ledger, read_outcomes
 from isthmus.edge.sensors import Sensors
 from isthmus.edge.testing import RunningAgent, ScriptedEngine, ScriptedTier, running_agent
+from isthmus.edge.tiers import Check
 from isthmus.edge.trail import Trail
 from isthmus.router.config import BudgetLimits, RouterConfig
 from isthmus.router.signals import DeviceHealth
@@ -151,6 +155,55 @@ async def test_a_restart_does_not_forget_what_was_spent(tmp_path: Path) -> None:
         ):
             await asked(client, extra_body=IN_CLOUD)
             assert spent(agent) == pytest.approx(0.0004 * turn)
+
+
+class Unruly(ScriptedTier):
+    """A cloud that fails before, in the middle of, or after its answer, in turns."""
+
+    async def generate(
+        self, request: ChatRequest, check: Check = lambda data: None
+    ) -> AsyncGenerator[Event, None]:
+        turn = len(self.requests) % 4
+        self.pieces = ("Hello", " there", ".")[: (0, 1, 3, 3)[turn]]
+        self.error = Unavailable("gone") if turn < 2 else None
+        self.delay_s = 0.02 * turn
+        async for event in super().generate(request, check):
+            yield event
+
+
+async def test_whatever_becomes_of_answers_the_ledger_and_the_budget_agree_on_what_was_paid(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "ledger.sqlite"
+    cloud = Unruly()
+    async with (
+        running_agent(
+            ScriptedEngine(delay_s=0.01),
+            cloud=cloud,
+            ledger=Ledger(path),
+            router=a_day_of("0.03"),
+            **PRICED,
+        ) as agent,
+        openai_client(agent) as client,
+    ):
+
+        async def one(number: int) -> None:
+            wish = (IN_CLOUD, ONLY_CLOUD, {})[number % 3]
+            with contextlib.suppress(openai.APIError, TimeoutError):
+                async with asyncio.timeout(0.05 if number % 5 == 0 else 20):
+                    await asked(client, extra_body=wish)
+
+        for _ in range(5):
+            await asyncio.gather(*map(one, range(8)))
+        assert await eventually(lambda: sample(agent, "isthmus_edge_running_requests",
+                                               place="agent") == 0)  # fmt: skip
+        paid_usd = spent(agent)
+    rows = read_outcomes(path, limit=1000)
+    assert sum(row.price_micro_usd for row in rows) == pytest.approx(paid_usd * 1e6)
+    assert 0 < paid_usd <= 0.03
+    ledger = Ledger(path)
+    assert ledger.spent_since(0) == pytest.approx(paid_usd * 1e6)
+    ledger.close()
 
 
 class OneSensor:

@@ -39,6 +39,18 @@ def test_tables_of_file_and_environment_are_merged(
     assert (router.threshold, router.answer_tokens) == (0.5, 99)
 
 
+def test_worths_and_budgets_come_from_the_environment_too(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISTHMUS_EDGE_ROUTER__PRESET", "saver")
+    monkeypatch.setenv("ISTHMUS_EDGE_ROUTER__BUDGET__DAY_USD", "0.10")
+    monkeypatch.setenv("ISTHMUS_EDGE_SENSORS", '["sysfs"]')
+    config = EdgeConfig.load(file)
+    assert config.router.weights.good_answer_usd == 0.002
+    assert config.router.budget.micro_usd("day") == 100_000
+    assert config.sensors == ("sysfs",)
+
+
 def test_prices_are_exact(file: Path) -> None:
     assert EdgeConfig.load(file).cloud_price.input_usd_per_mtok == Decimal("0.15")
 
@@ -53,6 +65,15 @@ def test_prices_are_exact(file: Path) -> None:
         ("cloud_input_usd_per_mtok = -1", "cloud_input_usd_per_mtok"),
         ("[router]\nthreshold = -3", "router.threshold"),
         ("[router]\nmood = 1", "router.mood"),
+        ('[router]\npreset = "cheap"', "router.preset"),
+        ("[router]\ngood_answer_usd = -1", "router.good_answer_usd"),
+        ("[router]\nmax_cloud_share = 20", "router.max_cloud_share"),
+        ("[router.budget]\nday_usd = -1", "router.budget.day_usd"),
+        ('[router.budget]\nmonth_usd = "much"', "router.budget.month_usd"),
+        ('[router.budget]\ntimezone = "Mars"', "router.budget.timezone"),
+        ("[router.budget]\nyear_usd = 1", "router.budget.year_usd"),
+        ('sensors = ["barometer"]', "sensors.0"),
+        ("sensors_interval_s = 0", "sensors_interval_s"),
         ('token = " "', "token"),
         ('gateway_plaintext = true\ngateway_ca_file = "x"', "gateway_plaintext"),
         ('gateway_token = "two words"', "gateway_token"),
