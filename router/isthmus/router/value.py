@@ -23,7 +23,8 @@ Numbers: TypeAlias = float | NDArray[np.float64]
 MAX_SCARCITY = 20.0
 """How many times as dear as on a full battery its last percent above the floor is."""
 _URGENCY = 20.0
-_MAX_EXPONENT = 30.0
+_MAX_EXPONENT = 12.0
+"""At most some hundred thousand times: by then nothing is worth its price."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ def shadow_price(spent: Numbers, limit: Numbers, elapsed: Numbers) -> Numbers:
 
     `elapsed` is how much of the period is over, 0 to 1. Let a be the share that was spent ahead of
     it, and l the share that is left: the price is felt exp(20 a / l) times. It rises by itself
-    until requests that are worth less stay away, and without end as the budget runs out.
+    until requests that are worth less stay away, and steeply as the budget runs out.
     Exponential in what was spent, as in Zhou, Chakrabarty and Lukose, "Budget constrained bidding
     in keyword auctions and online knapsack problems" (2008), but against the clock.
     """
