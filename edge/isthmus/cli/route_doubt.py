@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from isthmus.core.events import FirstToken
+    from isthmus.engine.engine import Engine
     from isthmus.router.answer_head import AnswerHead
     from isthmus.router.option_files import OptionFigures
     from isthmus.router.section import Section
@@ -90,6 +92,76 @@ def train(
         }
         sections[answer_head.SECTION] = answer_files.train(labelled, answered).section(told)
     return sections
+
+
+def handles(path: Path, answers: Path | None) -> bool:
+    """Whether a file to score or to measure is one of these."""
+    from isthmus.router.option_files import is_option_file
+
+    return answers is not None or is_option_file(path)
+
+
+async def second_look(
+    model: str, labels: Path, priors: Mapping[str, float]
+) -> tuple[dict[str, Section], Json]:
+    """The section of a head for the model file `model`, if one helps, and the figures.
+
+    `labels`: rows `{id, source, prompt, edge_correct}` that this very build has answered; each
+    prompt is read once more, for the doubt at its first token. `priors`: by id what a first look
+    says that was not trained on the row; without one it is not heeded. Needs scikit-learn.
+    """
+    from isthmus.core.errors import InvalidRequest
+    from isthmus.engine.catalogue import locate, resolve
+    from isthmus.engine.checksums import sha256_of
+    from isthmus.engine.engine import Engine
+    from isthmus.router import doubt, doubt_fit
+    from isthmus.router.answer_files import read_rows
+
+    path = locate(resolve(model))
+    if path is None or not path.is_file():
+        raise InvalidRequest(f"{model} is no model file of this machine", field="model")
+    build = doubt.Build(sha256_of(path), resolve(model).quantization)
+    rows = [row for row in read_rows(labels) if row.get("edge_correct") is not None]
+    engine = Engine.open(model)
+    try:
+        learnt = [
+            doubt_fit.Labelled(
+                await first_token(engine, str(row["prompt"])),
+                priors.get(str(row["id"]), 0.5),
+                float(row["edge_correct"]) >= 0.5,
+                str(row["source"]),
+            )
+            for row in rows
+        ]
+    except (KeyError, TypeError, ValueError):
+        raise InvalidRequest(f"{labels.name} has a row that is no label") from None
+    finally:
+        engine.close()
+    fitted = doubt_fit.fit(build, learnt)
+    looks = [] if fitted.look is None else [fitted.look]
+    return {doubt.SECTION: doubt.section(looks, {build.sha256: fitted.figures})}, fitted.figures
+
+
+async def first_token(engine: Engine, prompt: str) -> FirstToken:
+    """The doubt at the first token of an answer to `prompt`. Raises as `Engine.generate`."""
+    from contextlib import aclosing
+
+    from isthmus.core.chat import ChatRequest, Message, Role, Sampling, TextPart
+    from isthmus.core.errors import InternalError
+    from isthmus.core.events import Delta
+
+    request = ChatRequest(
+        request_id="first-token",
+        messages=(Message(Role.USER, (TextPart(prompt),)),),
+        sampling=Sampling(temperature=0),
+        max_tokens=1,
+        watched=True,
+    )
+    async with aclosing(engine.generate(request)) as events:
+        async for event in events:
+            if isinstance(event, Delta) and event.first_token is not None:
+                return event.first_token
+    raise InternalError("the engine told no first token")
 
 
 def show(figures: Json) -> None:

@@ -335,7 +335,9 @@ class _Course:
         after_prefill = None
         if look is not None and prior is not None:
             after_prefill = AfterPrefill(look, prior, config.edge_floor)
-        return WatchOver(Watch(watch, form=FormCheck.of(request)), after_prefill)
+        sampled = request.sampling.temperature > 0
+        form = FormCheck.of(request)
+        return WatchOver(Watch(watch, form=form, sampled=sampled), after_prefill)
 
 
 async def _ended(tasks: Collection[asyncio.Task[bool]]) -> None:

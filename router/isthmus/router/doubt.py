@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -32,9 +32,9 @@ class Build:
     """A model file as it is: the head of one says nothing of another."""
 
     sha256: str
-    """Of the model file, in lower-case hex."""
-    quantization: str
-    """As the catalogue names it."""
+    """Of the model file, in lower-case hex: it alone says which build this is."""
+    quantization: str = field(default="", compare=False)
+    """As the catalogue names it, for people."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
