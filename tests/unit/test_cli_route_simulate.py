@@ -114,6 +114,20 @@ def test_without_matplotlib_the_error_says_what_to_install(
     assert "pip install 'isthmus[plots]'" in result.exception.message
 
 
+def test_a_trace_without_end_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "long.csv"
+    path.write_text("time_s,prompt_tokens,answer_tokens\n0,1,1\n9e9,1,1\n")
+    result = CliRunner().invoke(app, ["simulate", str(path)])
+    assert isinstance(result.exception, ConfigError)
+    assert "the trace lasts 2,500,000 hours" in result.exception.message
+
+
+def test_a_day_without_a_request_is_told_as_such() -> None:
+    shown = CliRunner().invoke(app, ["simulate", "--devices", "1", "--requests-per-day", "0.001"])
+    assert shown.exit_code == 0, shown.output
+    assert "24 hours: 0 requests, - to the cloud" in shown.output
+
+
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
@@ -127,6 +141,7 @@ def test_without_matplotlib_the_error_says_what_to_install(
         (["--scenario", "gone.toml"], "error: cannot read gone.toml"),
         (["--slo-ttft-ms", "3"], "error: no number of GPUs keeps it"),
         (["--devices", "0"], "--devices"),
+        (["--devices", "10000000", "--requests-per-day", "9999"], "error: would be 1,157,292"),
     ],
 )
 def test_a_wrong_option_is_told_in_one_line_with_status_2(

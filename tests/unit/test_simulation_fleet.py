@@ -143,6 +143,16 @@ def test_a_cloud_that_loses_gpus_goes_on_and_answers_later() -> None:
     assert later[1] > 1.2 * later[0]
 
 
+def test_outages_that_overlap_last_as_long_as_the_last_of_them() -> None:
+    best = replace(SMALL, router=RouterConfig(preset=Preset.BEST))
+    both = (Outage(Part.CLOUD, 600.0, 1200.0), Outage(Part.CLOUD, 1200.0, 1800.0))
+    run = simulate(best, HOUR, devices=300, gpus=1, outages=both)
+    sent = run.tally.ttft_ms[Tier.CLOUD].counts.sum(axis=1)
+    assert not sent[10:50].any()
+    assert sent[:9].all()
+    assert sent[51:].all()
+
+
 def test_a_budget_of_a_day_is_kept_and_that_of_the_next_is_paced() -> None:
     limits = BudgetLimits(day_usd=Decimal("0.0001"))
     config = RouterConfig(preset=Preset.BEST, answer_tokens=100, budget=limits)

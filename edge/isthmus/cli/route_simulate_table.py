@@ -63,10 +63,8 @@ def _sums(console: Console, shown: Mapping[str, Any]) -> None:
     table = Table("", "", title="Bill, energy, quality", box=SIMPLE, show_header=False)
     table.title_justify = "left"
     bill, energy, quality = shown["bill"], shown["energy_wh"], shown["expected_quality"]
-    table.add_row(
-        "tokens",
-        f"${bill['tokens_usd']:,.2f} (${bill['usd_per_1000_requests']:g} for 1000 requests)",
-    )
+    a_thousand = bill["usd_per_1000_requests"] or 0
+    table.add_row("tokens", f"${bill['tokens_usd']:,.2f} (${a_thousand:g} for 1000 requests)")
     table.add_row("GPUs", f"${bill['gpu_usd']:,.2f} for {bill['gpu_hours']:,.1f} hours")
     batch = f"{shown['sequences_per_gpu']:g} sequences on each on average"
     table.add_row("GPUs in use", f"{_percent(shown['gpu_use'])} of the time, {batch}")
@@ -75,7 +73,7 @@ def _sums(console: Console, shown: Mapping[str, Any]) -> None:
     )
     table.add_row(
         "expected quality",
-        ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in quality.items()),
+        ", ".join(f"{name.replace('_', ' ')} {_plain(value)}" for name, value in quality.items()),
     )
     table.add_row("not answered", f"{shown['unserved']:,}")
     if shown["prefix_hit_share"]:

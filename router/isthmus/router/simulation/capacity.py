@@ -107,6 +107,8 @@ def size_cloud(
             most = middle
         else:
             least = middle
+    if most + 1 not in tried:
+        keeps(most + 1)  # what one more would give
     return Sizing(most, slo, begin_s, tuple((n, *tried[n]) for n in sorted(tried)))
 
 

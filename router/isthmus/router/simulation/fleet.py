@@ -141,13 +141,11 @@ class _Simulation:
     def _change(self, now_s: float) -> None:
         """An outage begins or ends."""
         self.cloud.run(now_s)
-        lost: list[Lost] = []
+        clouds = [one for one in self.outages if one.part is Part.CLOUD]
+        left = [one.gpus_left for one in clouds if one.start_s <= now_s < one.end_s]
+        lost: list[Lost] = self.cloud.resize(int(self.result.gpus * min(left, default=1.0)))
         for outage, hit in zip(self.outages, self.hit, strict=True):
-            if outage.part is Part.CLOUD and now_s in {outage.start_s, outage.end_s}:
-                whole = self.result.gpus
-                left = outage.gpus_left if now_s == outage.start_s else 1.0
-                lost += self.cloud.resize(int(whole * left))
-            elif now_s == outage.start_s:
+            if outage.part is Part.NETWORK and now_s == outage.start_s:
                 keys = np.array(self.cloud.keys(), np.int64)
                 gone = hit[self.flight.rows(keys)["network"].astype(np.int64)]
                 lost += self.cloud.drop(set(keys[gone].tolist()))

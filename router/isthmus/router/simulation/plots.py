@@ -21,6 +21,8 @@ COLOURS = {Tier.EDGE: "#0072B2", Tier.CLOUD: "#E69F00", Tier.FELL_BACK: "#CC79A7
 UNSERVED = "#D55E00"
 NAMES = {Tier.EDGE: "device", Tier.CLOUD: "cloud", Tier.FELL_BACK: "fell back to the device"}
 WIDTH_IN = 10.0
+TICKS_H = ((1 / 6, 2.0), (1.0, 8.0), (3.0, 30.0), (6.0, 50.0))
+"""How far ticks are apart, up to how many hours."""
 LEAST_ANSWERS = 20
 """A step with fewer has no percentile worth a point."""
 
@@ -70,8 +72,6 @@ def save_plots(run: Run, folder: Path, sizing: Sizing | None, start_s: float) ->
 
 
 def _day(figure: Any, run: Run, start_s: float) -> None:
-    from matplotlib.ticker import MultipleLocator
-
     tally = run.tally
     hours = (start_s + (np.arange(tally.rows) + 0.5) * tally.step_s) / 3600
     load, latency, use = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 2))
@@ -105,10 +105,9 @@ def _day(figure: Any, run: Run, start_s: float) -> None:
     latency.legend(loc="upper left", ncols=4)
     latency.margins(y=0.2)
     use.plot(hours, tally.sequence_s / (run.gpus * seconds), color="#009E73", linewidth=1.6)
-    use.set(ylabel="sequences on a GPU", xlabel="time of day (h)")
+    use.set(ylabel="sequences on a GPU")
     use.set_ylim(bottom=0)
-    if 6 < hours[-1] - hours[0] <= 48:
-        use.xaxis.set_major_locator(MultipleLocator(3))
+    _clock(use, float(hours[-1] - hours[0]))
     use.set_xlim(hours[0], hours[-1] if tally.rows > 1 else hours[0] + 1)
     for outage in run.outages:
         for axes in (load, latency, use):
@@ -165,14 +164,15 @@ def _gpus(figure: Any, sizing: Sizing) -> None:
     axes.axhline(100 * slo.share, color="#666666", linestyle=":", linewidth=1.2)
     axes.text(gpus[0], 100 * slo.share - 1, f"promised: {slo.share:.0%}", va="top", color="#666666")
     axes.axvline(sizing.gpus, color="#009E73", linewidth=1.2)
-    axes.text(sizing.gpus, 40, f" {sizing.gpus} keep it", color="#009E73")
+    axes.text(sizing.gpus, 40, f" {sizing.gpus} needed", color="#009E73")
     axes.set(
         xlabel="GPUs",
         ylabel="cloud's answers that keep it (%)",
         ylim=(-2, 103),
         title="The busiest hour on so many GPUs",
     )
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    if len(gpus) < 15:
+        axes.set_xticks(gpus)
     axes.legend(loc="lower right")
 
 
@@ -180,6 +180,22 @@ def _title(run: Run) -> str:
     requests = int(run.tally.requests.sum())
     gpus = "1 GPU" if run.gpus == 1 else f"{run.gpus:,} GPUs"
     return f"{run.devices:,} devices, {gpus}, {requests:,} requests"
+
+
+def _clock(axes: Any, hours: float) -> None:
+    """Label hours since midnight as times, or as days where there are several."""
+    from matplotlib.ticker import MultipleLocator
+
+    apart = next((tick for tick, most in TICKS_H if hours <= most), 24.0)
+    axes.xaxis.set_major_locator(MultipleLocator(apart))
+    if apart == 24.0:
+        axes.xaxis.set_major_formatter(lambda hour, _: f"day {hour / 24 + 1:.0f}")
+        axes.set_xlabel("midnight before each day")
+        return
+    axes.xaxis.set_major_formatter(
+        lambda hour, _: f"{int(hour + 1e-6) % 24:02d}:{round(hour % 1 * 60) % 60:02d}"
+    )
+    axes.set_xlabel("time of day")
 
 
 def _plain(axis: Any) -> None:

@@ -37,7 +37,8 @@ class Gpu:
     """One GPU with its copy of the model. Defaults: Llama 3.1 8B, 16 bits, one H100 80 GB.
 
     Decode: time per output token 6.48 ms alone and 10.94 ms at 16 sequences, vLLM 0.21
-    (yobitelcomm.github.io/bench, recipe "concurrency sweep", 2026-05). Prefill is computed, not
+    (yobitelcomm.github.io/bench, recipe "concurrency sweep", 2026-05); the line through both gives
+    25 ms at 64, where that sweep measured 46.9. Prefill is computed, not
     measured: 989 TFLOP/s (data sheet, 16 bits, dense) used to 40%, 2 x 8.03e9 operations a token.
     KV: 0.9 x 80 GB less 16 GB of weights, 131,072 bytes a token.
     """

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
+from isthmus.core.errors import ConfigError
 from isthmus.router.simulation.arrivals import DAY_S, Generated, Lengths
 from isthmus.router.simulation.requests import Workload
 from isthmus.router.simulation.servegen import SUFFIX, read_servegen
@@ -14,6 +15,9 @@ from isthmus.router.simulation.trace import Resampled, Trace, TraceError, read_t
 A_DAY = 10.0
 """Requests of a device a day, where nothing else tells."""
 SWING = 0.6
+MOST_HOURS = 1000
+MOST_RPS = 100_000
+"""Ten minutes of them are held in memory."""
 
 
 class Arrivals(StrEnum):
@@ -42,9 +46,25 @@ class Asked:
 
 
 def open_workload(asked: Asked) -> Workload:
-    """The workload. Raises `TraceError`."""
+    """The workload. Raises `TraceError` and `ConfigError`."""
+    workload = _workload(asked)
+    if workload.hours > MOST_HOURS:
+        raise ConfigError(
+            f"the trace lasts {workload.hours:,.0f} hours: take at most {MOST_HOURS} of them",
+            field="hours",
+        )
+    return workload
+
+
+def _workload(asked: Asked) -> Workload:
     a_day = A_DAY if asked.requests_per_day is None else asked.requests_per_day
     mean_rps = asked.devices * a_day / DAY_S
+    if mean_rps * asked.burst_factor > MOST_RPS:
+        raise ConfigError(
+            f"would be {mean_rps:,.0f} requests a second on average, and {asked.burst_factor:g} "
+            f"times as many in a burst: more than {MOST_RPS:,}",
+            field="requests_per_day",
+        )
     if asked.trace is None:
         return _made_up(asked, mean_rps, Lengths())
     if SUFFIX in asked.trace.name:
