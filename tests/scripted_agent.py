@@ -13,6 +13,7 @@ from isthmus.core.events import Delta, FinishReason
 from isthmus.edge.agent import Agent
 from isthmus.edge.config import EdgeConfig
 from isthmus.edge.device import Device
+from isthmus.edge.ledger import Ledger
 from isthmus.edge.testing import ScriptedEngine, ScriptedTier
 from isthmus.edge.trail import Trail
 from isthmus.privacy.base import Span
@@ -49,13 +50,16 @@ async def agent_over(
     decision: Decision | None = None,
     cascade: CascadeConfig | None = None,
     scanner: Any = None,
+    ledger: Ledger | None = None,
     **settings: Any,
 ) -> AsyncIterator[Agent]:
     """An agent that has loaded `engine`; it decides as it is told, by default for the device."""
     router = RouterConfig(cascade=cascade or CascadeConfig(watch=QUICK))
     settings = {"privacy": PrivacyConfig(consent=True), "router": router, **settings}
     config = EdgeConfig(**settings)
-    agent = Agent(config, device=Device(lambda: engine), cloud=cloud, scanner=scanner)
+    agent = Agent(
+        config, device=Device(lambda: engine), cloud=cloud, scanner=scanner, ledger=ledger
+    )
     agent.device.start()
     await agent.device.wait()
     if decision is not None:

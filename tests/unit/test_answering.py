@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,18 +15,28 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent_client import eventually
-from isthmus.core.chat import RouteMode, RoutePreference, Sampling
+from isthmus.core.chat import (
+    Message,
+    PrivacyClass,
+    Role,
+    RouteMode,
+    RoutePreference,
+    Sampling,
+    TextPart,
+)
 from isthmus.core.decision import Reason, Status, Target
 from isthmus.core.errors import DeadlineExceeded, Unavailable
 from isthmus.core.events import FirstToken
 from isthmus.core.money import Price
 from isthmus.core.tier import ModelInfo
+from isthmus.edge.ledger import Ledger, open_ledger
 from isthmus.edge.testing import ScriptedEngine, ScriptedTier
 from isthmus.edge.trail import LegEnd, Trail
 from isthmus.privacy.policy import PrivacyConfig
 from isthmus.router.cascade import WatchConfig
 from isthmus.router.doubt import Build, SecondLook
 from isthmus.router.handover import CascadeConfig
+from isthmus.router.signals import estimate_tokens
 from scripted_agent import (
     QUICK,
     SURE,
@@ -282,11 +293,39 @@ async def test_an_answer_that_became_private_is_not_handed_over() -> None:
     async with agent_over(engine, cloud, decided()) as agent:
         shown, _ = await answer_of(agent, trail)
         private = agent.metrics.registry.get_sample_value(
-            "isthmus_edge_doubts_total", {"reason": "doubt_while_decoding", "result": "private"}
+            "isthmus_edge_doubts_total", {"reason": "doubt_while_decoding", "result": "refused"}
         )
     assert text_of(shown) == "".join(pieces)
     assert cloud.left == []
     assert private == 1
+
+
+async def test_a_device_in_doubt_goes_on_when_there_is_no_money_for_the_cloud() -> None:
+    engine, cloud, trail = doubting(4), ScriptedTier(WORDS), None
+    prompt = estimate_tokens(request())
+    asked = request(preference=RoutePreference(max_price_usd=(prompt + 1) / 1e6))
+    trail = Trail(asked)
+    async with agent_over(engine, cloud, decided(), **PRICE) as agent:
+        pieces, _ = await answer_of(agent, trail)
+    assert text_of(pieces) == TEXT
+    assert cloud.left == []
+    assert trail.route is Target.EDGE
+
+
+async def test_the_ledger_tells_every_leg(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    trail = Trail(request())
+    async with agent_over(
+        doubting(4), ScriptedTier(WORDS), decided(), ledger=ledger, **PRICE
+    ) as agent:
+        await answer_of(agent, trail)
+        await asyncio.to_thread(ledger.flush)
+    with closing(open_ledger(tmp_path / "ledger.sqlite")) as db:
+        rows = db.execute(
+            "SELECT target, ended, dropped_tokens, sent_bytes > 0, price_micro_usd FROM legs "
+            "ORDER BY number"
+        ).fetchall()
+    assert rows == [("edge", "doubted", 3, 0, 0), ("cloud", "answered", 0, 1, 10 + 2 * 7)]
 
 
 async def test_log_probabilities_that_nobody_asked_for_are_not_shown() -> None:
@@ -325,6 +364,44 @@ async def test_a_gateway_that_does_not_judge_is_offered_nothing() -> None:
     async with agent_over(doubting(4), cloud, decided()) as agent:
         await answer_of(agent, Trail(request(), streams=False))
     assert [asked.draft for asked in cloud.requests] == [""]
+
+
+async def test_a_value_in_a_draft_leaves_as_a_placeholder_and_is_shown_as_itself() -> None:
+    said = (Message(Role.USER, (TextPart("Write a polite letter to jane@example.org, please"),)),)
+    words = ("Dear", " you,", " I", " write", " to", " jane@example.org", " today", " and", " so")
+    engine = ScriptedEngine(words, logprobs=(SURE,) * 3 + (UNSURE,))
+    cloud = ScriptedTier([" Yours."], last_info=VERIFIES, accepted_chars=1000)
+    trail = Trail(request(messages=said), streams=False)
+    cascade = CascadeConfig(watch=WatchConfig(window_tokens=8))
+    async with agent_over(engine, cloud, decided(), cascade) as agent:
+        pieces, _ = await answer_of(agent, trail)
+    asked = cloud.requests[0]
+    assert "[EMAIL_" in asked.draft
+    assert b"jane" not in cloud.left[0]
+    assert text_of(pieces) == "Dear you, I write to jane@example.org today and Yours."
+    assert trail.privacy_class is PrivacyClass.REDACTED
+
+
+async def test_a_draft_that_would_give_a_value_away_stays_and_the_rest_is_handed_over() -> None:
+    said = (Message(Role.USER, (TextPart("Write a polite letter to jane@example.org, please"),)),)
+    words = ("Dear", " you,", " I", " write", " to", " a", " b", " jane@exam")
+    engine = ScriptedEngine(words, logprobs=(SURE,) * 3 + (UNSURE,))
+    cloud = ScriptedTier([" Yours."], last_info=VERIFIES, accepted_chars=1000)
+    trail = Trail(request(messages=said), streams=False)
+    cascade = CascadeConfig(watch=WatchConfig(window_tokens=8))
+    async with agent_over(engine, cloud, decided(), cascade) as agent:
+        await answer_of(agent, trail)
+    assert [asked.draft for asked in cloud.requests] == [""]
+    assert b"jane" not in cloud.left[0]
+
+
+async def test_a_client_that_asked_for_log_probabilities_gets_no_accepted_draft() -> None:
+    cloud = ScriptedTier(WORDS, last_info=VERIFIES, accepted_chars=1000)
+    asked = request(sampling=Sampling(top_logprobs=0))
+    cascade = CascadeConfig(watch=WatchConfig(window_tokens=4))
+    async with agent_over(doubting(4), cloud, decided(), cascade) as agent:
+        await answer_of(agent, Trail(asked, streams=False))
+    assert [one.draft for one in cloud.requests] == [""]
 
 
 # --- anything -------------------------------------------------------------------------------------

@@ -246,4 +246,4 @@ class Agent:
             # Without the id, so that the same question is known again.
             content = wire.request_as_bytes(replace(trail.request, request_id=""))
             hmac = self.ledger.key.content_hmac(content)
-            self.ledger.record(outcome, trail.receipt(hmac))
+            self.ledger.record(outcome, trail.receipt(hmac), trail.leg_rows())

@@ -191,12 +191,15 @@ class _Course:
             self._metrics.doubted(doubt.reason, "too_slow")
             return None
         except PolicyRefused:
-            # What the device wrote is part of what would leave.
-            self._metrics.doubted(doubt.reason, "private")
+            # What the device wrote is part of what would leave, and of what would be paid for.
+            self._metrics.doubted(doubt.reason, "refused")
             return None
         except IsthmusError as error:
             self._failed[Target.CLOUD] = error
             self._metrics.doubted(doubt.reason, "failed")
+            return None
+        if taker.leg.end is LegEnd.STOPPED:
+            self._metrics.doubted(doubt.reason, "refused")  # there is no money for another token
             return None
         await run.stop(LegEnd.DOUBTED)
         trail.note(doubt.reason)

@@ -67,7 +67,7 @@ def isthmus_object(trail: Trail) -> Json:
         "request_id": trail.request.request_id,
         "target": trail.route.value,
         "reasons": [reason.value for reason in trail.reasons],
-        "fallback_error": trail.error_kind if trail.changed_tier else None,
+        "fallback_error": (trail.error_kind or None) if trail.changed_tier else None,
         "scores": _all_rounded(decision.scores) if decision else {},
         "thresholds": _all_rounded(decision.thresholds) if decision else {},
         "privacy_class": trail.privacy_class.value,

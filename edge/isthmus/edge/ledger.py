@@ -10,7 +10,7 @@ import logging
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from isthmus.core.decision import Outcome, Reason, Status, Target
 from isthmus.core.errors import ConfigError
 from isthmus.core.money import Usage
 from isthmus.core.paths import home
-from isthmus.edge import lessons, receipts
+from isthmus.edge import leg_rows, lessons, receipts
+from isthmus.edge.leg_rows import LegRow
 from isthmus.privacy.receipts import DeviceKey, Entry, Receipt
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ CREATE TABLE holds (
 ) STRICT;
 """
 """What was set aside for requests that have no outcome yet."""
-_SCHEMAS = (_OUTCOMES, receipts.SCHEMA, _HOLDS, lessons.SCHEMA)
+_SCHEMAS = (_OUTCOMES, receipts.SCHEMA, _HOLDS, lessons.SCHEMA, leg_rows.SCHEMA)
 """What each version of the schema added."""
 _INSERT = f"INSERT OR REPLACE INTO outcomes VALUES ({', '.join('?' * 17)})"
 _SPENT = """
@@ -77,6 +78,7 @@ class _Entry:
     outcome: Outcome | None = None
     receipt: Receipt | None = None
     hold: _Hold | None = None
+    legs: Sequence[LegRow] = ()
 
 
 class Ledger:
@@ -105,9 +107,11 @@ class Ledger:
         self._writer = threading.Thread(target=self._write, name="isthmus-ledger", daemon=True)
         self._writer.start()
 
-    def record(self, outcome: Outcome, receipt: Receipt | None = None) -> None:
-        """Write `outcome` and sign `receipt` soon."""
-        self._put(_Entry(outcome, receipt))
+    def record(
+        self, outcome: Outcome, receipt: Receipt | None = None, legs: Sequence[LegRow] = ()
+    ) -> None:
+        """Write `outcome` and the legs of its answer, and sign `receipt`, soon."""
+        self._put(_Entry(outcome, receipt, legs=legs))
 
     def set_aside(self, request_id: str, at_unix_s: float, micro_usd: int) -> None:
         """Write soon what a request may cost, in the place of what was written for it before.
@@ -190,6 +194,7 @@ class Ledger:
         holds = [entry.hold for entry in entries if entry.hold is not None]
         self._db.executemany("INSERT OR REPLACE INTO holds VALUES (?, ?, ?)", holds)
         self._db.executemany(_INSERT, map(_row, outcomes))
+        self._db.executemany(leg_rows.INSERT, [row for entry in entries for row in entry.legs])
         settled = [(outcome.request_id,) for outcome in outcomes]
         self._db.executemany("DELETE FROM holds WHERE request_id = ?", settled)
         signed = [entry.receipt for entry in entries if entry.receipt is not None]

@@ -200,8 +200,8 @@ def _accepted(started: Started, draft: str) -> str:
 
 
 def _at_its_limit(trail: Trail, leg: Leg) -> Finished:
-    """The end of an answer to which nothing may be added."""
-    leg.end = LegEnd.ANSWERED
+    """The end of an answer to which nothing may be added: the tier was not asked."""
+    leg.end = LegEnd.STOPPED
     return Finished(FinishReason.LENGTH, trail.usage)
 
 

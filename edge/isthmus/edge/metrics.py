@@ -138,7 +138,7 @@ class Metrics:
         self._doubts = Counter(
             "isthmus_edge_doubts",
             "Doubts of the device about its own answer, by reason and what came of them: "
-            "handed_over to the cloud, kept by policy, private, too_slow, failed.",
+            "handed_over to the cloud, kept (it may not help), refused, too_slow, failed.",
             ("reason", "result"),
             registry=self.registry,
         )

@@ -18,6 +18,7 @@ from isthmus.core.errors import (
 )
 from isthmus.core.events import Delta, DraftVerdict, Started
 from isthmus.core.money import Price, Usage
+from isthmus.edge.leg_rows import LegRow
 from isthmus.edge.spending import Purse
 from isthmus.privacy.receipts import Receipt, Sent, Treatment
 
@@ -399,6 +400,26 @@ class Trail:
     def expected_quality(self, target: Target) -> float | None:
         """How probably `target`'s answer is good enough, as the decision took it."""
         return None if self.decision is None else self.decision.scores.get(f"{target}.quality")
+
+    def leg_rows(self) -> tuple[LegRow, ...]:
+        """For the ledger: a row for each leg, in order."""
+        return tuple(
+            (
+                self.request.request_id,
+                number,
+                leg.target.value,
+                leg.end.value,
+                leg.model,
+                leg.prompt_tokens,
+                leg.completion_tokens,
+                leg.dropped_tokens,
+                leg.accepted_tokens,
+                leg.sent_bytes,
+                self.price_of(leg),
+                leg.error_kind,
+            )
+            for number, leg in enumerate(self.legs)
+        )
 
     def outcome(self) -> Outcome:
         """For the ledger and the metrics."""
