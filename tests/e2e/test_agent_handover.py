@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agent_client import HELLO, openai_client
+from agent_client import HELLO, eventually, openai_client, sample
 from isthmus.cloud.testing import ScriptedBackend, running_gateway
 from isthmus.core.decision import Decision, Reason, Target
 from isthmus.core.tier import ModelInfo
@@ -84,3 +84,42 @@ async def test_a_gateway_judges_what_was_held_back_and_goes_on_from_it() -> None
     assert answer.choices[0].message.content == TEXT
     told = answer.model_extra["isthmus"]  # type: ignore[index]
     assert told["legs"][1]["draft"] == {"judged": True, "tokens": 5, "accepted_tokens": 2}
+
+
+async def test_a_gateway_that_loses_a_race_stops_its_work() -> None:
+    backend = ScriptedBackend(WORDS, delay_s=5)
+    engine = ScriptedEngine(WORDS, delay_s=0.1)
+    async with running_gateway(backend) as address:
+        cloud = RemoteTier(RemoteConfig(address))
+        async with running_agent(engine, cloud=cloud) as agent, openai_client(agent) as client:
+            decide_for(agent, Target.CLOUD, race=True)
+            answer = await client.chat.completions.create(model="isthmus", messages=HELLO)
+            stopped = await eventually(lambda: len(backend.stopped_at_s) == 1)
+            won = sample(agent, "isthmus_edge_races_total", winner="edge")
+            state = cloud.breaker.state.value
+    assert answer.choices[0].message.content == TEXT
+    assert stopped
+    assert won == 1
+    assert state == "closed"  # to be the slower one is no failure
+
+
+async def test_a_gateway_that_dies_after_a_hand_over_leaves_the_rest_to_the_device() -> None:
+    backend = ScriptedBackend(WORDS, failure=RuntimeError("dead"), fail_after=2)
+    engine = ScriptedEngine(WORDS, logprobs=DOUBTING)
+    async with running_gateway(backend) as address:
+        cloud = RemoteTier(RemoteConfig(address))
+        async with running_agent(engine, cloud=cloud, **WATCHED) as agent:
+            decide_for(agent, Target.EDGE)
+            async with openai_client(agent) as client:
+                stream = await client.chat.completions.create(
+                    model="isthmus", messages=HELLO, stream=True
+                )
+                chunks = [chunk async for chunk in stream]
+    assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == TEXT
+    told = chunks[-1].model_extra["isthmus"]  # type: ignore[index]
+    assert [(leg["target"], leg["end"]) for leg in told["legs"]] == [
+        ("edge", "doubted"),
+        ("cloud", "failed"),
+        ("edge", "answered"),
+    ]
+    assert told["target"] == "edge"

@@ -82,6 +82,29 @@ async def test_the_first_tier_to_show_something_gives_the_whole_answer(winner: T
     assert won == 1
 
 
+@pytest.mark.parametrize("streams", [True, False])
+async def test_a_device_in_a_race_holds_nothing_back(streams: bool) -> None:
+    engine = ScriptedEngine(WORDS, delay_s=0.05)
+    cloud = ScriptedTier(WORDS, delay_s=0.3)
+    trail = Trail(request(), streams=streams)
+    cascade = CascadeConfig(watch=WatchConfig(hold_back_tokens=9))
+    async with agent_over(engine, cloud, decided(race=True), cascade) as agent:
+        pieces, _ = await answer_of(agent, trail)
+    assert trail.route is Target.EDGE
+    assert pieces[0].text == WORDS[0]
+
+
+async def test_a_promised_first_token_is_not_held_back() -> None:
+    cascade = CascadeConfig(watch=WatchConfig(hold_back_tokens=4))
+    hasty = request(preference=RoutePreference(ttft_slo_ms=200.0))
+    async with agent_over(ScriptedEngine(WORDS), ScriptedTier(WORDS), decided(), cascade) as agent:
+        at_once, _ = await answer_of(agent, Trail(hasty))
+        later, _ = await answer_of(agent, Trail(request()))
+    assert at_once[0].text == WORDS[0]
+    assert len(later[0].text) < len(TEXT)
+    assert len(later) < len(at_once)
+
+
 async def test_a_cloud_that_loses_a_race_is_paid_for_and_its_bytes_are_told() -> None:
     engine = ScriptedEngine(WORDS, delay_s=0.05)
     cloud = ScriptedTier(WORDS, delay_s=5, prompt_tokens=100)
@@ -172,6 +195,18 @@ async def test_a_device_that_becomes_unsure_hands_its_answer_over() -> None:
     assert trail.receipt("").made_by == ("edge", "cloud")
     assert engine.stopped == 1
     assert handed == 1
+
+
+@pytest.mark.parametrize(("temperature", "target"), [(0.0, Target.CLOUD), (0.7, Target.EDGE)])
+async def test_drawn_tokens_may_be_less_likely_than_the_likeliest_ones(
+    temperature: float, target: Target
+) -> None:
+    engine = ScriptedEngine(WORDS, logprobs=(-2.0,))
+    asked = request(sampling=Sampling(temperature=temperature))
+    trail = Trail(asked)
+    async with agent_over(engine, ScriptedTier(WORDS), decided()) as agent:
+        await answer_of(agent, trail)
+    assert trail.route is target
 
 
 async def test_what_is_shown_is_never_what_the_cloud_then_says_differently() -> None:
@@ -417,7 +452,7 @@ cuts = st.lists(st.integers(1, 10_000), max_size=12)
 whole = st.text("ab ,.中国\n", min_size=1, max_size=60)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     text=whole,
     edge_cuts=cuts,
@@ -430,6 +465,7 @@ whole = st.text("ab ,.中国\n", min_size=1, max_size=60)
     target=st.sampled_from(Target),
     streams=st.booleans(),
     watch=st.builds(WatchConfig, st.integers(1, 5), hold_back_tokens=st.integers(0, 5)),
+    delays_s=st.tuples(*[st.sampled_from([0.0, 0.001, 0.003])] * 2),
 )
 async def test_no_text_is_lost_and_none_is_said_twice(
     text: str,
@@ -443,6 +479,7 @@ async def test_no_text_is_lost_and_none_is_said_twice(
     target: Target,
     streams: bool,
     watch: WatchConfig,
+    delays_s: tuple[float, float],
 ) -> None:
     """Both tiers know the same text, so whoever goes on must go on with the rest of it."""
     edge, cloud = cut(text, edge_cuts), cut(text, cloud_cuts)
@@ -450,6 +487,7 @@ async def test_no_text_is_lost_and_none_is_said_twice(
     tier = ScriptedTier(
         cloud, last_info=VERIFIES, accepted_chars=accepted, error_at_char=cloud_fails
     )
+    engine.delay_s, tier.delay_s = delays_s
     for failing, at in ((engine, edge_fails), (tier, cloud_fails)):
         failing.error = None if at is None else Unavailable("gone")
     trail = Trail(request(), streams=streams)

@@ -51,6 +51,18 @@ def test_worths_and_budgets_come_from_the_environment_too(
     assert config.sensors == ("sysfs",)
 
 
+def test_the_cascade_is_set_in_a_table_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "edge.toml"
+    path.write_text(
+        "[router.cascade]\nedge_floor = 0.5\n[router.cascade.watch]\nwindow_tokens = 4\n"
+    )
+    monkeypatch.setenv("ISTHMUS_EDGE_ROUTER__CASCADE__ENABLED", "false")
+    cascade = EdgeConfig.load(path).router.cascade
+    assert (cascade.enabled, cascade.edge_floor, cascade.watch.window_tokens) == (False, 0.5, 4)
+
+
 def test_prices_are_exact(file: Path) -> None:
     assert EdgeConfig.load(file).cloud_price.input_usd_per_mtok == Decimal("0.15")
 
@@ -74,6 +86,9 @@ def test_prices_are_exact(file: Path) -> None:
         ("[router.budget]\nyear_usd = 1", "router.budget.year_usd"),
         ('sensors = ["barometer"]', "sensors.0"),
         ("sensors_interval_s = 0", "sensors_interval_s"),
+        ("[router.cascade]\nedge_floor = 2", "router.cascade.edge_floor"),
+        ("[router.cascade]\npatience_s = 0", "router.cascade.patience_s"),
+        ("[router.cascade.watch]\nwindow_tokens = 0", "router.cascade.watch"),
         ('token = " "', "token"),
         ('gateway_plaintext = true\ngateway_ca_file = "x"', "gateway_plaintext"),
         ('gateway_token = "two words"', "gateway_token"),

@@ -330,17 +330,17 @@ class _Course:
         if not may_be_watched(request, decision, config):
             return None
         watch = config.watch
-        if not trail.streams:
-            watch = replace(watch, hold_back_tokens=_ALL_TOKENS)
-        elif in_haste or request.preference.ttft_slo_ms is not None:
+        if in_haste or (trail.streams and request.preference.ttft_slo_ms is not None):
             watch = replace(watch, hold_back_tokens=0, longest_word_chars=0)
+        elif not trail.streams:
+            watch = replace(watch, hold_back_tokens=_ALL_TOKENS)
         look, prior = self._answering.second_look, decision.scores.get("edge.quality")
         after_prefill = None
         if look is not None and prior is not None:
             after_prefill = AfterPrefill(look, prior, config.edge_floor)
-        sampled = request.sampling.temperature > 0
-        form = FormCheck.of(request)
-        return WatchOver(Watch(watch, form=form, sampled=sampled), after_prefill)
+        sampling = request.sampling
+        sampled = sampling.temperature > 0 and sampling.top_k != 1
+        return WatchOver(Watch(watch, form=FormCheck.of(request), sampled=sampled), after_prefill)
 
 
 async def _ended(tasks: Collection[asyncio.Task[bool]]) -> None:

@@ -13,8 +13,9 @@ from isthmus.core.events import DraftVerdict
 from isthmus.router.signals import text_tokens
 
 _NEWEST_WEIGHT = 0.2
-_FIRST_ACCEPTANCE = 0.5
-"""The share of a draft that is taken to stand before any was judged."""
+_FIRST_ACCEPTANCE = 0.2
+"""The share of a draft that is taken to stand before any was judged. A 1.5B model let 16% stand of
+seven answers of the 135M (greedy, graded questions)."""
 _PROBE_EVERY = 16
 LEAST_TOKENS = 4
 """A shorter draft saves less than it costs to tell of."""

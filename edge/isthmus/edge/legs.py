@@ -82,7 +82,8 @@ class Legs:
 
     def in_cloud(self, trail: Trail, look: Look, draft: str = "") -> Run:
         """The cloud, from what is shown by now; `draft` is what may follow that."""
-        leg = trail.start(Target.CLOUD, expected_prompt_tokens=estimate_tokens(trail.request))
+        asked = replace(trail.request, answer_so_far=trail.text, draft=draft)
+        leg = trail.start(Target.CLOUD, expected_prompt_tokens=estimate_tokens(asked))
         return Run(leg, self._cloud(trail, leg, look, draft))
 
     async def _device(

@@ -127,7 +127,9 @@ class _Held:
         Spaces before `end` wait for what follows: whoever goes on begins with them, since models
         have them in one token with the word behind.
         """
-        stands = self.text[: max(0, end - self._taken)].rstrip()
+        if end <= self._taken:
+            return None
+        stands = self.text[: end - self._taken].rstrip()
         chars = len(stands)
         self._taken += chars
         taken: list[Delta] = []
