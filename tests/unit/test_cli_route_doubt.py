@@ -8,11 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from gguf_files import write_tiny
 from isthmus.cli import route_doubt
-from isthmus.core.errors import InvalidRequest, IsthmusError
+from isthmus.cli.route import app
+from isthmus.core.errors import InvalidRequest
 from isthmus.router.doubt import Build, SecondLook
+from isthmus.router.router_file import load
 from isthmus.router.section import Section
 
 ROWS = 400
@@ -127,28 +130,49 @@ def test_files_are_known_by_their_form(folder: Path) -> None:
     assert not route_doubt.handles(Path("a.jsonl.gz"), None)
 
 
-async def test_a_second_look_is_fitted_on_the_very_model_file(tmp_path: Path) -> None:
+def test_the_commands_train_measure_and_score_doubt(folder: Path, tmp_path: Path) -> None:
+    options, prompts, answers = (
+        str(folder / name) for name in ("options.csv", "prompts.jsonl", "answers.jsonl")
+    )
     model = write_tiny(tmp_path / "tiny.gguf")
+    pair = tmp_path / "pair.jsonl"
     rows = [
-        {
-            "id": f"q{at}",
-            "source": f"kind{at % 4}",
-            "prompt": "x" * (at % 9),
-            "edge_correct": at % 2,
-        }
+        {"source": f"k{at % 4}", "prompt": "x" * (at % 9), "edge_correct": at % 2}
         for at in range(120)
     ]
-    labels = tmp_path / "labels.jsonl"
-    labels.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    sections, figures = await route_doubt.second_look(str(model), labels, {})
-    section = sections["second_look"]
+    pair.write_text("".join(json.dumps({**row, "cloud_correct": 1}) + "\n" for row in rows))
+    out, scored = tmp_path / "t.router", tmp_path / "s.jsonl"
+    run = CliRunner()
+
+    def told(*arguments: object) -> str:
+        done = run.invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    heads = ["--options", options, "--answers", answers, "--pair", pair, "--second-look", model]
+    told("train", prompts, *heads, "--edge", "E", "--cloud", "C", "--out", out)
+    sections = load(out).sections
     digest = hashlib.sha256(model.read_bytes()).hexdigest()
-    assert section.says["figures"] == {digest: figures}
+    (figures,) = sections["second_look"].says["figures"].values()
     assert figures["questions"] == 120
     assert figures["chosen"] == "prior"  # the labels have nothing to do with the prompts
-    assert SecondLook.of(section, Build(digest)) is None
+    assert SecondLook.of(sections["second_look"], Build(digest)) is None
+
+    assert json.loads(told("eval", options, "--file", out, "--json"))["options"][0]["fitted"]
+    measured = json.loads(told("eval", prompts, "--answers", answers, "--file", out, "--json"))
+    assert measured["answers"]["sums"]["apgr"] > 0.6
+    assert "quiz" in told("eval", options, "--file", out)
+    told("score", options, "--out", scored, "--file", out)
+    assert len(scored.read_text().splitlines()) == ROWS
+    told("score", prompts, "--answers", answers, "--out", scored, "--file", out)
+    assert len(scored.read_text().splitlines()) == ROWS
+
+    again = tmp_path / "again.router"
+    told("train", prompts, "--onto", out, "--out", again)
+    assert load(again).to_bytes() == load(out).to_bytes()
 
 
-async def test_a_model_that_is_not_here_teaches_nothing(tmp_path: Path) -> None:
-    with pytest.raises(IsthmusError):
-        await route_doubt.second_look(str(tmp_path / "gone.gguf"), tmp_path / "labels.jsonl", {})
+def test_a_second_look_needs_the_rows_of_its_pair(folder: Path, tmp_path: Path) -> None:
+    arguments = ["train", str(folder / "prompts.jsonl"), "--out", str(tmp_path / "x")]
+    done = CliRunner().invoke(app, [*arguments, "--second-look", "smollm2-135m"])
+    assert done.exit_code == 2

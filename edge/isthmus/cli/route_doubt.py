@@ -6,18 +6,21 @@ are joined with labelled prompts (`--answers`).
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from isthmus.core.events import FirstToken
     from isthmus.engine.engine import Engine
     from isthmus.router.answer_head import AnswerHead
+    from isthmus.router.general import General
     from isthmus.router.option_files import OptionFigures
     from isthmus.router.section import Section
+    from isthmus.router.train import Rows
 
     Sections = Mapping[str, Section]
 
@@ -101,45 +104,50 @@ def handles(path: Path, answers: Path | None) -> bool:
     return answers is not None or is_option_file(path)
 
 
-async def second_look(
-    model: str, labels: Path, priors: Mapping[str, float]
-) -> tuple[dict[str, Section], Json]:
-    """The section of a head for the model file `model`, if one helps, and the figures.
+def second_look(
+    model: str, labelled: Sequence[Mapping[str, Any]], rows: Rows, general: General
+) -> dict[str, Section]:
+    """The section of a head for the model file `model`, with its figures; none where none helps.
 
-    `labels`: rows `{id, source, prompt, edge_correct}` that this very build has answered; each
-    prompt is read once more, for the doubt at its first token. `priors`: by id what a first look
-    says that was not trained on the row; without one it is not heeded. Needs scikit-learn.
+    `labelled`: the rows `{source, prompt, weak_correct}` that this very build has answered, and
+    `rows` the same, read. Each prompt is read once more by the model, for the doubt at its first
+    token. Needs scikit-learn.
     """
     from isthmus.core.errors import InvalidRequest
     from isthmus.engine.catalogue import locate, resolve
     from isthmus.engine.checksums import sha256_of
-    from isthmus.engine.engine import Engine
     from isthmus.router import doubt, doubt_fit
-    from isthmus.router.answer_files import read_rows
+    from isthmus.router.pair import inputs
+    from isthmus.router.train_pair import choose, held_out
 
     path = locate(resolve(model))
     if path is None or not path.is_file():
         raise InvalidRequest(f"{model} is no model file of this machine", field="model")
     build = doubt.Build(sha256_of(path), resolve(model).quantization)
-    rows = [row for row in read_rows(labels) if row.get("edge_correct") is not None]
-    engine = Engine.open(model)
-    try:
-        learnt = [
-            doubt_fit.Labelled(
-                await first_token(engine, str(row["prompt"])),
-                priors.get(str(row["id"]), 0.5),
-                float(row["edge_correct"]) >= 0.5,
-                str(row["source"]),
-            )
-            for row in rows
-        ]
-    except (KeyError, TypeError, ValueError):
-        raise InvalidRequest(f"{labels.name} has a row that is no label") from None
-    finally:
-        engine.close()
+    seen, good = (
+        inputs(general.standard(rows.x), general.gain(rows.x, rows.found)),
+        rows.weak >= 0.5,
+    )
+    penalty, _, _ = choose(seen, good, rows.source)
+    priors = held_out(seen, good, rows.source, penalty)
+    firsts = asyncio.run(_first_tokens(model, [str(row["prompt"]) for row in labelled]))
+    learnt = [
+        doubt_fit.Labelled(first, float(prior), bool(right), str(source))
+        for first, prior, right, source in zip(firsts, priors, good, rows.source, strict=True)
+    ]
     fitted = doubt_fit.fit(build, learnt)
     looks = [] if fitted.look is None else [fitted.look]
-    return {doubt.SECTION: doubt.section(looks, {build.sha256: fitted.figures})}, fitted.figures
+    return {doubt.SECTION: doubt.section(looks, {build.sha256: fitted.figures})}
+
+
+async def _first_tokens(model: str, prompts: Sequence[str]) -> list[FirstToken]:
+    from isthmus.engine.engine import Engine
+
+    engine = Engine.open(model)
+    try:
+        return [await first_token(engine, prompt) for prompt in prompts]
+    finally:
+        engine.close()
 
 
 async def first_token(engine: Engine, prompt: str) -> FirstToken:

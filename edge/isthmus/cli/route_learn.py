@@ -1,4 +1,4 @@
-"""`isthmus route train`, `score`, `eval`: the learned look at a prompt."""
+"""`isthmus route train`, `score`, `eval`: the learned looks at a prompt and at an answer."""
 
 from __future__ import annotations
 
@@ -33,6 +33,17 @@ File = Annotated[
 ]
 
 
+Answers = Annotated[
+    Path | None,
+    typer.Option(
+        "--answers",
+        exists=True,
+        dir_okay=False,
+        help="The device's answers, JSON lines {id, weak_text}, joined on id.",
+    ),
+]
+
+
 class Unseen(StrEnum):
     """What is kept together when rows are left out of training."""
 
@@ -55,14 +66,28 @@ def train(
     ] = None,
     edge: Annotated[str, typer.Option(help="The device's model: the sha256 of its file.")] = "",
     cloud: Annotated[str, typer.Option(help="The cloud's model: its sha256 or its name.")] = "",
+    options: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Option logits (CSV): a head a task."),
+    ] = None,
+    answers: Answers = None,
+    second_look: Annotated[
+        str, typer.Option(metavar="MODEL", help="Fit what MODEL's first token tells of --pair.")
+    ] = "",
+    onto: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Keep this file's general heads."),
+    ] = None,
     note: Annotated[str, typer.Option(help="Where the rows come from, to store with them.")] = "",
 ) -> None:
     """Fit the general heads on LABELS, and with --pair what is known of one pair of models.
 
-    Needs scikit-learn (the project's dev extra) and some minutes.
+    With --options, --answers and --second-look also the heads that read the device's own doubt
+    (docs/doubt.md). Needs scikit-learn (the project's dev extra) and some minutes.
     """
     from importlib.metadata import version
 
+    from isthmus.cli import route_doubt
     from isthmus.router.pair import Pair
     from isthmus.router.router_file import RouterFile
     from isthmus.router.train import fit, rows_of
@@ -70,15 +95,27 @@ def train(
 
     if pair and not (edge and cloud):
         raise typer.BadParameter("--pair needs --edge and --cloud", param_hint="--pair")
+    if second_look and not pair:
+        raise typer.BadParameter("needs the --pair rows", param_hint="--second-look")
     rows = rows_of(_labelled(labels))
-    counts = {name: int((rows.source == name).sum()) for name in sorted(set(rows.source.tolist()))}
-    file = RouterFile(
-        fit(rows),
-        provenance={"rows": counts, "note": note, "scikit-learn": version("scikit-learn")},
+    if onto is None:
+        names = sorted(set(rows.source.tolist()))
+        counts = {name: int((rows.source == name).sum()) for name in names}
+        file = RouterFile(
+            fit(rows),
+            provenance={"rows": counts, "note": note, "scikit-learn": version("scikit-learn")},
+        )
+    else:
+        file = _file(onto)
+    file = file.having(
+        route_doubt.train(options=options, prompts=labels if answers else None, answers=answers)
     )
     if pair:
-        both = rows_of([row for path in pair for row in _labelled(path)])
+        labelled = [row for path in pair for row in _labelled(path)]
+        both = rows_of(labelled)
         file = file.knowing(fit_pair(file.general, both, Pair(edge, cloud)))
+        if second_look:
+            file = file.having(route_doubt.second_look(second_look, labelled, both, file.general))
     file.save(out)
     print(f"{out}: {out.stat().st_size / 1024:.0f} KiB from {len(rows)} rows")
 
@@ -86,18 +123,29 @@ def train(
 @app.command(epilog="Example: isthmus route score prompts.jsonl --out scores.jsonl")
 def score(
     prompts: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, help="JSON lines {id, prompt}.")
+        Path,
+        typer.Argument(
+            exists=True, dir_okay=False, help="JSON lines {id, prompt}, or option logits (CSV)."
+        ),
     ],
     out: Annotated[Path, typer.Option(dir_okay=False, help="JSON lines {id, score}.")],
     file: File = None,
+    answers: Answers = None,
     edge: Annotated[str, typer.Option(help="Score by this pair's calibration.")] = "",
     cloud: Annotated[str, typer.Option(help="Score by this pair's calibration.")] = "",
 ) -> None:
-    """Score every prompt: higher means escalate. Nothing but the prompt is read."""
+    """Score every prompt: higher means escalate. Nothing but the prompt is read.
+
+    Of option logits the logits are, and with --answers the device's answers besides.
+    """
+    from isthmus.cli import route_doubt
     from isthmus.router.pair import Pair
     from isthmus.router.rating import scores
 
     trained = _file(file)
+    if route_doubt.handles(prompts, answers):
+        route_doubt.write_scores(route_doubt.score(prompts, answers, trained.sections), out)
+        return
     known = trained.calibration(Pair(edge, cloud))
     if (edge or cloud) and known is None:
         raise typer.BadParameter("the file knows nothing of this pair", param_hint="--edge")
@@ -112,6 +160,7 @@ def score(
 def evaluate(
     labels: Labels,
     file: File = None,
+    answers: Answers = None,
     unseen: Annotated[
         Unseen | None,
         typer.Option(help="Train anew without the rows to score, whole QUESTIONs, SUBJECTs, …"),
@@ -124,10 +173,22 @@ def evaluate(
     Without --unseen the trained file scores the rows, which flatters it on those it was trained
     on. With --unseen everything is trained anew on the other rows, and compared with a simple
     baseline (18 counts with boosted trees, n-grams with logistic regression) trained on the same.
+    LABELS may be option logits (CSV), which are compared with the largest probability; with
+    --answers the device's answers are rated, and not the prompts.
     """
+    from isthmus.cli import route_doubt
     from isthmus.router import evaluate as measured
     from isthmus.router.train import rows_of
 
+    if route_doubt.handles(labels, answers):
+        if unseen is not None:
+            raise typer.BadParameter("is for prompts alone", param_hint="--unseen")
+        figures = route_doubt.evaluate(labels, answers, _file(file).sections)
+        if as_json:
+            print(json.dumps(figures))
+        else:
+            route_doubt.show(figures)
+        return
     rows = rows_of(_labelled(labels))
     if unseen is None:
         gain = _file(file).general.gain(rows.x, rows.found)

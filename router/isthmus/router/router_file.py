@@ -33,6 +33,7 @@ from isthmus.router.features import NAMES
 from isthmus.router.general import PARTS, General
 from isthmus.router.ngrams import BINS
 from isthmus.router.pair import Calibration, Pair
+from isthmus.router.section import Section
 from isthmus.router.trees import Forest
 
 MAGIC, FORMAT = b"ISTHMUSR", 1
@@ -54,6 +55,8 @@ class RouterFile:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     figures: Mapping[str, Any] = field(default_factory=dict)
     """What cross-validation gave when it was trained."""
+    sections: Mapping[str, Section] = field(default_factory=dict)
+    """What else was trained, by name: the heads that read the device's own doubt."""
     version: str = ""
     """The start of the file's sha256; empty for one that was never stored."""
 
@@ -66,12 +69,18 @@ class RouterFile:
         others = (known for known in self.calibrations if known.pair != calibration.pair)
         return replace(self, calibrations=(*others, calibration), version="")
 
+    def having(self, sections: Mapping[str, Section]) -> RouterFile:
+        """A copy with these sections put in or exchanged."""
+        return replace(self, sections={**self.sections, **sections}, version="")
+
     def to_bytes(self) -> bytes:
         """The file."""
         trees = self.general.trees
         arrays = {f"trees.{name}": getattr(trees, name) for name in _TREES}
         arrays |= {name: getattr(self.general, name) for name in _GENERAL}
         arrays |= {f"pair.{i}": known.weights for i, known in enumerate(self.calibrations)}
+        for name, section in sorted(self.sections.items()):
+            arrays |= {f"section.{name}.{key}": a for key, a in sorted(section.arrays.items())}
         header = {
             "features": list(NAMES),
             "kinds": list(self.general.kinds),
@@ -82,6 +91,7 @@ class RouterFile:
             ],
             "provenance": dict(self.provenance),
             "figures": dict(self.figures),
+            "sections": {name: dict(section.says) for name, section in self.sections.items()},
             "arrays": [[name, a.dtype.str, list(a.shape)] for name, a in arrays.items()],
         }
         words = json.dumps(header, ensure_ascii=False, sort_keys=True).encode()
@@ -163,13 +173,27 @@ def _read(header: Mapping[str, Any], body: memoryview, version: str) -> RouterFi
     for name, shape in shapes.items():
         if arrays[name].shape != shape or not np.isfinite(arrays[name]).all():
             raise ValueError(f"its array {name} has the wrong shape or a number that is not finite")
+    sections = {
+        str(name): Section(
+            says,
+            {
+                key.removeprefix(f"section.{name}."): array
+                for key, array in arrays.items()
+                if key.startswith(f"section.{name}.")
+            },
+        )
+        for name, says in header.get("sections", {}).items()
+    }
+    if not all(section.finite() for section in sections.values()):
+        raise ValueError("a section has a number that is not finite")
     calibrations = tuple(
         Calibration(
             Pair(str(pair["edge"]), str(pair["cloud"])), arrays[f"pair.{i}"], pair["provenance"]
         )
         for i, pair in enumerate(header["pairs"])
     )
-    return RouterFile(general, calibrations, header["provenance"], header["figures"], version)
+    provenance, figures = header["provenance"], header["figures"]
+    return RouterFile(general, calibrations, provenance, figures, sections, version)
 
 
 def _arrays(listed: Sequence[Any], body: memoryview) -> dict[str, NDArray[Any]]:
