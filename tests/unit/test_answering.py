@@ -243,7 +243,7 @@ async def test_a_doubt_after_prefill_moves_the_answer_before_anything_is_shown(
     trail = Trail(request())
     decision = decided(scores={"edge.quality": 0.6})
     async with agent_over(engine, cloud, decision) as agent:
-        agent.answering.second_look = second_look(bias)
+        agent.trained.second_look = second_look(bias)
         pieces, _ = await answer_of(agent, trail)
     assert text_of(pieces) == TEXT
     assert trail.route is target

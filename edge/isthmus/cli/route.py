@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from isthmus.cli import route_learn
+from isthmus.cli.route_calibrate import calibrate
 from isthmus.cli.route_label import label
 from isthmus.cli.route_simulate import simulate
 from isthmus.cli.route_situation import CloudPlay, Situation, Times
@@ -38,6 +39,9 @@ def route() -> None:
 app.command(
     epilog="Example: isthmus route label questions.jsonl --cloud 127.0.0.1:50051 --out labels.jsonl"
 )(label)
+app.command(epilog="Example: isthmus route calibrate labels.jsonl --min-quality-share 0.95")(
+    calibrate
+)
 app.command(
     epilog="Example: isthmus route simulate --devices 100000 --fail cloud@20:00+1h --plots plots"
 )(simulate)

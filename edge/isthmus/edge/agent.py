@@ -31,6 +31,7 @@ from isthmus.edge.shadows import Shadows
 from isthmus.edge.spending import Spending
 from isthmus.edge.tiers import Cloud, Tiers
 from isthmus.edge.trail import LegEnd, Trail
+from isthmus.edge.trained import Trained
 from isthmus.privacy.scan import TextScanner
 from isthmus.privacy.scanner import Scanner
 from isthmus.router.gates import MAY_LEAVE
@@ -62,6 +63,7 @@ class Agent:
         scanner: TextScanner | None = None,
         consent: Consent | None = None,
         sensors: Sensors | None = None,
+        trained: Trained | None = None,
     ) -> None:
         self.config = config
         self.device = device
@@ -74,10 +76,16 @@ class Agent:
         self.spending = Spending(config.router.budget, ledger)
         self.sessions = Sessions()
         self.sensors = sensors or Sensors()
+        self.trained = trained or Trained()
         self.consent = consent or Consent(config.privacy.consent)
         self.screen = Screen(scanner or Scanner(), config.privacy, timeout_s=config.scan_timeout_s)
         self.answering = Answering(
-            self.tiers, self.screen, self.consent, self.metrics, config.router.cascade
+            self.tiers,
+            self.screen,
+            self.consent,
+            self.metrics,
+            config.router.cascade,
+            second_look=lambda: self.trained.second_look,
         )
         self.learning = Learning(
             ledger, Pace(config.router.feedback_step, config.router.feedback_bound)
@@ -147,10 +155,19 @@ class Agent:
             self._record(trail)
             if look is not None:
                 self.shadows.consider(trail, look)
+                self.learning.consider(trail)
+
+    def start(self) -> None:
+        """Begin to load the model, and to look at sensors and files. Needs a running event loop."""
+        self.device.start()
+        self.sensors.start()
+        self.trained.start()
 
     async def close(self) -> None:
         """Close both tiers and the ledger."""
         await self.shadows.close()
+        await self.learning.close()
+        await self.trained.close()
         await self.tiers.close()
         self.sensors.close()
         if self.ledger is not None:
@@ -167,8 +184,10 @@ class Agent:
         """The decision on `request`, which is here since `elapsed_ms`. Raises `PolicyRefused`."""
         prompt_tokens = estimate_tokens(request)
         session = self.sessions.find(look.conversation.id, prompt_tokens)
+        info = None if self.cloud is None else self.cloud.last_info
         signals = gather(
             request,
+            quality=self.learning.apply(self.trained.rate(request, info)),
             edge=self.tiers.edge_state(prompt_tokens, session),
             cloud=self.tiers.cloud_state(prompt_tokens, session, consented=consented),
             privacy=look.found,
@@ -179,7 +198,6 @@ class Agent:
             usual_answer_tokens=self.tiers.usual_answer_tokens,
             elapsed_ms=elapsed_ms,
         )
-        signals = replace(signals, quality=self.learning.apply(signals.quality))
         return decide(signals, self.config.router)
 
     async def _decide(self, trail: Trail) -> Look:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 
@@ -63,15 +63,18 @@ class Answering:
         consent: Consent,
         metrics: Metrics,
         cascade: CascadeConfig | None = None,
+        second_look: Callable[[], SecondLook | None] = lambda: None,
     ) -> None:
+        """`second_look` tells the head for the device's very model file; None: no doubt before the
+        answer is written.
+        """
         self.tiers = tiers
         self.screen = screen
         self.consent = consent
         self.metrics = metrics
         self.legs = Legs(tiers, screen, consent, metrics)
         self.cascade = cascade or CascadeConfig()
-        self.second_look: SecondLook | None = None
-        """Of the device's very model file; None: no doubt before the answer is written."""
+        self.second_look = second_look
         self.draft_gain = DraftGain()
 
     async def answer(self, trail: Trail, look: Look) -> AsyncGenerator[Shown, None]:
@@ -334,7 +337,7 @@ class _Course:
             watch = replace(watch, hold_back_tokens=0, longest_word_chars=0)
         elif not trail.streams:
             watch = replace(watch, hold_back_tokens=_ALL_TOKENS)
-        look, prior = self._answering.second_look, decision.scores.get("edge.quality")
+        look, prior = self._answering.second_look(), decision.scores.get("edge.quality")
         after_prefill = None
         if look is not None and prior is not None:
             after_prefill = AfterPrefill(look, prior, config.edge_floor)

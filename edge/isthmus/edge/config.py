@@ -91,6 +91,13 @@ class EdgeConfig(Settings):
     """A JSON file with the device's state, for devices that none of the others knows."""
     sensors_interval_s: Seconds = 10.0
 
+    router_file: Path | None = None
+    """A trained file of one's own (`isthmus route train`), taken over while the agent runs when it
+    changes. None: the one that ships."""
+    router_shadow_set: Path | None = None
+    """Graded prompts (`isthmus route label`) on which a changed file has to do as well as the one
+    in use; else it is not taken."""
+
     privacy: PrivacyConfig = Field(default_factory=PrivacyConfig)
     """What may leave, and in which form."""
     router: RouterConfig = Field(default_factory=RouterConfig)

@@ -7,15 +7,19 @@ import contextlib
 import logging
 import sqlite3
 
-from isthmus.core.decision import Target
+from isthmus.core.decision import Reason, Target
 from isthmus.core.errors import ConfigError
 from isthmus.edge import lessons
 from isthmus.edge.ledger import Ledger, open_ledger
 from isthmus.edge.lessons import Source
+from isthmus.edge.trail import Trail
+from isthmus.router.handover import DOUBTS
 from isthmus.router.online import OF_DOUBT, Correction, Lesson, Pace, learnt
 from isthmus.router.quality import Quality
 
 log = logging.getLogger(__name__)
+
+_DOUBTS = {*DOUBTS.values(), Reason.DOUBT_AFTER_PREFILL}
 
 
 class Learning:
@@ -27,6 +31,7 @@ class Learning:
     def __init__(self, ledger: Ledger | None, pace: Pace) -> None:
         self._ledger = ledger
         self._pace = pace
+        self._tasks: set[asyncio.Task[None]] = set()
         self.correction = Correction()
         if ledger is not None:
             try:
@@ -55,17 +60,29 @@ class Learning:
             self._learn(db, request_id, Source.USER, lesson)
             return lesson.tier
 
-    async def doubted(self, request_id: str, expected: float) -> None:
-        """The device's answer was handed over on doubt. Never raises: the answer goes on."""
-        if self._ledger is None:
+    def consider(self, trail: Trail) -> None:
+        """Learn, soon, from an answer that the device handed over on doubt."""
+        expected = trail.expected_quality(Target.EDGE)
+        if self._ledger is None or expected is None or _DOUBTS.isdisjoint(trail.reasons):
             return
         lesson = Lesson(Target.EDGE, expected, 0.0, OF_DOUBT)
+        task = asyncio.create_task(
+            self._doubted(self._ledger, trail.request.request_id, lesson), name="isthmus-lesson"
+        )
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Write down what is being learnt."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _doubted(self, ledger: Ledger, request_id: str, lesson: Lesson) -> None:
         try:
-            await asyncio.to_thread(self._doubted, self._ledger, request_id, lesson)
+            await asyncio.to_thread(self._note_doubt, ledger, request_id, lesson)
         except (sqlite3.Error, ConfigError) as error:
             log.warning("a lesson was lost: %s", type(error).__name__)
 
-    def _doubted(self, ledger: Ledger, request_id: str, lesson: Lesson) -> None:
+    def _note_doubt(self, ledger: Ledger, request_id: str, lesson: Lesson) -> None:
         with contextlib.closing(open_ledger(ledger.path)) as db:
             self._learn(db, request_id, Source.DOUBT, lesson)
 

@@ -25,6 +25,7 @@ from isthmus.core.money import Usage, usd
 from isthmus.router.online import Correction
 
 if TYPE_CHECKING:
+    from isthmus.edge.trained import Taken
     from isthmus.engine.fallback import Fallback
     from isthmus.router.budget import BudgetState
     from isthmus.router.signals import DeviceHealth
@@ -218,6 +219,19 @@ class Metrics:
             buckets=_SHARES,
             registry=self.registry,
         )
+        self._files = Counter(
+            "isthmus_edge_trained_files",
+            "Trained files that were tried, by what became of them: loaded, broken, worse on the "
+            "shadow set.",
+            ("result",),
+            registry=self.registry,
+        )
+        self._file = Gauge(
+            "isthmus_edge_trained_file_info",
+            "1 for the version of the trained file in use.",
+            ("version",),
+            registry=self.registry,
+        )
         self._drift = Gauge(
             "isthmus_edge_shadow_drift",
             "Recent agreement less the usual one: below 0 the tiers drift apart.",
@@ -301,6 +315,12 @@ class Metrics:
     def judged(self, target: Target, *, good: bool) -> None:
         """Count a person's judgement of an answer of `target`."""
         self._judged.labels(target.value, "good" if good else "bad").inc()
+
+    def took_file(self, taken: Taken, version: str) -> None:
+        """Count a trained file that was tried; `version` is the one in use since."""
+        self._files.labels(taken.value).inc()
+        self._file.clear()
+        self._file.labels(version).set(1)
 
     def compared(self, target: Target, agreed: float) -> None:
         """Note how alike an answer of `target` and the other tier's are."""

@@ -26,6 +26,7 @@ from isthmus.edge.metrics import Metrics
 from isthmus.edge.protocol import http_protocol
 from isthmus.edge.sensors import make_sensors
 from isthmus.edge.tiers import Cloud
+from isthmus.edge.trained import Trained, read_shadow_set
 from isthmus.privacy.installed import installed_scanner
 
 log = logging.getLogger(__name__)
@@ -121,7 +122,19 @@ def build_agent(
         sensors=make_sensors(
             config.sensors, file=config.sensors_file, interval_s=config.sensors_interval_s
         ),
+        trained=Trained(
+            config.router_file,
+            shadow_set=read_shadow_set(config.router_shadow_set),
+            edge_sha256=lambda: _sha256_of(config.model),
+            on_file=metrics.took_file,
+        ),
     )
+
+
+def _sha256_of(model: str) -> str:
+    from isthmus.engine.catalogue import sha256_known
+
+    return sha256_known(model)
 
 
 def _cloud_of(config: EdgeConfig) -> Cloud | None:
@@ -211,8 +224,7 @@ async def serve(
 
     for number in _SIGNALS:
         loop.add_signal_handler(number, stop)
-    agent.device.start()
-    agent.sensors.start()
+    agent.start()
     warming = asyncio.create_task(asyncio.to_thread(agent.screen.warm_up))
     announcing = asyncio.create_task(_announce(agent, on_loaded))
     try:

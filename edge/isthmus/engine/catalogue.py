@@ -219,6 +219,15 @@ def locate(entry: Entry) -> Path | None:
     return next((path for path in paths if is_whole(entry, path)), None)
 
 
+def sha256_known(name_or_path: str) -> str:
+    """The sha256 of a model's weights: the catalogue's, which its download was held to, else that
+    of the file or folder, which takes a second a gigabyte. Empty when it is not here.
+    """
+    entry = resolve(name_or_path)
+    path = locate(entry)
+    return entry.sha256 or ("" if path is None else checksums.sha256_of_model(path))
+
+
 def is_whole(entry: Entry, path: Path) -> bool:
     """Whether `path` is there with the right size. Downloads are renamed only once verified."""
     if not path.exists() or (path.is_dir() and not (path / "config.json").is_file()):

@@ -120,6 +120,7 @@ def gather(
     *,
     edge: EdgeState,
     cloud: CloudState,
+    quality: Quality | None = None,
     privacy: ScanResult | None = None,
     prompt_tokens: int | None = None,
     device: DeviceHealth | None = None,
@@ -130,13 +131,14 @@ def gather(
 ) -> Signals:
     """The signals of `request`.
 
-    `privacy` saves a second scan when one was made; `prompt_tokens` is the device tokenizer's
-    count when it is at hand, else `estimate_tokens` stands in.
+    `quality` is what a trained file says of it, else nothing is known of the pair; `privacy` saves
+    a second scan when one was made; `prompt_tokens` is the device tokenizer's count when it is at
+    hand, else `estimate_tokens` stands in.
     """
     return Signals(
         preference=request.preference,
         privacy=scan_request(request) if privacy is None else privacy,
-        quality=estimate(request),
+        quality=estimate(request) if quality is None else quality,
         prompt_tokens=estimate_tokens(request) if prompt_tokens is None else prompt_tokens,
         max_tokens=request.max_tokens,
         usual_answer_tokens=usual_answer_tokens,

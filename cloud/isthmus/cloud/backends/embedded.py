@@ -28,9 +28,11 @@ class EmbeddedBackend:
         check_options(config, ["backend"])
         self._config = config
         self._engine: Engine | None = None
+        self._sha256 = ""
 
     async def start(self) -> None:
         """Load the model. Raises the engine's errors when it is not there or not readable."""
+        from isthmus.engine.catalogue import sha256_known
         from isthmus.engine.engine import Engine
 
         config = self._config
@@ -38,6 +40,7 @@ class EmbeddedBackend:
         self._engine = await asyncio.to_thread(
             Engine.open, config.model, backend=compute, threads=config.threads
         )
+        self._sha256 = await asyncio.to_thread(sha256_known, config.model)
 
     def generate(self, request: ChatRequest) -> AsyncIterator[Event]:
         """Answer with the engine."""
@@ -71,6 +74,7 @@ class EmbeddedBackend:
             supports_tools=engine.supports_tools,
             supports_json=engine.supports_json,
             verifies_drafts=True,
+            sha256=self._sha256,
         )
 
     def collectors(self) -> Sequence[Any]:

@@ -23,6 +23,7 @@ def info_to_wire(info: ModelInfo) -> gateway_pb2.GetModelInfoResponse:
         supports_images=info.supports_images,
         supports_json=info.supports_json,
         verifies_drafts=info.verifies_drafts,
+        model_sha256=info.sha256,
     )
 
 
@@ -38,6 +39,7 @@ def info_from_wire(wire: gateway_pb2.GetModelInfoResponse) -> ModelInfo:
         supports_images=wire.supports_images,
         supports_json=wire.supports_json,
         verifies_drafts=wire.verifies_drafts,
+        sha256=wire.model_sha256,
     )
 
 
