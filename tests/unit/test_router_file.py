@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +16,14 @@ from typer.testing import CliRunner
 
 from isthmus.cli.route import app
 from isthmus.core.chat import ChatRequest, Message, Role, TextPart
-from isthmus.core.errors import ConfigError
-from isthmus.router.evaluate import measures, ours, out_of_fold, report, split
-from isthmus.router.pair import Calibration, Pair
+from isthmus.core.errors import ConfigError, InvalidRequest
+from isthmus.router.evaluate import ours, out_of_fold, report, split
+from isthmus.router.general import General
+from isthmus.router.pair import INPUTS, Calibration, Pair, inputs
 from isthmus.router.quality import Basis, estimate
 from isthmus.router.rating import scores
-from isthmus.router.router_file import MAGIC, RouterFile, load, shipped
+from isthmus.router.router_file import MAGIC, RouterFile, from_bytes, load, shipped
+from isthmus.router.section import Section
 from isthmus.router.train import Rows, fit, kinds_of, rows_of
 from isthmus.router.train_pair import fit_pair, held_out
 from isthmus.router.trees import forest
@@ -123,17 +127,32 @@ def test_any_damage_is_a_clear_error(trained: RouterFile, tmp_path: Path) -> Non
     [
         ({"features": ["other"]}, "other features"),
         ({"depth": 99}, "do not fit"),
+        ({"depth": None}, "lack something"),
         ({"kinds": ["one"]}, "wrong shape"),
+    ],
+)
+def test_general_heads_that_make_no_sense_are_refused(
+    trained: RouterFile, changed: dict[str, object], says: str
+) -> None:
+    section = trained.general.section()
+    with pytest.raises(ValueError, match=says):
+        General.of(replace(section, says={**section.says, **changed}))
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"sections": {}}, "lacks something"),
         ({"arrays": []}, "follows its arrays"),
-        ({"pairs": [{"edge": "a"}]}, "lacks"),
+        ({"arrays": [["general/mean", "<f8", [1]]]}, "not read"),
+        ({"arrays": [["general/mean", "<f4", [-1]]]}, "not read"),
+        ({"arrays": [["general/mean", "<f4", [1 << 20, 8]]]}, "cut short"),
+        ({"arrays": 5}, "lacks something"),
     ],
 )
 def test_a_header_that_lies_is_refused(
     trained: RouterFile, tmp_path: Path, changed: dict[str, object], says: str
 ) -> None:
-    import hashlib
-    import struct
-
     whole, path = trained.to_bytes(), tmp_path / "mine.router"
     start = len(MAGIC) + 8
     (length,) = struct.unpack_from("<I", whole, start - 4)
@@ -143,6 +162,16 @@ def test_a_header_that_lies_is_refused(
     path.write_bytes(body + hashlib.sha256(body).digest())
     with pytest.raises(ConfigError, match=says):
         load(path)
+
+
+def test_other_sections_are_kept_as_they_are(trained: RouterFile) -> None:
+    other = Section({"of": "another look"}, {"weights": np.arange(3, dtype=np.float32)})
+    found = from_bytes(replace(trained, sections={"other": other}).to_bytes())
+    assert found.sections["other"].says == other.says
+    np.testing.assert_array_equal(found.sections["other"].arrays["weights"], [0, 1, 2])
+    broken = Section({}, {"weights": np.array([np.nan], np.float32)})
+    with pytest.raises(ValueError, match="not finite"):
+        from_bytes(replace(trained, sections={"other": broken}).to_bytes())
 
 
 def asking(text: str) -> ChatRequest:
@@ -170,27 +199,23 @@ def test_a_pair_is_stored_with_where_it_comes_from(trained: RouterFile, rows: Ro
     again = first.knowing(fit_pair(trained.general, rows, PAIR, {"date": "later"}))
     assert len(again.calibrations) == 1
     (known,) = again.calibrations
-    assert (known.provenance["rows"], known.provenance["date"]) == (240, "later")
-    assert known.provenance["edge"]["log_loss"] < known.provenance["edge"]["log_loss_of_the_mean"]
+    assert (known.provenance["rows"], known.provenance["date"]) == ({"a": 120, "b": 120}, "later")
+    loss = known.provenance["edge"]["log_loss"]
+    assert max(loss["new_questions"], loss["new_sources"]) < loss["of_the_mean"]
+    assert known.provenance["apgr_new_questions"]["interval"][0] > 0.5
 
 
 def test_a_tier_that_is_always_right_is_all_but_certain(trained: RouterFile, rows: Rows) -> None:
     known = fit_pair(trained.general, replace(rows, weak=np.zeros(len(rows))), PAIR)
     assert isinstance(known, Calibration)
-    rated = known.rate(trained.general.standard(rows.x[:3]), np.zeros(3, np.float32))
+    rated = known.rate(
+        inputs(trained.general.standard(rows.x[:3]), np.zeros(3, np.float32), rows.found[:3])
+    )
     assert (rated[:, 1] > 0.99).all()
     assert (rated[:, 0] < 0.01).all()
-    seen = np.ones((4, 3), np.float32)
+    seen = np.ones((4, INPUTS), np.float32)
     alone = held_out(seen, np.array([True, False, True, True]), np.array(["s"] * 4), 0.01)
     assert alone == pytest.approx(0.75)
-
-
-def test_the_measures_are_those_of_the_paper() -> None:
-    gain = np.array([1.0, 1, 0, 0])
-    assert measures(np.array([4.0, 3, 2, 1]), gain) == {"apgr": 0.75, "cpt50": 25.0, "cpt80": 50.0}
-    assert measures(np.array([1.0, 2, 3, 4]), gain)["apgr"] == 0.25
-    assert measures(np.ones(4), gain) == {"apgr": 0.5, "cpt50": 50.0, "cpt80": 100.0}
-    assert np.isnan(measures(np.ones(4), np.zeros(4))["apgr"])
 
 
 def test_groups_stay_whole_when_rows_are_left_out(rows: Rows) -> None:
@@ -210,7 +235,7 @@ def test_sources_that_ask_the_same_questions_are_one_kind(rows: Rows) -> None:
 
 def test_rows_that_were_left_out_are_scored_and_compared(rows: Rows) -> None:
     rated = out_of_fold(rows, "question", 2, ours)
-    told = report(rated, rows, -rated, samples=50)
+    told = report(rated, rows, -rated, resamples=50)
     assert set(told) == {"a", "b"}
     for one in told.values():
         assert one["apgr"] > 0.65
@@ -251,14 +276,33 @@ def test_the_commands_train_score_and_judge(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("line", "says"),
-    [('{"id": 1}', "lacks prompt"), ("[1]", "not a JSON object"), ("{", "not JSON lines")],
+    [('{"id": 1}', "no prompt"), ("[1]", "no JSON object"), ("{", "not JSON")],
 )
 def test_misuse_is_told_without_the_text(line: str, says: str, tmp_path: Path) -> None:
     prompts = tmp_path / "in.jsonl"
     prompts.write_text(line + "\n")
     done = CliRunner().invoke(app, ["score", str(prompts), "--out", str(tmp_path / "o")])
-    assert done.exit_code == 2
-    assert says in " ".join(done.output.replace("│", " ").split())
+    assert isinstance(done.exception, InvalidRequest)
+    assert says in done.exception.message
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"prompt": "x"}, "who was right"),
+        ({"prompt": "x", "edge_correct": 2, "cloud_correct": 1}, "who was right"),
+        ({"prompt": "x", "edge_correct": 0, "cloud_correct": 1}, "one pair"),
+        ({"withheld": True, "prompt": "x"}, "no rows"),
+    ],
+)
+def test_rows_that_teach_nothing_of_a_pair_are_refused(
+    row: dict[str, object], says: str, tmp_path: Path
+) -> None:
+    labels = tmp_path / "in.jsonl"
+    labels.write_text(json.dumps(row))
+    done = CliRunner().invoke(app, ["train", "--pair", str(labels), "--out", str(tmp_path / "o")])
+    assert isinstance(done.exception, InvalidRequest)
+    assert says in done.exception.message
 
 
 def test_the_shipped_file_is_small_and_says_where_it_comes_from() -> None:

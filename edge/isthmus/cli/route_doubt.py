@@ -125,7 +125,7 @@ def second_look(
         raise InvalidRequest(f"{model} is no model file of this machine", field="model")
     build = doubt.Build(sha256_of(path), resolve(model).quantization)
     seen, good = (
-        inputs(general.standard(rows.x), general.gain(rows.x, rows.found)),
+        inputs(general.standard(rows.x), general.gain(rows.x, rows.found), rows.found),
         rows.weak >= 0.5,
     )
     penalty, _, _ = choose(seen, good, rows.source)

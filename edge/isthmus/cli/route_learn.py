@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from isthmus.core.errors import InvalidRequest
+
 if TYPE_CHECKING:
+    from isthmus.router.pair import Pair
     from isthmus.router.router_file import RouterFile
 
 app = typer.Typer()
 
 ROWS_AT_ONCE = 1024
-"""Rows that `score` holds at a time."""
+"""Rows that `score` rates at a time: what bounds the memory of many."""
 
 Labels = Annotated[
     Path,
@@ -52,20 +55,32 @@ class Unseen(StrEnum):
     SOURCE = "source"
 
 
-@app.command(epilog="Example: isthmus route train labels.jsonl --out mine.router")
+@app.command(epilog="Example: isthmus route train --pair labels.jsonl --out mine.router")
 def train(
-    labels: Labels,
     out: Annotated[Path, typer.Option(dir_okay=False, help="The file to write.")],
+    labels: Annotated[
+        Path | None,
+        typer.Argument(
+            exists=True,
+            dir_okay=False,
+            help="JSON lines {prompt, source, domain, weak_correct, strong_correct} of published "
+            "pairs (.gz too): the general heads are fitted anew.",
+        ),
+    ] = None,
+    onto: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Keep what this file has."),
+    ] = None,
     pair: Annotated[
         list[Path] | None,
         typer.Option(
             exists=True,
             dir_okay=False,
-            help="Rows {prompt, source, edge_correct, cloud_correct} of the pair; repeatable.",
+            help="What `isthmus route label` wrote of a pair of models; repeatable.",
         ),
     ] = None,
-    edge: Annotated[str, typer.Option(help="The device's model: the sha256 of its file.")] = "",
-    cloud: Annotated[str, typer.Option(help="The cloud's model: its sha256 or its name.")] = "",
+    edge: Annotated[str, typer.Option(help="The device's model, where the rows do not say.")] = "",
+    cloud: Annotated[str, typer.Option(help="The cloud's model, where the rows do not say.")] = "",
     options: Annotated[
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="Option logits (CSV): a head a task."),
@@ -74,50 +89,75 @@ def train(
     second_look: Annotated[
         str, typer.Option(metavar="MODEL", help="Fit what MODEL's first token tells of --pair.")
     ] = "",
-    onto: Annotated[
-        Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Keep this file's general heads."),
+    figures: Annotated[
+        list[Path] | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="What `eval --json` printed, to keep in it."
+        ),
     ] = None,
     note: Annotated[str, typer.Option(help="Where the rows come from, to store with them.")] = "",
 ) -> None:
     """Fit the general heads on LABELS, and with --pair what is known of one pair of models.
 
-    With --options, --answers and --second-look also the heads that read the device's own doubt
-    (docs/doubt.md). Needs scikit-learn (the project's dev extra) and some minutes.
+    Without LABELS, or with --onto, the general heads are those of that file, or of the one that
+    ships. With --options, --answers and --second-look also the heads that read the device's own
+    doubt (docs/doubt.md). Needs scikit-learn (the project's dev extra) and about a minute.
     """
-    from importlib.metadata import version
-
     from isthmus.cli import route_doubt
-    from isthmus.router.pair import Pair
-    from isthmus.router.router_file import RouterFile
-    from isthmus.router.train import fit, rows_of
+    from isthmus.router.train import rows_of
     from isthmus.router.train_pair import fit_pair
 
-    if pair and not (edge and cloud):
-        raise typer.BadParameter("--pair needs --edge and --cloud", param_hint="--pair")
     if second_look and not pair:
         raise typer.BadParameter("needs the --pair rows", param_hint="--second-look")
-    rows = rows_of(_labelled(labels))
-    if onto is None:
-        names = sorted(set(rows.source.tolist()))
-        counts = {name: int((rows.source == name).sum()) for name in names}
-        file = RouterFile(
-            fit(rows),
-            provenance={"rows": counts, "note": note, "scikit-learn": version("scikit-learn")},
-        )
-    else:
-        file = _file(onto)
+    if answers and labels is None:
+        raise typer.BadParameter("needs the LABELS that were answered", param_hint="--answers")
+    file = _file(onto) if onto or labels is None else _general(labels, note)
     file = file.having(
         route_doubt.train(options=options, prompts=labels if answers else None, answers=answers)
     )
     if pair:
         labelled = [row for path in pair for row in _labelled(path)]
         both = rows_of(labelled)
-        file = file.knowing(fit_pair(file.general, both, Pair(edge, cloud)))
+        told = {"files": [path.name for path in pair], "note": note}
+        file = file.knowing(fit_pair(file.general, both, _pair(labelled, edge, cloud), told))
         if second_look:
             file = file.having(route_doubt.second_look(second_look, labelled, both, file.general))
+    kept = {path.stem: json.loads(path.read_text()) for path in figures or ()}
+    file = replace(file, figures={**file.figures, **kept})
     file.save(out)
-    print(f"{out}: {out.stat().st_size / 1024:.0f} KiB from {len(rows)} rows")
+    print(f"{out}: {out.stat().st_size / 1024:.0f} KiB, pairs known: {len(file.calibrations)}")
+
+
+def _general(labels: Path, note: str) -> RouterFile:
+    """A new file: general heads, and where they come from."""
+    from importlib.metadata import version
+
+    from isthmus.router.router_file import RouterFile
+    from isthmus.router.train import fit, rows_of
+
+    rows = rows_of(_labelled(labels))
+    names = sorted(set(rows.source.tolist()))
+    provenance = {
+        "labels": labels.name,
+        "rows": {name: int((rows.source == name).sum()) for name in names},
+        "note": note,
+        "scikit-learn": version("scikit-learn"),
+    }
+    return RouterFile(fit(rows), provenance=provenance)
+
+
+def _pair(rows: Sequence[Mapping[str, Any]], edge: str, cloud: str) -> Pair:
+    """The one pair that the rows are of, or the one that is named."""
+    from isthmus.router.pair import Pair
+
+    pairs = {
+        Pair(edge or str(row.get("edge_key", "")), cloud or str(row.get("cloud_key", "")))
+        for row in rows
+    }
+    pair = pairs.pop()
+    if pairs or not (pair.edge and pair.cloud):
+        raise InvalidRequest("must say one pair of models: --edge and --cloud", field="--pair")
+    return pair
 
 
 @app.command(epilog="Example: isthmus route score prompts.jsonl --out scores.jsonl")
@@ -149,11 +189,15 @@ def score(
     known = trained.calibration(Pair(edge, cloud))
     if (edge or cloud) and known is None:
         raise typer.BadParameter("the file knows nothing of this pair", param_hint="--edge")
+    rows = _rows(prompts)
     with out.open("w", encoding="utf-8") as written:
-        for rows in _batches(_rows(prompts)):
-            texts = [_field(row, "prompt", str, prompts) for row in rows]
-            for row, value in zip(rows, scores(trained.general, texts, known), strict=True):
-                written.write(json.dumps({"id": row.get("id"), "score": float(value)}) + "\n")
+        for at in range(0, len(rows), ROWS_AT_ONCE):
+            some = rows[at : at + ROWS_AT_ONCE]
+            values = scores(trained.general, [_text(row) for row in some], known)
+            written.writelines(
+                json.dumps({"id": row.get("id"), "score": value}) + "\n"
+                for row, value in zip(some, values.tolist(), strict=True)
+            )
 
 
 @app.command("eval", epilog="Example: isthmus route eval labels.jsonl --unseen subject --json")
@@ -236,45 +280,33 @@ def _file(path: Path | None) -> RouterFile:
 
 
 def _labelled(path: Path) -> list[dict[str, Any]]:
-    """Labelled rows; a pair's own names for the two tiers are read as weak and strong."""
-    rows = []
+    """Labelled rows; what a pair's rows call edge and cloud is weak and strong here.
+
+    A row whose prompt was withheld from the cloud says nothing of it and is left out.
+    """
+    found = []
     for row in _rows(path):
-        _field(row, "prompt", str, path)
-        for name, other in (("weak_correct", "edge_correct"), ("strong_correct", "cloud_correct")):
-            row[name] = _field(row, name if name in row else other, (int, float), path)
-        rows.append(row)
-    if not rows:
-        raise typer.BadParameter(f"{path} has no rows")
-    return rows
+        if "withheld" in row:
+            continue
+        _text(row)
+        weak = row.get("weak_correct", row.get("edge_correct"))
+        strong = row.get("strong_correct", row.get("cloud_correct"))
+        if not all(isinstance(value, int | float) and 0 <= value <= 1 for value in (weak, strong)):
+            raise InvalidRequest(f"{path.name}: a row does not say who was right", field="LABELS")
+        found.append({**row, "weak_correct": weak, "strong_correct": strong})
+    if not found:
+        raise InvalidRequest(f"{path.name} has no rows", field="LABELS")
+    return found
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8") as lines:
-        try:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    row = json.loads(line)
-                    if not isinstance(row, dict):
-                        raise typer.BadParameter(f"{path}, line {number}: not a JSON object")
-                    yield row
-        except (ValueError, EOFError, OSError) as error:
-            raise typer.BadParameter(f"{path}: not JSON lines ({type(error).__name__})") from None
+def _rows(path: Path) -> list[dict[str, Any]]:
+    from isthmus.router.graded import numbered_rows
+
+    return [row for _, row in numbered_rows(path)]
 
 
-def _field(row: dict[str, Any], name: str, kind: Any, path: Path) -> Any:
-    value = row.get(name)
-    if not isinstance(value, kind):
-        raise typer.BadParameter(f"{path}: a row lacks {name}, or has it in another type")
-    return value
-
-
-def _batches(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    batch: list[dict[str, Any]] = []
-    for row in rows:
-        batch.append(row)
-        if len(batch) == ROWS_AT_ONCE:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+def _text(row: Mapping[str, Any]) -> str:
+    prompt = row.get("prompt")
+    if not isinstance(prompt, str):
+        raise InvalidRequest("a row has no prompt that is a text", field="PROMPTS")
+    return prompt

@@ -1,9 +1,7 @@
-"""How well scores order requests: the measures of the RouteLLM paper, with intervals.
+"""How well the learned scores order labelled rows, source by source, against a simple baseline.
 
-With the rows in the order of falling scores, `PGR(a)` is the share of the gap between the two
-models' quality that is closed when a share `a` of the rows goes to the larger one. `APGR` is its
-area, 0.5 for a router that guesses; `CPT50` and `CPT80` are the shares of calls, in per cent, that
-close half and four fifths of the gap.
+The measures are those of `isthmus.router.measures`. What is trained here is trained anew without
+the rows that it scores, and without the same questions in other sources.
 """
 
 from __future__ import annotations
@@ -15,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.router.features import NAMES
+from isthmus.router.measures import RESAMPLES, difference, measure
 from isthmus.router.train import Rows, fit, gram_matrix
 
-SAMPLES = 500
-"""Bootstrap samples of an interval."""
 BASELINE = (
     "chars", "stem_chars", "words", "word_chars", "sentences", "lines", "digits", "numbers",
     "upper", "marks", "latex", "operators", "code", "options", "option_chars", "option_numbers",
@@ -32,57 +29,32 @@ LEAST = 100
 Scores = NDArray[np.float64]
 
 
-def curve(score: Scores, gain: Scores) -> Scores:
-    """PGR after each row: [rows + 1]. Rows with one score share what they gain."""
-    order = np.argsort(-score, kind="stable")
-    ordered, gained = score[order], gain[order]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-    sizes = np.diff(np.r_[starts, len(ordered)])
-    shared = np.repeat(np.add.reduceat(gained, starts) / sizes, sizes)
-    total = float(shared.sum())
-    closed = np.r_[0.0, np.cumsum(shared)]
-    return closed / total if total else np.full(len(closed), np.nan)
-
-
-def measures(score: Scores, gain: Scores) -> dict[str, float]:
-    """APGR, CPT50 and CPT80 of `score` [rows] where the larger model's answers gained `gain`."""
-    pgr = curve(score, gain)
-    share = np.linspace(0, 1, len(pgr))
-    reached = {
-        name: float(100 * share[np.argmax(pgr >= part)]) if (pgr >= part).any() else 100.0
-        for name, part in (("cpt50", 0.5), ("cpt80", 0.8))
-    }
-    return {"apgr": float(np.trapezoid(pgr, share)), **reached}
-
-
 def report(
-    score: Scores, rows: Rows, baseline: Scores | None = None, samples: int = SAMPLES
+    score: Scores, rows: Rows, baseline: Scores | None = None, resamples: int = RESAMPLES
 ) -> dict[str, dict[str, Any]]:
-    """The measures for each source, with 95% intervals; against `baseline` row by row when given.
+    """The figures of each source, with 95% intervals; against `baseline` by paired bootstrap.
 
     A source whose interval reaches down to 0.5 is told to be unpredictable.
     """
     told: dict[str, dict[str, Any]] = {}
     for source in map(str, np.unique(rows.source)):
-        at = np.flatnonzero(rows.source == source)
+        at = rows.source == source
         gain = (rows.strong - rows.weak)[at]
-        mine: dict[str, Any] = measures(score[at], gain)
-        draws = np.random.default_rng(0).integers(0, len(at), (samples, len(at)))
-        drawn = [measures(score[at][d], gain[d]) for d in draws]
-        for name in ("apgr", "cpt50", "cpt80"):
-            mine[f"{name}_ci"] = _interval([one[name] for one in drawn])
-        mine |= {"rows": len(at), "unpredictable": mine["apgr_ci"][0] <= 0.5}
+        found = measure(score[at], gain, resamples=resamples)
+        one: dict[str, Any] = {
+            "rows": found.rows,
+            "apgr": round(found.apgr, 4),
+            "apgr_ci": [round(found.low, 4), round(found.high, 4)],
+            "cpt50": round(found.cpt50, 2),
+            "cpt80": round(found.cpt80, 2),
+            "unpredictable": not found.low > 0.5,
+        }
         if baseline is not None:
-            theirs = [measures(baseline[at][d], gain[d])["apgr"] for d in draws]
-            mine["baseline_apgr"] = measures(baseline[at], gain)["apgr"]
-            ahead = [one["apgr"] - other for one, other in zip(drawn, theirs, strict=True)]
-            mine["ahead_ci"] = _interval(ahead)
-        told[source] = mine
+            ahead = difference(score[at], baseline[at], gain, resamples=resamples)
+            one["ahead"], *interval = (round(value, 4) for value in ahead)
+            one |= {"ahead_ci": interval, "baseline_apgr": round(one["apgr"] - one["ahead"], 4)}
+        told[source] = one
     return told
-
-
-def _interval(values: list[float]) -> list[float]:
-    return [round(float(v), 4) for v in np.nanpercentile(values, [2.5, 97.5])]
 
 
 def split(rows: Rows, by: str, folds: int, seed: int = 0) -> NDArray[np.int64]:

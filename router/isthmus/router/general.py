@@ -15,8 +15,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.router.ngrams import Grams, weigh
+from isthmus.router.features import NAMES
+from isthmus.router.ngrams import BINS, Grams, weigh
+from isthmus.router.section import Section
 from isthmus.router.trees import Forest
+
+SECTION = "general"
+_ARRAYS = ("mean", "scale", "gate", "line", "ngrams", "ngram_scale", "ngram_bias", "blend")
+_TREES = ("feature", "threshold", "left", "right", "value", "roots", "starts", "bias")
 
 PARTS = ("kind_trees", "kind_line", "kind_ngrams", "all_trees", "all_ngrams")
 """What is blended, in the order of `General.blend`."""
@@ -68,6 +74,38 @@ class General:
     def gain(self, x: NDArray[np.float32], found: Sequence[Grams]) -> NDArray[np.float32]:
         """The gain to expect of a larger model: [rows]."""
         return self.parts(x, found) @ self.blend
+
+    def section(self) -> Section:
+        """What `of` reads."""
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        arrays |= {f"trees.{name}": getattr(self.trees, name) for name in _TREES}
+        says = {"features": list(NAMES), "kinds": list(self.kinds), "depth": self.trees.depth}
+        return Section(says, arrays)
+
+    @classmethod
+    def of(cls, section: Section) -> General:
+        """The heads of a trained file. Raises `ValueError` for a section that makes no sense."""
+        try:
+            if tuple(section.says["features"]) != NAMES:
+                raise ValueError("it was trained on other features: train it again")
+            kinds, depth = tuple(map(str, section.says["kinds"])), int(section.says["depth"])
+            read = {name: section.arrays[name] for name in _ARRAYS}
+            trees = Forest(
+                **{name: section.arrays[f"trees.{name}"] for name in _TREES}, depth=depth
+            )
+        except (KeyError, TypeError):
+            raise ValueError("its general heads lack something") from None
+        trees.check(len(NAMES))
+        f, k = len(NAMES), len(kinds)
+        shapes = {
+            "mean": (f,), "scale": (f,), "gate": (f + 1, k), "line": (f + 1, k),
+            "ngrams": (BINS, k + 1), "ngram_scale": (k + 1,), "ngram_bias": (k + 1,),
+            "blend": (len(PARTS),),
+        }  # fmt: skip
+        wrong = any(read[name].shape != shape for name, shape in shapes.items())
+        if wrong or trees.starts.shape != (k + 1,):
+            raise ValueError("an array of its general heads has the wrong shape")
+        return cls(kinds=kinds, trees=trees, **read)
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from isthmus.router.features import NAMES
+from isthmus.router.ngrams import HALF, Grams
+from isthmus.router.section import Section
+
+SECTION = "pairs"
 GAIN_UNIT = 0.1
 """The general gain is counted in tenths: about its standard deviation, as features are."""
+WORD_BINS, WORD_UNIT = 256, 8.0
+"""Hashed words: how many sums, and what brings them to about the features' spread."""
+INPUTS = len(NAMES) + 2 + WORD_BINS
+"""The standardised features, one, the general gain, the sums of words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +36,57 @@ class Calibration:
 
     pair: Pair
     weights: NDArray[np.float32]
-    """[F + 2, 2]: of the standardised features, of one, and of the general gain; edge, cloud."""
+    """[INPUTS, 2]: edge, cloud."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """The questions, how many, when, and the figures that cross-validation gave."""
 
-    def rate(self, z: NDArray[np.float32], gain: NDArray[np.float32]) -> NDArray[np.float32]:
-        """P(good) of both tiers: `z` [rows, F + 1] and `gain` [rows], to [rows, 2]."""
-        return sigmoid(inputs(z, gain) @ self.weights)
+    def rate(self, seen: NDArray[np.float32]) -> NDArray[np.float32]:
+        """P(good) of both tiers: `inputs` [rows, INPUTS] to [rows, 2]."""
+        return sigmoid(seen @ self.weights)
 
 
-def inputs(z: NDArray[np.float32], gain: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What the heads of a pair see: [rows, F + 2]."""
-    return np.concatenate([z, gain[:, None] / np.float32(GAIN_UNIT)], axis=1)
+def section(known: Sequence[Calibration]) -> Section:
+    """What `read` reads."""
+    says = [
+        {"edge": one.pair.edge, "cloud": one.pair.cloud, "provenance": dict(one.provenance)}
+        for one in known
+    ]
+    return Section({"pairs": says}, {f"weights{at}": one.weights for at, one in enumerate(known)})
+
+
+def read(section: Section | None) -> tuple[Calibration, ...]:
+    """The pairs of a trained file. Raises `ValueError` for a section that makes no sense."""
+    if section is None:
+        return ()
+    try:
+        known = tuple(
+            Calibration(
+                Pair(str(told["edge"]), str(told["cloud"])),
+                section.arrays[f"weights{at}"],
+                dict(told["provenance"]),
+            )
+            for at, told in enumerate(section.says["pairs"])
+        )
+    except (KeyError, TypeError, ValueError):
+        raise ValueError("its pairs lack something") from None
+    if any(one.weights.shape != (INPUTS, 2) for one in known):
+        raise ValueError("the weights of a pair have the wrong shape")
+    return known
+
+
+def inputs(
+    z: NDArray[np.float32], gain: NDArray[np.float32], found: Sequence[Grams]
+) -> NDArray[np.float32]:
+    """What the heads of a pair see: [rows, INPUTS].
+
+    A few hundred labelled questions bear no weight for each word: `WORD_BINS` sums of words and
+    pairs of words stand for them.
+    """
+    words = np.zeros((len(found), WORD_BINS), np.float32)
+    for row, one in zip(words, found, strict=True):
+        counts = np.bincount(one.words * WORD_BINS // HALF, minlength=WORD_BINS)
+        row[:] = counts * (WORD_UNIT / max(1.0, one.words.size**0.5))
+    return np.concatenate([z, gain[:, None] / np.float32(GAIN_UNIT), words], axis=1)
 
 
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
+from numpy.typing import NDArray
 
 from isthmus.core.chat import ChatRequest
 from isthmus.router.asked import asked
 from isthmus.router.difficulty import difficulty
 from isthmus.router.features import NAMES, features
 from isthmus.router.ngrams import grams
-from isthmus.router.pair import GAIN_UNIT, Pair
+from isthmus.router.pair import Calibration, Pair, inputs
 from isthmus.router.question import parse
 from isthmus.router.router_file import RouterFile
 
@@ -62,18 +63,17 @@ def estimate(
         terms = tuple((term.name, term.contribution) for term in rated.terms)
         return Quality(edge=1.0 - rated.score, cloud=1.0, terms=terms)
     question = parse(asked(request))
-    x = features(question)[None]
-    z, gain = file.general.standard(x), file.general.gain(x, [grams(question)])
-    edge, cloud = (float(p) for p in calibration.rate(z, gain)[0])
-    # What each input adds to the difference of the two logits, the intercept left out.
-    pull = calibration.weights[:, 1] - calibration.weights[:, 0]
-    added = np.append(z[0, :-1] * pull[: len(NAMES)], gain / GAIN_UNIT * pull[-1])
-    names = (*NAMES, "general_gain")
-    most = np.argsort(-np.abs(added), kind="stable")[:TERMS]
-    return Quality(
-        edge,
-        cloud,
-        Basis.CALIBRATED,
-        file.version,
-        tuple((names[at], round(float(added[at]), 4)) for at in most),
-    )
+    x, found = features(question)[None], [grams(question)]
+    seen = inputs(file.general.standard(x), file.general.gain(x, found), found)
+    edge, cloud = (float(p) for p in calibration.rate(seen)[0])
+    return Quality(edge, cloud, Basis.CALIBRATED, file.version, _terms(seen[0], calibration))
+
+
+def _terms(seen: NDArray[np.float32], calibration: Calibration) -> tuple[tuple[str, float], ...]:
+    """What each input adds to the difference of the two logits, the largest first."""
+    f = len(NAMES)
+    added = seen * (calibration.weights[:, 1] - calibration.weights[:, 0])
+    named = dict(zip(NAMES, added.tolist(), strict=False))
+    named |= {"general_gain": float(added[f + 1]), "words": float(added[f + 2 :].sum())}
+    most = sorted(named.items(), key=lambda term: -abs(term[1]))[:TERMS]
+    return tuple((name, round(value, 4)) for name, value in most)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from isthmus.router.features import NAMES, features
 from isthmus.router.general import General
 from isthmus.router.ngrams import grams
-from isthmus.router.pair import Calibration
+from isthmus.router.pair import Calibration, inputs
 from isthmus.router.question import parse
 
 
@@ -20,8 +20,9 @@ def scores(
     """What each prompt would gain by escalating, [rows]: of a known pair, else in general."""
     questions = [parse(prompt) for prompt in prompts]
     x = np.array([features(q) for q in questions], np.float32).reshape(-1, len(NAMES))
-    gain = general.gain(x, [grams(question) for question in questions])
+    found = [grams(question) for question in questions]
+    gain = general.gain(x, found)
     if known is None:
         return gain
-    rated = known.rate(general.standard(x), gain)
+    rated = known.rate(inputs(general.standard(x), gain, found))
     return rated[:, 1] - rated[:, 0]

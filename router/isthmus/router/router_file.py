@@ -2,13 +2,14 @@
 
     magic        8 bytes, ISTHMUSR
     format       uint32, little endian, as all numbers
-    header       uint32 length, then UTF-8 JSON: names, shapes and types of the arrays, the kinds,
-                 the pairs, provenance and figures
+    header       uint32 length, then UTF-8 JSON: what each section says, the names, shapes and
+                 types of the arrays (`section/name`), provenance and figures
     arrays       one after the other, as the header lists them, deflated together
     sha256       32 bytes, of everything before
 
-A file is read whole, checked whole, and used only if every index in it stays inside and every
-number is finite. Features are found by name: a file that was trained on others is refused.
+A file is read whole and checked whole. What a section means its reader knows: the general heads
+and the pairs are read here; the others (the second look, the option logits, the answer's text)
+by those who ask for them.
 """
 
 from __future__ import annotations
@@ -29,34 +30,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.core.errors import ConfigError
-from isthmus.router.features import NAMES
-from isthmus.router.general import PARTS, General
-from isthmus.router.ngrams import BINS
+from isthmus.router import general, pair
+from isthmus.router.general import General
 from isthmus.router.pair import Calibration, Pair
 from isthmus.router.section import Section
-from isthmus.router.trees import Forest
 
 MAGIC, FORMAT = b"ISTHMUSR", 1
 MAX_BYTES = 16 << 20
-"""Longest file; the one that ships has well under a megabyte."""
-_TYPES = {"<f4": np.float32, "<i4": np.int32, "<i2": np.int16, "|i1": np.int8}
-_TREES = ("feature", "threshold", "left", "right", "value", "roots", "starts", "bias")
-_GENERAL = (
-    "mean", "scale", "gate", "line", "ngrams", "ngram_scale", "ngram_bias", "blend",
-)  # fmt: skip
+"""Longest file, and longest arrays; the file that ships has well under a megabyte."""
+_TYPES = ("<f4", "<i4", "<i2", "|i1")
+_FIXED = len(MAGIC) + 8
+_DIGEST = 32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RouterFile:
-    """What was trained: the general heads, and what is known of pairs."""
+    """What was trained: the general heads, what is known of pairs, and other sections."""
 
     general: General
     calibrations: tuple[Calibration, ...] = ()
+    sections: Mapping[str, Section] = field(default_factory=dict)
+    """The other sections, by name."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     figures: Mapping[str, Any] = field(default_factory=dict)
     """What cross-validation gave when it was trained."""
-    sections: Mapping[str, Section] = field(default_factory=dict)
-    """What else was trained, by name: the heads that read the device's own doubt."""
     version: str = ""
     """The start of the file's sha256; empty for one that was never stored."""
 
@@ -75,29 +72,25 @@ class RouterFile:
 
     def to_bytes(self) -> bytes:
         """The file."""
-        trees = self.general.trees
-        arrays = {f"trees.{name}": getattr(trees, name) for name in _TREES}
-        arrays |= {name: getattr(self.general, name) for name in _GENERAL}
-        arrays |= {f"pair.{i}": known.weights for i, known in enumerate(self.calibrations)}
-        for name, section in sorted(self.sections.items()):
-            arrays |= {f"section.{name}.{key}": a for key, a in sorted(section.arrays.items())}
+        sections = {
+            **self.sections,
+            general.SECTION: self.general.section(),
+            pair.SECTION: pair.section(self.calibrations),
+        }
+        arrays = {
+            f"{name}/{key}": np.ascontiguousarray(array)
+            for name, section in sections.items()
+            for key, array in section.arrays.items()
+        }
         header = {
-            "features": list(NAMES),
-            "kinds": list(self.general.kinds),
-            "depth": trees.depth,
-            "pairs": [
-                {"edge": c.pair.edge, "cloud": c.pair.cloud, "provenance": dict(c.provenance)}
-                for c in self.calibrations
-            ],
+            "sections": {name: dict(section.says) for name, section in sections.items()},
             "provenance": dict(self.provenance),
             "figures": dict(self.figures),
-            "sections": {name: dict(section.says) for name, section in self.sections.items()},
             "arrays": [[name, a.dtype.str, list(a.shape)] for name, a in arrays.items()],
         }
         words = json.dumps(header, ensure_ascii=False, sort_keys=True).encode()
-        start = MAGIC + struct.pack("<II", FORMAT, len(words)) + words
-        plain = b"".join(np.ascontiguousarray(a).tobytes() for a in arrays.values())
-        body = start + zlib.compress(plain, 9)
+        deflated = zlib.compress(b"".join(array.tobytes() for array in arrays.values()), 9)
+        body = MAGIC + struct.pack("<II", FORMAT, len(words)) + words + deflated
         return body + hashlib.sha256(body).digest()
 
     def save(self, path: Path) -> None:
@@ -128,86 +121,60 @@ def shipped() -> RouterFile:
 
 def from_bytes(data: bytes) -> RouterFile:
     """The file of these bytes. Raises `ValueError` for anything that is not one."""
-    fixed = len(MAGIC) + 8
     if len(data) > MAX_BYTES:
         raise ValueError(f"it is longer than {MAX_BYTES >> 20} MiB")
-    if data[: len(MAGIC)] != MAGIC or len(data) < fixed + 32:
+    if not data.startswith(MAGIC) or len(data) < _FIXED + _DIGEST:
         raise ValueError(f"it does not begin with {MAGIC.decode()}, or is cut short")
     version, length = struct.unpack_from("<II", data, len(MAGIC))
     if version != FORMAT:
         raise ValueError(f"its format is {version}, and {FORMAT} is read here: train it again")
-    digest = hashlib.sha256(data[:-32])
-    if digest.digest() != data[-32:]:
+    digest = hashlib.sha256(data[:-_DIGEST])
+    if digest.digest() != data[-_DIGEST:]:
         raise ValueError("its sha256 does not match: it is damaged or cut short")
-    if length > len(data) - fixed - 32:
+    if length > len(data) - _FIXED - _DIGEST:
         raise ValueError("its header is longer than the file")
-    header = json.loads(data[fixed : fixed + length].decode())
+    header = json.loads(data[_FIXED : _FIXED + length].decode())
+    body = _inflated(data[_FIXED + length : -_DIGEST])
+    try:
+        sections = _sections(header["sections"], header["arrays"], memoryview(body))
+        provenance, figures = dict(header["provenance"]), dict(header["figures"])
+        heads = sections.pop(general.SECTION)
+    except (KeyError, TypeError, AttributeError):
+        raise ValueError("its header lacks something") from None
+    known = pair.read(sections.pop(pair.SECTION, None))
+    version_of = digest.hexdigest()[:12]
+    return RouterFile(General.of(heads), known, sections, provenance, figures, version_of)
+
+
+def _inflated(deflated: bytes) -> bytes:
     inflate = zlib.decompressobj()
     try:
-        body = inflate.decompress(data[fixed + length : -32], MAX_BYTES)
+        body = inflate.decompress(deflated, MAX_BYTES)
     except zlib.error as error:
         raise ValueError(f"its arrays cannot be inflated ({error})") from None
     if not inflate.eof or inflate.unused_data:
         raise ValueError("its arrays are too long, cut short or followed by something")
-    try:
-        return _read(header, memoryview(body), digest.hexdigest()[:12])
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
-        raise ValueError(f"its header lacks or misplaces something ({error})") from None
+    return body
 
 
-def _read(header: Mapping[str, Any], body: memoryview, version: str) -> RouterFile:
-    if tuple(header["features"]) != NAMES:
-        raise ValueError("it was trained on other features: train it again")
-    arrays = _arrays(header["arrays"], body)
-    trees = Forest(**{name: arrays[f"trees.{name}"] for name in _TREES}, depth=header["depth"])
-    trees.check(len(NAMES))
-    kinds = tuple(str(kind) for kind in header["kinds"])
-    general = General(kinds=kinds, trees=trees, **{name: arrays[name] for name in _GENERAL})
-    f, k = len(NAMES), len(kinds)
-    shapes = {
-        "mean": (f,), "scale": (f,), "gate": (f + 1, k), "line": (f + 1, k),
-        "ngrams": (BINS, k + 1), "ngram_scale": (k + 1,), "ngram_bias": (k + 1,),
-        "blend": (len(PARTS),), "trees.starts": (k + 1,),
-    }  # fmt: skip
-    shapes |= {f"pair.{i}": (f + 2, 2) for i in range(len(header["pairs"]))}
-    for name, shape in shapes.items():
-        if arrays[name].shape != shape or not np.isfinite(arrays[name]).all():
-            raise ValueError(f"its array {name} has the wrong shape or a number that is not finite")
-    sections = {
-        str(name): Section(
-            says,
-            {
-                key.removeprefix(f"section.{name}."): array
-                for key, array in arrays.items()
-                if key.startswith(f"section.{name}.")
-            },
-        )
-        for name, says in header.get("sections", {}).items()
-    }
-    if not all(section.finite() for section in sections.values()):
-        raise ValueError("a section has a number that is not finite")
-    calibrations = tuple(
-        Calibration(
-            Pair(str(pair["edge"]), str(pair["cloud"])), arrays[f"pair.{i}"], pair["provenance"]
-        )
-        for i, pair in enumerate(header["pairs"])
-    )
-    provenance, figures = header["provenance"], header["figures"]
-    return RouterFile(general, calibrations, provenance, figures, sections, version)
-
-
-def _arrays(listed: Sequence[Any], body: memoryview) -> dict[str, NDArray[Any]]:
-    """The arrays, read-only views of `body`, which they fill exactly."""
-    arrays: dict[str, NDArray[Any]] = {}
+def _sections(
+    says: Mapping[str, Any], listed: Sequence[Any], body: memoryview
+) -> dict[str, Section]:
+    """The sections, whose arrays are read-only views of `body` and fill it exactly."""
+    arrays: dict[str, dict[str, NDArray[Any]]] = {str(name): {} for name in says}
     at = 0
-    for name, code, shape in listed:
+    for path, code, shape in listed:
         if code not in _TYPES or not all(isinstance(n, int) and 0 <= n <= MAX_BYTES for n in shape):
-            raise ValueError(f"its array {name!r} is of a type or shape that is not read")
+            raise ValueError("an array is of a type or shape that is not read")
         size = math.prod(shape) * np.dtype(code).itemsize
         if size > len(body) - at:
             raise ValueError("its arrays are cut short")
-        arrays[name] = np.frombuffer(body[at : at + size], code).reshape(shape)
+        name, _, key = str(path).partition("/")
+        arrays[name][key] = np.frombuffer(body[at : at + size], code).reshape(shape)
         at += size
     if at != len(body):
         raise ValueError("something follows its arrays")
-    return arrays
+    sections = {name: Section(dict(says[name]), held) for name, held in arrays.items()}
+    if not all(section.finite() for section in sections.values()):
+        raise ValueError("a number in it is not finite")
+    return sections

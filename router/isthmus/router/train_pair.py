@@ -8,51 +8,77 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from isthmus.router.features import NAMES
 from isthmus.router.general import General
+from isthmus.router.measures import measure
 from isthmus.router.pair import Calibration, Pair, inputs
 from isthmus.router.train import Rows
 
 PENALTIES = (0.001, 0.003, 0.01, 0.03)
-"""The strengths (C) that are tried; cross-validation over whole sources picks one a tier."""
+"""The strengths (C) that are tried; cross-validation picks one a tier."""
+PARTS = 10
 
 
 def fit_pair(
     general: General, rows: Rows, pair: Pair, provenance: Mapping[str, Any] | None = None
 ) -> Calibration:
-    """The calibration of `pair` on `rows`: `weak` is how good the device's answers were."""
-    seen = inputs(general.standard(rows.x), general.gain(rows.x, rows.found))
-    heads, told = [], {}
-    for name, good in (("edge", rows.weak), ("cloud", rows.strong)):
-        penalty, loss, blind = choose(seen, good >= 0.5, rows.source)
-        heads.append(_head(seen, good >= 0.5, penalty))
-        told[name] = {
-            "good": round(float(good.mean()), 4),
-            "log_loss": round(loss, 4),
-            "log_loss_of_the_mean": round(blind, 4),
-            "C": penalty,
-        }
-    counts = {str(s): int((rows.source == s).sum()) for s in np.unique(rows.source)}
-    known = {"rows": len(rows), "sources": counts, **told, **(provenance or {})}
-    return Calibration(pair, np.stack(heads, axis=1).astype(np.float32), known)
+    """The calibration of `pair` on `rows`: `weak` is how good the device's answers were.
+
+    Its figures are of rows that were left out: questions of sources that stayed, whole sources.
+    """
+    seen = inputs(general.standard(rows.x), general.gain(rows.x, rows.found), rows.found)
+    heads: list[NDArray[Any]] = []
+    told: dict[str, Any] = {}
+    splits = {"new_questions": _parts(len(rows)), "new_sources": rows.source}
+    left_out: dict[str, list[NDArray[np.float64]]] = {name: [] for name in splits}
+    for tier, quality in (("edge", rows.weak), ("cloud", rows.strong)):
+        good = quality >= 0.5
+        penalty, _, blind = choose(seen, good, rows.source)
+        heads.append(_head(seen, good, penalty))
+        told[tier] = {"good": round(float(good.mean()), 4), "C": penalty}
+        told[tier]["log_loss"] = {"of_the_mean": round(blind, 4)}
+        for name, groups in splits.items():
+            left_out[name].append(held_out(seen, good, groups, penalty))
+            told[tier]["log_loss"][name] = round(_loss(left_out[name][-1], good), 4)
+    for name, (edge, cloud) in left_out.items():
+        found = measure(cloud - edge, rows.strong - rows.weak)
+        interval = [round(found.low, 4), round(found.high, 4)]
+        told[f"apgr_{name}"] = {"apgr": round(found.apgr, 4), "interval": interval}
+    told["rows"] = {str(s): int((rows.source == s).sum()) for s in np.unique(rows.source)}
+    weights = np.stack(heads, axis=1).astype(np.float32)
+    return Calibration(pair, weights, told | dict(provenance or {}))
 
 
 def choose(
     seen: NDArray[np.float32], good: NDArray[np.bool_], source: NDArray[np.str_]
 ) -> tuple[float, float, float]:
-    """The penalty with the least log loss on sources that were left out, its loss, the mean's."""
-    losses = {c: _loss(held_out(seen, good, source, c), good) for c in PENALTIES}
-    best = min(losses, key=lambda c: losses[c])
-    share = np.full(len(good), good.mean())
-    return best, losses[best], _loss(share, good)
+    """The penalty with the least log loss on rows that were left out, its loss, the mean's.
+
+    Half of the loss is of questions of sources that stayed, half of whole sources: a pair will be
+    asked more of what was labelled, and other things.
+    """
+    splits = (_parts(len(good)), source)
+
+    def loss(penalty: float) -> float:
+        losses = (_loss(held_out(seen, good, groups, penalty), good) for groups in splits)
+        return sum(losses) / len(splits)
+
+    losses = {penalty: loss(penalty) for penalty in PENALTIES}
+    best = min(losses, key=lambda penalty: losses[penalty])
+    return best, losses[best], _loss(np.full(len(good), good.mean()), good)
+
+
+def _parts(rows: int) -> NDArray[np.int64]:
+    return np.random.default_rng(0).permutation(rows) % PARTS
 
 
 def held_out(
-    seen: NDArray[np.float32], good: NDArray[np.bool_], source: NDArray[np.str_], penalty: float
+    seen: NDArray[np.float32], good: NDArray[np.bool_], group: NDArray[Any], penalty: float
 ) -> NDArray[np.float64]:
-    """P(good) of each row by a head that was fitted without the row's source: [rows]."""
+    """P(good) of each row by a head that was fitted without the row's group: [rows]."""
     p = np.full(len(good), good.mean())
-    for name in np.unique(source):
-        left = source == name
+    for name in np.unique(group):
+        left = group == name
         if not left.all():
             logits = seen[left] @ _head(seen[~left], good[~left], penalty)
             p[left] = 1 / (1 + np.exp(-logits))
@@ -64,7 +90,7 @@ def _head(seen: NDArray[np.float32], good: NDArray[np.bool_], penalty: float) ->
     from sklearn.linear_model import LogisticRegression
 
     weights = np.zeros(seen.shape[1])
-    one = seen.shape[1] - 2
+    one = len(NAMES)
     if good.all() or not good.any():
         weights[one] = np.log((good.sum() + 1) / ((~good).sum() + 1))
         return weights
