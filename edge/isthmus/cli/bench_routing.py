@@ -177,7 +177,7 @@ def _cells(figures: Mapping[str, Any]) -> list[str]:
         f"{figures['quality']:.3f}",
         f"{low:.2f} to {high:.2f}",
         *gain,
-        f"{figures['usd_per_1000']:.3f}",
+        f"{figures['usd_per_1000']:.4f}",
         f"{figures['cloud_tokens']:.0f}",
         *(f"{figures[name]:.0f}" for name in ("ms_mean", "ms_p50", "ms_p95")),
     ]
