@@ -20,14 +20,20 @@ from isthmus.core.chat import (
 from isthmus.core.deadline import Deadline
 from isthmus.core.decision import Decision, Reason, Target
 from isthmus.core.errors import ConfigError
+from isthmus.router.budget import BudgetState, PeriodState
 from isthmus.router.cascade import Doubt
+from isthmus.router.config import RouterConfig
 from isthmus.router.handover import (
     DOUBTS,
     CascadeConfig,
     Moment,
+    break_even,
     may_be_watched,
     may_hand_over,
 )
+from isthmus.router.policy import decide
+from isthmus.router.presets import Preset
+from routing_cases import EASY, PRICED
 
 REQUEST = ChatRequest("r", (Message(Role.USER, (TextPart("hello"),)),))
 MOMENT = Moment(
@@ -82,6 +88,32 @@ def test_where_nobody_else_may_answer_nothing_is_watched() -> None:
     assert not may_be_watched(REQUEST, alone, CascadeConfig())
     decision = Decision(Target.EDGE, (Reason.VALUE_ON_EDGE,))
     assert not may_be_watched(REQUEST, decision, CascadeConfig(enabled=False))
+
+
+def test_the_preset_private_keeps_a_doubtful_answer_on_the_device() -> None:
+    decision = decide(EASY, RouterConfig(Preset.PRIVATE))
+    assert decision.fallback_allowed
+    assert not may_be_watched(REQUEST, decision, CascadeConfig())
+
+
+def test_the_break_even_is_the_quality_at_which_the_decision_turns() -> None:
+    signals = replace(EASY, cloud=PRICED)
+    turn = break_even(decide(signals, RouterConfig()))
+    assert 0 < turn < signals.quality.edge
+    for edge, target in ((turn + 1e-6, Target.EDGE), (turn - 1e-6, Target.CLOUD)):
+        quality = replace(signals.quality, edge=edge)
+        assert decide(replace(signals, quality=quality), RouterConfig()).target is target
+
+
+def test_a_doubt_leads_nowhere_where_the_cloud_is_not_worth_its_price() -> None:
+    running_out = BudgetState(day=PeriodState(10**6, 9 * 10**5, 0.1))
+    dear = replace(EASY, cloud=PRICED, budget=running_out)
+    for signals, config in ((dear, RouterConfig()), (EASY, RouterConfig(good_answer_usd=0))):
+        decision = decide(signals, config)
+        assert decision.fallback_allowed
+        assert break_even(decision) <= 0
+        assert not may_be_watched(REQUEST, decision, CascadeConfig())
+    assert may_be_watched(REQUEST, decide(EASY, RouterConfig()), CascadeConfig())
 
 
 def test_every_doubt_has_a_reason_code() -> None:

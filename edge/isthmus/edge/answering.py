@@ -45,7 +45,13 @@ from isthmus.edge.watched import AfterPrefill, Doubted, WatchOver
 from isthmus.router.cascade import Watch
 from isthmus.router.doubt import SecondLook
 from isthmus.router.forms import FormCheck
-from isthmus.router.handover import CascadeConfig, Moment, may_be_watched, may_hand_over
+from isthmus.router.handover import (
+    CascadeConfig,
+    Moment,
+    break_even,
+    may_be_watched,
+    may_hand_over,
+)
 
 log = logging.getLogger(__name__)
 
@@ -340,7 +346,7 @@ class _Course:
         look, prior = self._answering.second_look(), decision.scores.get("edge.quality")
         after_prefill = None
         if look is not None and prior is not None:
-            after_prefill = AfterPrefill(look, prior, config.edge_floor)
+            after_prefill = AfterPrefill(look, prior, min(config.edge_floor, break_even(decision)))
         sampling = request.sampling
         sampled = sampling.temperature > 0 and sampling.top_k != 1
         return WatchOver(Watch(watch, form=FormCheck.of(request), sampled=sampled), after_prefill)

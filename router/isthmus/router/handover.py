@@ -67,13 +67,30 @@ class Moment:
 def may_be_watched(request: ChatRequest, decision: Decision, config: CascadeConfig) -> bool:
     """Whether a doubt of the device's could lead anywhere: else nothing is held back for it.
 
-    A request that wishes for the device (`only_on_device`, `prefer_on_device`) keeps its answer
-    there as long as that does not fail, and where the policy lets no other tier answer there is
-    nobody to hand over to.
+    A request that wishes for the device (`only_on_device`, `prefer_on_device`, the preset
+    `private`) keeps its answer there as long as that does not fail, and where the policy lets no
+    other tier answer there is nobody to hand over to. Nor is there where even the worst answer of
+    the device is worth more than the cloud's, for its price or for a budget that is running out.
     """
     return (
-        config.enabled and decision.fallback_allowed and request.preference.mode is RouteMode.AUTO
+        config.enabled
+        and decision.fallback_allowed
+        and request.preference.mode is RouteMode.AUTO
+        and Reason.PREFERRED_EDGE not in decision.reasons
+        and break_even(decision) > 0
     )
+
+
+def break_even(decision: Decision) -> float:
+    """The quality of the device's answer below which the cloud's is worth more, as it was decided.
+
+    0 or less: it never is. 1 where the decision does not tell.
+    """
+    scores, needed = decision.scores, decision.thresholds.get("gain")
+    if not {"gain", "edge.quality"} <= scores.keys():
+        return 1.0
+    # No gain is enough where a good answer is worth nothing.
+    return 0.0 if needed is None else scores["edge.quality"] + scores["gain"] - needed
 
 
 def may_hand_over(request: ChatRequest, moment: Moment) -> bool:
