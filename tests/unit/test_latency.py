@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isthmus.router.latency import Line, Prediction, Tail, TierLatency
+from isthmus.router.latency import MEMORY_S, Line, Prediction, Tail, TierLatency
 
 
 def test_nothing_is_known_of_a_tier_that_never_answered() -> None:
@@ -91,6 +91,19 @@ def test_one_measurement_has_a_tail_already() -> None:
     predicted = tier.predict(new_tokens=100)
     assert predicted.ttft_p95_ms is not None
     assert predicted.ttft_p95_ms > 150
+
+
+def test_a_tier_that_was_slow_and_not_asked_since_is_given_another_chance() -> None:
+    now = [0.0]
+    tier = TierLatency(clock=lambda: now[0])
+    tier.rtt.observe(900)
+    tier.observe(new_tokens=100, ttft_ms=60_000, tpot_ms=900)
+    now[0] = MEMORY_S
+    assert tier.predict(new_tokens=100).ttft_p50_ms == pytest.approx(60_000)
+    now[0] = MEMORY_S + 1
+    assert tier.predict(new_tokens=100) == Prediction()
+    tier.observe(new_tokens=100, ttft_ms=50, tpot_ms=10)
+    assert tier.predict(new_tokens=100).ttft_p50_ms == pytest.approx(50)
 
 
 def test_one_hiccup_bends_no_line_but_a_change_that_stays_does() -> None:

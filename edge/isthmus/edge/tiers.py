@@ -138,12 +138,11 @@ class Tiers:
         `estimated_tokens` is what the prompt was taken to have before the tier counted it.
         """
         latency = self.latency[leg.target]
-        queued_ms = 0.0
+        queued_ms, rtt_ms = 0.0, None
         if leg.target is Target.EDGE:
             queued_ms = leg.queued_ms
-        elif self.cloud is not None and self.cloud.rtt_ms not in {None, self._rtt_ms}:
-            self._rtt_ms = self.cloud.rtt_ms
-            latency.rtt.observe(self.cloud.rtt_ms or 0.0)
+        elif self.cloud is not None and self.cloud.rtt_ms != self._rtt_ms:
+            rtt_ms = self._rtt_ms = self.cloud.rtt_ms
         if estimated_tokens and leg.prompt_tokens:
             self._counts[leg.target].observe(leg.prompt_tokens / estimated_tokens)
             self.usual_answer_tokens = _smoothed(self.usual_answer_tokens, leg.completion_tokens)
@@ -153,6 +152,7 @@ class Tiers:
             tpot_ms=leg.tpot_ms,
             service_ms=leg.writing_ms,
             queue_ms=queued_ms,
+            rtt_ms=rtt_ms,
         )
 
     def overtaken(self, leg: Leg, after_ms: float) -> None:

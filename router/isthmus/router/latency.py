@@ -15,6 +15,8 @@ as TCP keeps of its round trip (RFC 6298, section 2), forget what was long ago.
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 NEWEST_WEIGHT = 0.1
@@ -28,6 +30,9 @@ _FIRST_WEIGHT = 4
 _SETTLED = 5
 """After so many measurements a line is not bent by a single one."""
 _LARGEST_STEP = 2.0
+MEMORY_S = 900.0
+"""After so long without an answer nothing is known of a tier any more. A tier that was slow once
+would otherwise never be asked again, and never be found to have recovered."""
 LEAST_MS = 0.01
 MOST_MS = 1e9
 
@@ -145,8 +150,10 @@ class TierLatency:
     tpot: Tail = field(default_factory=Tail)
     service: Tail = field(default_factory=Tail)
     """From its first token to its last: what somebody who waits in line waits for."""
+    clock: Callable[[], float] = time.monotonic
     _line: Line = field(default_factory=Line)
     _error: Tail = field(default_factory=Tail)
+    _latest_s: float | None = None
 
     def observe(
         self,
@@ -156,11 +163,16 @@ class TierLatency:
         tpot_ms: float | None,
         service_ms: float | None = None,
         queue_ms: float = 0.0,
+        rtt_ms: float | None = None,
     ) -> None:
         """Learn from one answer. `new_tokens` of its prompt were not cached; `queue_ms` of its
         time to the first token was waiting in line.
         """
+        self._forget()
+        if rtt_ms is not None:
+            self.rtt.observe(rtt_ms)
         if ttft_ms is not None and math.isfinite(ttft_ms):
+            self._latest_s = self.clock()
             own = min(MOST_MS, max(LEAST_MS, ttft_ms - queue_ms - (self.rtt.p50 or 0.0)))
             expected = self._line.at(new_tokens)
             if expected is not None:
@@ -187,6 +199,7 @@ class TierLatency:
         `waiting` others are in line before it, of whom `at_once` are served at the same time. The
         95th percentile adds up those of the parts: they may well go wrong together.
         """
+        self._forget()
         line_ms = self._line.at(new_tokens)
         ttft_p50, ttft_p95 = None, None
         if line_ms is not None:
@@ -200,3 +213,10 @@ class TierLatency:
                 + turns * (self.service.p95 or 0.0)
             )
         return Prediction(ttft_p50, ttft_p95, self.tpot.p50, self.tpot.p95, self._line.slope)
+
+    def _forget(self) -> None:
+        """Know nothing any more of what was last measured `MEMORY_S` ago."""
+        if self._latest_s is not None and self.clock() - self._latest_s > MEMORY_S:
+            self.rtt, self.tpot, self.service = Tail(), Tail(), Tail()
+            self._line, self._error = Line(), Tail()
+            self._latest_s = None
