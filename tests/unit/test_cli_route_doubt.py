@@ -14,8 +14,10 @@ from gguf_files import write_tiny
 from isthmus.cli import route_doubt
 from isthmus.cli.route import app
 from isthmus.core.errors import InvalidRequest
+from isthmus.router.answer_head import AnswerHead
 from isthmus.router.doubt import Build, SecondLook
-from isthmus.router.router_file import load
+from isthmus.router.option_logits import OptionHeads
+from isthmus.router.router_file import load, shipped
 from isthmus.router.section import Section
 
 ROWS = 400
@@ -170,6 +172,16 @@ def test_the_commands_train_measure_and_score_doubt(folder: Path, tmp_path: Path
     again = tmp_path / "again.router"
     told("train", prompts, "--onto", out, "--out", again)
     assert load(again).to_bytes() == load(out).to_bytes()
+
+
+def test_the_shipped_file_holds_the_heads_of_doubt_and_their_figures() -> None:
+    sections = shipped().sections
+    heads = OptionHeads.of(sections["options"]).heads
+    assert len(heads) == 15
+    figures = sections["options"].says["provenance"]["figures"]
+    assert all(one["better"][1] > 0 for one in figures)
+    assert AnswerHead.of(sections["answer_text"]) is not None
+    assert sections["answer_text"].says["provenance"]["held_out"] == "whole subjects"
 
 
 def test_a_second_look_needs_the_rows_of_its_pair(folder: Path, tmp_path: Path) -> None:
