@@ -104,6 +104,14 @@ def test_a_hidden_state_that_tells_is_learnt_from() -> None:
     assert int(np.abs(fitted.look.hidden_weights).argmax()) == 3
 
 
+def test_a_first_look_that_is_wrong_is_not_turned_round() -> None:
+    rows = [replace(row, prior=1 - row.prior) for row in labelled(first_helps=2.0)]
+    fitted = fit(BUILD, rows)
+    assert fitted.look is not None
+    assert fitted.look.weights[0] == 0
+    assert fitted.figures["prior"]["auroc"] == pytest.approx(0.5, abs=0.06)
+
+
 def test_where_nothing_beats_the_first_look_there_is_no_second() -> None:
     fitted = fit(BUILD, labelled())
     assert fitted.look is None
