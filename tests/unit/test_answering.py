@@ -30,8 +30,9 @@ from isthmus.core.events import FirstToken
 from isthmus.core.money import Price
 from isthmus.core.tier import ModelInfo
 from isthmus.edge.ledger import Ledger, open_ledger
+from isthmus.edge.leg import LegEnd
 from isthmus.edge.testing import ScriptedEngine, ScriptedTier
-from isthmus.edge.trail import LegEnd, Trail
+from isthmus.edge.trail import Trail
 from isthmus.privacy.policy import PrivacyConfig
 from isthmus.router.cascade import WatchConfig
 from isthmus.router.doubt import Build, SecondLook

@@ -22,6 +22,7 @@ from isthmus.edge.device import Device, DeviceState
 from isthmus.edge.faults import fault
 from isthmus.edge.learning import Learning
 from isthmus.edge.ledger import Ledger
+from isthmus.edge.leg import LegEnd
 from isthmus.edge.legs import Shown
 from isthmus.edge.metrics import Metrics
 from isthmus.edge.screen import Look, Screen
@@ -30,7 +31,7 @@ from isthmus.edge.sessions import Sessions
 from isthmus.edge.shadows import Shadows
 from isthmus.edge.spending import Spending
 from isthmus.edge.tiers import Cloud, Tiers
-from isthmus.edge.trail import LegEnd, Trail
+from isthmus.edge.trail import Trail
 from isthmus.edge.trained import Trained
 from isthmus.privacy.scan import TextScanner
 from isthmus.privacy.scanner import Scanner

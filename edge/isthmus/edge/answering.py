@@ -1,7 +1,7 @@
 """The answer path: who answers, who takes over from whom, and when.
 
 The decision was made before; what is done here keeps to it. An answer is made of *legs*, each one
-tier at work (`isthmus.edge.trail.Leg`). Another leg begins
+tier at work (`isthmus.edge.leg.Leg`). Another leg begins
 
 - at once beside the first, when the decision lets both tiers race: the first to show something
   gives the answer, the other is stopped (`race`);
@@ -36,11 +36,12 @@ from isthmus.core.errors import (
 from isthmus.core.events import Finished
 from isthmus.edge.consent import Consent
 from isthmus.edge.drafts import DraftGain
+from isthmus.edge.leg import LegEnd
 from isthmus.edge.legs import Legs, Run, Shown
 from isthmus.edge.metrics import Metrics
 from isthmus.edge.screen import Look, Screen
 from isthmus.edge.tiers import Tiers
-from isthmus.edge.trail import LegEnd, Trail
+from isthmus.edge.trail import Trail
 from isthmus.edge.watched import AfterPrefill, Doubted, WatchOver
 from isthmus.router.cascade import Watch
 from isthmus.router.doubt import SecondLook

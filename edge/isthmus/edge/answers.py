@@ -27,8 +27,9 @@ from isthmus.core.errors import (
 from isthmus.core.events import Delta, Finished, TokenLogprob, TopLogprob
 from isthmus.core.money import Usage, usd
 from isthmus.edge.feedback import UnknownAnswer
+from isthmus.edge.leg import Leg
 from isthmus.edge.openai_api import UnknownModelName
-from isthmus.edge.trail import Leg, Trail
+from isthmus.edge.trail import Trail
 
 Json = dict[str, Any]
 

@@ -13,10 +13,11 @@ from isthmus.core.errors import InternalError, IsthmusError, PolicyRefused, Unav
 from isthmus.core.events import Delta, Event, Finished, FinishReason, Started
 from isthmus.edge.consent import Consent
 from isthmus.edge.conversation import Conversation
+from isthmus.edge.leg import Leg, LegEnd
 from isthmus.edge.metrics import Metrics
 from isthmus.edge.screen import Look, Outgoing, Screen
 from isthmus.edge.tiers import Tiers
-from isthmus.edge.trail import Leg, LegEnd, Trail
+from isthmus.edge.trail import Trail
 from isthmus.edge.watched import Doubted, WatchOver, watched
 from isthmus.privacy.egress import EgressBlocked
 from isthmus.router.signals import estimate_tokens

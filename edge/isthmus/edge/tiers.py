@@ -18,7 +18,7 @@ from isthmus.edge.breaker import CircuitBreaker
 from isthmus.edge.config import EdgeConfig
 from isthmus.edge.device import Device
 from isthmus.edge.faults import fault
-from isthmus.edge.trail import Leg
+from isthmus.edge.leg import Leg
 from isthmus.router.latency import NEWEST_WEIGHT, Tail, TierLatency
 from isthmus.router.signals import Capability, CloudState, EdgeState, Session
 
