@@ -81,4 +81,4 @@ def test_a_file_without_prompts_is_refused(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     result = program.run("route", "calibrate", str(path), "--max-cloud-share", "0.2")
     assert result.exit_code != 0
-    assert "prompt" in result.stderr
+    assert "rows.jsonl" in result.stderr or "prompt" in result.stderr
