@@ -2,8 +2,8 @@
 
 Three heads are tried: the first look's estimate alone, with the first token's statistics, with the
 hidden state besides. Each is rated on kinds of questions that it has not seen; one that reads more
-is taken where that lowers the log loss by `LEAST_GAIN`, and where the first look's estimate is left,
-there is no second look for this build. Needs scikit-learn.
+is taken where that lowers the log loss by `LEAST_GAIN`, and where the first look's estimate is
+left, there is no second look for this build. Needs scikit-learn.
 """
 
 from __future__ import annotations
