@@ -15,8 +15,11 @@ from isthmus.cli.route import PresetName, app
 from isthmus.router.presets import Preset
 
 
-def explain(*arguments: str, stdin: str | bytes | None = None) -> dict[str, Any]:
-    result = CliRunner().invoke(app, ["explain", *arguments, "--json"], input=stdin)
+def explain(
+    *arguments: str, stdin: str | bytes | None = None, another_pair: bool = True
+) -> dict[str, Any]:
+    pair = ["--another-pair"] if another_pair else []
+    result = CliRunner().invoke(app, ["explain", *arguments, *pair, "--json"], input=stdin)
     assert result.exit_code == 0, result.output
     explained: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
     return explained
@@ -29,6 +32,14 @@ def test_an_easy_question_stays_and_says_why() -> None:
     assert explained["scores"]["gain"] < explained["thresholds"]["gain"]
     quality = explained["quality"]
     assert explained["scores"]["gain"] == pytest.approx((quality["cloud"] - quality["edge"]) / 2)
+
+
+def test_what_the_catalogues_pair_can_do_was_measured() -> None:
+    sums = explain("What is 48 * 37 + 12?", another_pair=False)
+    assert "uncalibrated" not in sums["reasons"]
+    list_ = explain("Write these as a bullet list: tea, milk, bread.", another_pair=False)
+    assert sums["quality"]["edge"] < list_["quality"]["edge"]
+    assert sums["quality"]["edge"] < sums["quality"]["cloud"]
 
 
 @pytest.mark.parametrize(
@@ -168,7 +179,9 @@ def test_the_tables_show_gates_worths_and_presets() -> None:
 
 @pytest.mark.parametrize("flags", [[], ["--mode", "only_in_cloud"]])
 def test_the_table_names_every_term(flags: list[str]) -> None:
-    result = CliRunner().invoke(app, ["explain", "card 4111 1111 1111 1111", *flags])
+    result = CliRunner().invoke(
+        app, ["explain", "card 4111 1111 1111 1111", "--another-pair", *flags]
+    )
     assert result.exit_code == 0
     for name in ("privacy_local_only", "BANK_CARD × 1", "length", "knowledge", "answer_length"):
         assert name in result.stdout

@@ -86,6 +86,10 @@ def explain(
     config: Annotated[
         Path | None, typer.Option(help="The agent's settings file; the environment stands over it.")
     ] = None,
+    another_pair: Annotated[
+        bool,
+        typer.Option(help="As with models that nobody labelled, not the catalogue's pair."),
+    ] = False,
     edge_ttft_ms: Annotated[float | None, _Ms] = None,
     edge_tpot_ms: Annotated[float | None, _Ms] = None,
     cloud_ttft_ms: Annotated[float | None, _Ms] = None,
@@ -141,6 +145,7 @@ def explain(
         charging=charging,
         temperature_c=temperature,
         sensors=sensors,
+        another_pair=another_pair,
         spent_today_usd=spent_today_usd,
     )
     changes = {

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from isthmus.router.budget import BudgetState
     from isthmus.router.config import RouterConfig
     from isthmus.router.latency import Prediction
+    from isthmus.router.quality import Quality
     from isthmus.router.signals import DeviceHealth, Signals
 
 
@@ -67,6 +68,8 @@ class Situation:
     temperature_c: float | None = None
     sensors: bool = False
     """Ask this device's own sensors for what is not given."""
+    another_pair: bool = False
+    """The models are not those of the catalogue, and nobody labelled questions with them."""
     spent_today_usd: str | None = None
     day_elapsed: float = 0.5
 
@@ -90,6 +93,7 @@ class Situation:
             price = Price(*map(Decimal, self.usd_per_mtok))
         return gather(
             self.request(),
+            quality=self._quality(),
             edge=EdgeState(latency=self.edge.prediction()),
             cloud=CloudState(
                 available=self.cloud is not CloudPlay.OFFLINE,
@@ -100,6 +104,14 @@ class Situation:
             device=self._device(),
             budget=self._budget(config),
         )
+
+    def _quality(self) -> Quality:
+        from isthmus.router.quality import estimate
+        from isthmus.router.router_file import shipped
+
+        known = shipped().calibrations
+        pair = known[0].pair if known and not self.another_pair else None
+        return estimate(self.request(), shipped(), pair)
 
     def _device(self) -> DeviceHealth:
         from dataclasses import replace
