@@ -31,6 +31,10 @@ FOUND = {
         客服热线«400-820-8820»
         姓名/«13313735379»/男
         «0086-10-87654321»
+        7,«13812345678»,Oslo
+        1,«212-555-0187»,NY
+        text «512/482-9862» or ring
+        Telefon «089/9594959», Tel. «030/1234 567»
     """,
     "EMAIL": """
         Mail «jane.doe+news@mail.example.co.uk», please
@@ -45,6 +49,7 @@ FOUND = {
         «tеst@ехаmple.com» with letters that only look Latin
     """,
     "ID_CN": """
+        1,«11010519491231002X»,男
         身份证号：«110105.19491231.002X»
         证件 «110105_19491231_002X» 这个身份证
         身份证«11010519491231002X»。
@@ -84,6 +89,7 @@ FOUND = {
         美国社保(SSN)«514-69-0360»
     """,
     "PASSPORT": """
+        PPT NO «HR6778842»
         passport no. «533401372»
         Reisepass «C4VJ2K8H1»
         passeport n° «12AB34567»
@@ -170,6 +176,8 @@ FOUND = {
         手机串号«490154203237519»，校验位不对
     """,
     "ACCOUNT": """
+        Patient MRN: «40517533», policy number «HX26067802»
+        学号«2016440874»，住院号：«17567988»
         a/c «12345678»
         checking acct. «000123456789»
         account number «0123 4567 8901»
@@ -224,6 +232,10 @@ LEFT_ALONE = {
         the integers 7, 42, 1000000 and 123456789012
         1700000000 1700000000000
         the part 02110-1301
+        call it before 06/2024 1200, at 089/9594959 steps
+        call function f(100000, 2000000)
+        it was 1,234,567 and 12,345,678 then 3,141 and 1,212
+        Lottery numbers: 04 11 23 38 42
         订单号13812345678已发货
         开奖号码：01 05 12 23 28 33
         展览接待12345678人次

@@ -162,7 +162,9 @@ UNUSUAL = frozenset("/_*")
 
 # Its first digit stands before what may not stand before it: only digits are then tried.
 _JOINED = re.compile(
-    r"\d(?<![A-Za-z0-9_.].)\d{0,7}(?: ?[/_*]{1,2} ?\d{1,8}){2,19}(?!\d|[A-Za-z_.]\d)"
+    r"\d(?<![A-Za-z0-9_.].)(?:\d{0,7}(?: ?[/_*]{1,2} ?\d{1,8}){2,19}"
+    r"|\d\d/ ?\d{3}[-. ]\d{4}|(?<=0)\d{2,4} ?/ ?\d{3,8}(?:[- ]\d{2,5}){0,3})"
+    r"(?!\d|[A-Za-z_.]\d)"
 )
 
 
@@ -181,7 +183,10 @@ def disguised_numbers(context: Context) -> Iterator[Number]:
 LEAST_DISGUISED = 10
 """Shorter ones are dates, fractions and versions."""
 
-_HEX_BEFORE = re.compile(r"(?:[A-Za-z]*\d[A-Za-z0-9]*|[A-Za-z0-9]*[_#])[A-Za-z]$|\d[,.]$")
+_HEX_BEFORE = re.compile(r"(?:[A-Za-z]*\d[A-Za-z0-9]*|[A-Za-z0-9]*[_#])[A-Za-z]$|\d\.$")
+# A comma joins groups of three (1,234,567); between other numbers it ends a field of a table.
+_THOUSANDS_BEFORE = re.compile(r"(?<!\d)\d{1,3}(?:,\d{3})*,$")
+_THOUSANDS = re.compile(r"\d{3}(?!\d|[-.]\d{3}[-.]\d{4}(?!\d))")
 
 
 def _in_word(text: str, start: int) -> bool:
@@ -189,4 +194,7 @@ def _in_word(text: str, start: int) -> bool:
     before = text[start - 1] if start else " "
     if not before.isascii() or not (before.isalpha() or before in ",."):
         return False
-    return _HEX_BEFORE.search(text[max(0, start - 12) : start]) is not None
+    near = text[max(0, start - 12) : start]
+    if before == ",":
+        return bool(_THOUSANDS_BEFORE.search(near) and _THOUSANDS.match(text, start))
+    return _HEX_BEFORE.search(near) is not None

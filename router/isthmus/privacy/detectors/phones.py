@@ -51,15 +51,17 @@ class PhoneRule:
     def _disguised(self, number: Number) -> Span | None:
         """A mobile of China or a number of North America, grouped as they are, or digit by digit.
 
-        Between the groups stands what no one writes there: 138/1234/5678.
+        Between the groups stands what few write there: 138/1234/5678. Where an area code is
+        written so (Germany's 089/1234567), the context has to name the number.
         """
         digits, sizes = number.digits, number.sizes
         code = digits[:-11] in {"", "86", "0086"} and _MOBILE_CN.fullmatch(digits[-11:])
         chinese = code and (sizes[-3:] == (3, 4, 4) or set(sizes) == {1})
         american = _NANP.fullmatch(digits) and sizes[-3:] == (3, 3, 4)
-        if not (chinese or american):
+        area = digits[0] == "0" and "/" in number.glue and not number.glue & {"_", "*"}
+        if not (chinese or american or (area and number.named(self.label, 12))):
             return None
-        span = number.span(self.label, LIKELY)
+        span = number.span(self.label, LIKELY if chinese or american else IN_CONTEXT)
         return Span(self._from(number), span.end, span.label, span.score)
 
     def _form(self, number: Number) -> float:
@@ -243,7 +245,9 @@ _LANDLINE_CN = re.compile(r"0(?:10|2[0-57-9]|[3-9]\d{2})[2-8]\d{6,7}")
 _NANP = re.compile(r"1?[2-9]\d{2}[2-9]\d{6}")
 _MOBILE_UK = re.compile(r"07\d{9}|0[12]\d{9}")
 # "call 555 0101 or 555 0102": the word names each number of the list.
-_LISTED = re.compile(r"[^\d\n]{0,12}[\d ().-]{7,20}(?:,| or| and|/|;|、|或|和)[ ]?")
+_LISTED = re.compile(
+    r"[^\d\n]{0,12}(?=\(?(?:\d[ ().-]{0,3}){7})[\d ().-]{7,20}(?:,| or| and|/|;|、|或|和)[ ]?"
+)
 _EXTENSION = re.compile(
     r"(?: ?(?:x|ext\.?|extension|#|转|轉|分机(?:号)?[:]?|-) ?\d{1,6})(?![\d-])", re.IGNORECASE
 )

@@ -34,7 +34,8 @@ LATIN: dict[str, str] = {
     Label.IBAN: "iban international_bank_account",
     Label.US_SSN: "ssn social_security social taxpayer soc_sec ss_number",
     Label.PASSPORT: "passport passports passportno passportnumber travel_document reisepass"
-    " reisepassnummer passnummer pasaporte passeport passaporto paspoort paszport pass_number",
+    " reisepassnummer passnummer pasaporte passeport passaporto paspoort paszport pass_number"
+    " ppt_no ppt_number",
     Label.PLATE: "plate plates license_plate licence_plate number_plate registration_plate"
     " registration reg vrm rego tag_number license_tag platenumber registration_mark",
     LICENSE_NEAR: "dl license licence",
@@ -55,6 +56,7 @@ LATIN: dict[str, str] = {
     " personal_identification citizenship resident_permit residence_permit voter_id alien_number"
     " utr green_card tckn nin bvn sa_id mykad identity_document nss fødselsnummer jmbg cnp egn"
     " num_ss seguridad_social nik cnic zehut ppsn pps pps_number oib rodné_číslo rodne_cislo"
+    " sécurité_sociale"
     " snils inn_number kimlik burgerservicenummer emirates_id steuernummer idnr cedula cédula"
     " personalausweis ausweisnummer documento_nacional carte_d_identité",
     Label.IP: "ip ipv4 ipv6 ip_address host server gateway dns subnet",
@@ -63,7 +65,10 @@ LATIN: dict[str, str] = {
     Label.ACCOUNT: "account accounts acct acc account_number bank_account checking_account"
     " savings_account accountno accountnumber routing routing_number aba sort_code sortcode rtn bsb"
     " a/c bank_acct qq wechat weixin wx vx customer_id customer_number member_id"
-    " membership membership_number user_id uid alipay transit transit_number iin konto kontonummer",
+    " membership membership_number user_id uid alipay transit transit_number iin konto kontonummer"
+    " mrn medical_record medical_record_number patient_id patient_number patient_no policy_number"
+    " policy_no frequent_flyer frequent_flyer_number loyalty_number student_id student_number"
+    " employee_id employee_number subscriber_id insurance_id",
     OTHER: "order orders invoice isbn issn doi tracking version versions build release ticket"
     " serial sku part model amount total price cost paid usd eur population page pages chapter"
     " section figure table case commit revision bug issue po reference ref receipt flight error"
@@ -71,7 +76,7 @@ LATIN: dict[str, str] = {
     " checksum pmid arxiv patent transaction trx txn request trace session job run size bytes"
     " length count order_id request_id trace_id session_id job_id transaction_id product_id"
     " process_id item_id message_id ean upc gtin barcode pi decimal prime zip zip_code"
-    " postal_code postcode",
+    " postal_code postcode lottery lotto lottery_number winning_number",
 }
 """Lower-case words; `_` stands between the words of a phrase. Apostrophes are left out."""
 
@@ -95,8 +100,12 @@ CHINESE: dict[str, str] = {
     Label.MAC: "网卡 物理地址 硬件地址 mac地址",
     Label.IMEI: "串号 设备号 识别码 机身码",
     Label.ACCOUNT: "账号 账户 帐号 帐户 賬號 賬戶 帳號 帳戶 扣扣 企鹅号 微信 威信 薇信 用户名"
-    " 支付宝 户号 会员号 客户号 存折 用户编号 抖音号 快手号 小红书号 微博 微信号",
+    " 支付宝 户号 会员号 客户号 存折 用户编号 抖音号 快手号 小红书号 微博 微信号"
+    " 学号 住院号 病历号 病案号 门诊号 就诊卡号 保单号 工号",
     OTHER: "订单 訂單 单号 编号 流水 运单 快递 物流 版本 型号 序列 金额 价格 总计 合计 发票 邮编"
     " 条码 合同号 批次 文号 案号 信用代码 书号 国标 股票 基金 工单 交易号 时间戳 数据 参数 人口"
     " 销量 圆周率 公里 代码",
 }
+
+NAMING = frozenset(word for phrases in LATIN.values() for word in phrases.split())
+"""Every word and phrase of `LATIN`: a name of values, and so no name of people or firms."""
