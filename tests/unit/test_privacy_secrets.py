@@ -102,6 +102,8 @@ NAMED = {
     "新token=9fK22xPqLm,请保存": "9fK22xPqLm",
     'secretKey: "k3!xx0Pq"': "k3!xx0Pq",
     "password=letmein": "letmein",
+    '<add key="DbPassword" value="k3!xx0Pq" />': "k3!xx0Pq",
+    "htpasswd -nb admin k3!xx0Pq": "k3!xx0Pq",
 }
 
 
@@ -121,6 +123,10 @@ SPOKEN = {
     "助记词：" + "cat dog sun moon " * 2 + "tree leaf rain wind": "cat dog sun moon " * 2
     + "tree leaf rain wind",
     "ADMIN_KEY=" + "7d9e35fc15c0737c" * 2: "7d9e35fc15c0737c" * 2,
+    "user dwhit, pw Winter%49x": "Winter%49x",
+    "login with bob / Winter%49x": "Winter%49x",
+    "the root password Winter%49x works": "Winter%49x",
+    "授权码：ycvrsslfznunjiht（QQ邮箱）": "ycvrsslfznunjiht",
     "session_token: 'kX9vQ2mT7bL4'": "kX9vQ2mT7bL4",
 }
 
@@ -175,6 +181,12 @@ BENIGN = [
     "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
     "uuid 123e4567-e89b-12d3-a456-426614174000",
     "https://www.youtube.com/watch?v=dQw4w9WgXcQ",
+    'secret = get_secret("projects/demo/secrets/db")',
+    "cache key: users:list:v2:page=7:sort=desc",
+    "golang.org/x/text v0.14.0 h1:ScX5w1eTa3QqT8oi6+ziP7dTV1S2+ALU0bI+0zXKWiQ=",
+    "htpasswd -c /etc/apache2/.htpasswd user1",
+    "login as root / sudo, or use password OAuth2.0",
+    '<add key="DbPassword" value="${DB}" />',
     "密码是什么？",
     "密码长度不能少于8位",
     "请输入验证码",

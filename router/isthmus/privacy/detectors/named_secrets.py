@@ -64,13 +64,18 @@ OPERATOR = re.compile(
     r"(?:\[\d{0,5}\])?(?P<close>[\])\"'`]{0,3})"
     r"(?:[ \t]{0,4}(?P<op>=>|:=|[!=]==?|=|:(?:[ \t]{0,2}[A-Za-z][\w.\[\], |]{0,30}=)?)[ \t]{0,4}|"
     r"(?P<call>(?:\.\w{1,12})?\([ \t]{0,2}(?=[\"'`]))"
-    r"|(?P<attribute>[\"']\s{1,4}value\s{0,2}=\s{0,2})"
+    r"|(?P<attribute>[\"']?\s{1,4}value\s{0,2}=\s{0,2})"
     r"|(?P<comma>[\"'][ \t]{0,2},[ \t]{0,2}(?=[\"']))|(?P<tag>>(?=[^\s<>]{3,200}</))"
     r"|(?P<space>[ \t]{1,4}))"
     r"(?:[ \t]{0,4}(?:\[\d{0,5}\][ \t]{0,2}=[ \t]{0,2}|[@rbfuL](?=[\"'`])))?"
 )
 QUOTED = re.compile(r"([\"'`])((?:(?!\1)[^\r\n\\]|\\.){1,512}?)\1(?![\w])")
 UNQUOTED = re.compile(r"(?!\$[({]|https?:|//)[^\s\"'`,;<>]{3,512}")
+PASSWORD = re.compile(
+    r"(?=[^\s@]{0,60}\d)(?=[^\s@]{0,60}[A-Za-z])(?=[^\s@]{1,60}[!#%^&?~])"
+    r"[A-Za-z0-9!#^?~][^\s\"'`,;<>(){}@=]{5,64}"
+)
+"""What hardly anything but a password looks like: "pw Winter%49" needs no more than its name."""
 SETTING = re.compile(r"[ \t]{0,4}(?:[\r\n]|$)")
 COMPARED = re.compile(r"([\"'])([^\r\n\"']{4,200})\1[ \t]{0,3}[!=]={1,2}[ \t]{0,3}$")
 
@@ -91,7 +96,7 @@ def named_secrets(text: str) -> Iterator[Span]:
         tail = TAIL.match(text, end)
         after = tail[0] if tail else ""
         last_end = end + len(after)
-        last = LAST_WORD.search(before)
+        last = LAST_WORD.search(before or text[max(0, start - 12) : start].rstrip(" "))
         if (last is not None and last[0].lower() in OF_NO_SECRET) or OF_A_DETAIL.fullmatch(after):
             prior = NO_SECRET
         begin = start - len(before)
@@ -147,6 +152,8 @@ def _assigned(text: str, at: int, prior: float, *, option: bool) -> Iterator[Spa
         and (random_looking(value[0]) or DIGEST.fullmatch(value[0]))
     ):
         yield secret_span(*value.span(), 0.8)
+    elif operator["space"] and (value := PASSWORD.match(text, operator.end())):
+        yield from judged(value.start(), value[0].rstrip(".,:;)]}"), STRONG, quoted=False)
 
 
 def judged(start: int, value: str, prior: float, *, quoted: bool) -> Iterator[Span]:

@@ -29,6 +29,9 @@ SELF_NAMED = re.compile(
 )
 """A value that says what it is ("real_key", "API_TOKEN") is a name of a secret, not one."""
 
+CAMEL_NAME = re.compile(r"[A-Za-z]{0,24}[a-z](?:Password|Passwd|Secret|Token|Key)")
+"""The same as a name of code: "DbPassword"."""
+
 REFERENCE = re.compile(
     r"[$#@%]?\{{1,2}[^{}]{0,80}\}{1,2}|\$\w{1,60}|\$\([^)]{1,80}\)|%\(?\w{0,40}\)?[sdrf]?%?|<[^<>]{1,80}>"
     r"|\[[^\[\]]{1,60}\]|@\w{1,40}@|__\w{1,40}__|\\?[*•x#._-]{2,80}"
@@ -62,6 +65,8 @@ TYPE = re.compile(r"(?:[a-z_]{1,40}\.)*[A-Z]*[a-z]+(?:[A-Z]+[a-z]*)+")
 """A class's name, behind a field's name and a colon: `auth: AuthTypes`."""
 TEMPLATE = re.compile(r"\{[\w.!:]{0,60}\}|%[sdr(]|\$\{|\\[wdsWDSb]|\[\^|A-Z|a-z|0-9|\(\?")
 """A piece of a format string or of a regular expression."""
+PATH = re.compile(r"[a-z][a-z_.-]*\d{0,3}(?:[/:=][a-z][a-z_.-]*\d{0,3}|=\d{1,6}){2,}")
+"""Plain words joined as a path or a cache's key: "projects/demo/secrets/db"."""
 SENTENCE = re.compile(r"[A-Z]?[a-z']+(?: [\w'-]+){3,}[.!:]?")
 
 MAX_SECRET_CHARS = 512
@@ -104,7 +109,9 @@ def entropy(value: str) -> float:
 
 def stand_in(value: str) -> bool:
     """Whether it only marks the place of a secret: a template's variable, a mask, "your-key"."""
-    if REFERENCE.fullmatch(value) or value.lower() in WORDS or len(set(value)) <= 2:
+    if REFERENCE.fullmatch(value) or CAMEL_NAME.fullmatch(value) or value.lower() in WORDS:
+        return True
+    if len(set(value)) <= 2:
         return True
     shown = value[:_TOLD_CHARS]
     return SELF_NAMED.search(shown) is not None or PLACEHOLDER.search(shown) is not None
@@ -119,7 +126,7 @@ def evidence(value: str, *, quoted: bool) -> float:
     if stand_in(value):
         # Documentation's keys have a real one's length and look: "wJal…EXAMPLEKEY".
         return -1.6 if random_looking(value) else -4.0
-    if not quoted and CODE.match(value):
+    if PATH.fullmatch(value) or (not quoted and CODE.match(value)):
         return -4.0
     seen = value[:_TOLD_CHARS]
     digits = any(map(str.isdigit, seen))

@@ -171,14 +171,15 @@ USER_OPTION = re.compile(
 
 
 PROGRAM_OPTION = re.compile(
-    r"(?:sshpass -p ?|redis-cli (?:\S{1,60} ){0,6}-a |mysql(?:dump|admin)? (?:\S{1,60} ){0,8}-p)"
+    r"(?:sshpass -p ?|redis-cli (?:\S{1,60} ){0,6}-a |mysql(?:dump|admin)? (?:\S{1,60} ){0,8}-p"
+    r"|htpasswd -[a-zA-Z]{0,4}b[a-zA-Z]{0,4} (?:\S{1,60} ){1,2})"
     r"[\"']?([^\s\"']{4,64})"
 )
 
 
 def _headers(text: str) -> Iterator[Span]:
     """What HTTP's headers and the options of curl, ssh and databases carry."""
-    if "sshpass" in text or "redis-cli" in text or "mysql" in text:
+    if "sshpass" in text or "redis-cli" in text or "mysql" in text or "htpasswd" in text:
         for found in PROGRAM_OPTION.finditer(text):
             if not stand_in(found[1]):
                 yield secret_span(*found.span(1), 0.9)
@@ -196,7 +197,7 @@ def _headers(text: str) -> Iterator[Span]:
 
 
 NO_SECRET_BEFORE = re.compile(
-    r"(?:sha\d*|md5|hash|digest|checksum|integrity|etag|commit|revision|uuid|guid|blob|base64"
+    r"(?:sha\d*|(?<![a-z])h1|md5|hash|digest|checksum|integrity|etag|commit|revision|uuid|guid|blob|base64"
     r"|fingerprint|sri|crc|trace|span|request|correlation|image|cid|tx|block|address)"
     r"[\w ]{0,12}[\"']?[ :=,-]{0,3}[\"']?$",
     re.IGNORECASE,

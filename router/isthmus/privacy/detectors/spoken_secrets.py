@@ -40,6 +40,12 @@ LOGIN = re.compile(
     r"|账号密码|用户名密码|账号/密码)"
     r"[ \t]?[:=] ?[^\s/|,]{2,64} ?[/|,] ?([^\s,;]{4,128})"
 )
+PAIR = re.compile(
+    r"(?<![a-z])(?:log(?:ged)?[ -]?in|sign(?:ed)?[ -]?in|user(?:name)?|admin)(?: with| as| is|:)? "
+    r"[\w.@+-]{2,64}(?: ?/ ?|,? (?:and )?(?:the )?(?:pass(?:word)?|pw|pwd)(?: is)?:? )"
+    r"([^\s,;]{6,128})"
+)
+"""A user's name with a password behind it: "login with bob / …", "user bob, pw …"."""
 MNEMONIC = re.compile(
     r"(?:(?:seed|recovery|mnemonic|backup|secret)(?: recovery)? (?:phrase|words)|mnemonic|助记词)"
     r"[^a-z\n]{0,4}(?:is|are|是|为)?[^a-z]{0,6}((?:[a-z]{3,8}[ ,]{1,2}){11,23}[a-z]{3,8})(?![a-z])"
@@ -82,6 +88,11 @@ def spoken_secrets(text: str) -> Iterator[Span]:
     if _any(lower, "login", "log-in", "cred", "user", "账号", "用户名"):
         for found in LOGIN.finditer(lower):
             yield from judged(found.start(1), text[slice(*found.span(1))], STRONG, quoted=True)
+    if _any(lower, "user", "admin", "log", "sign"):
+        for found in PAIR.finditer(lower):
+            value = text[slice(*found.span(1))].rstrip(".,:;!?\"'`)]}")
+            if any(map(str.isdigit, value)):
+                yield from judged(found.start(1), value, STRONG, quoted=False)
     if _any(lower, "phrase", "words", "mnemonic", "助记词"):
         for found in MNEMONIC.finditer(lower):
             yield secret_span(*found.span(1), 0.95)
@@ -101,6 +112,8 @@ def _any(text: str, *words: str) -> bool:
 
 def _said(text: str, start: int, end: int, phrase: str, *, chinese: bool) -> Iterator[Span]:
     value = text[start:end].rstrip(".,:;!?\"'`)]}")
+    if chinese and "(" in value and ")" not in value:  # 授权码: abcdef(QQ邮箱)
+        value = value[: value.index("(")]
     end = start + len(value)
     if QUANTITY.match(text, end) or value.startswith(("http://", "https://", "//")):
         return
