@@ -145,6 +145,9 @@ ENGLISH = {
     "pls cc rajesh kumar on this": {"rajesh kumar"},
     "J. R. R. Tolkien wrote books": {"J. R. R. Tolkien"},
     "Smith, Robert (absent)": {"Smith, Robert"},
+    "Hi, I'm Priya Raman, and she's Dana": {"Priya Raman", "Dana"},
+    "Patient MRN: 40517533; Hotline +61 2 9143 3223; Tel.: 555-0101": set(),
+    "X-Auth-Token: 1, Model XPS-9320, npm ERR! code": set(),
     "hey guys, ask google, tell everyone, this is great from here": set(),
     "It was made in the U.S. Army": set(),
     "we rose early and will go, mark my words": set(),
@@ -180,6 +183,7 @@ def test_a_first_name_is_no_company_though_the_model_may_say_so() -> None:
         "from typing import List, Optional, Tuple",
         "if get_positive(l) == True: return sort_array(x)",
         "I got cash at an ATM and need it ASAP",
+        "My SSN and PIN were sent to HR",
     ],
 )
 def test_code_and_abbreviations_are_no_organisations(text: str) -> None:

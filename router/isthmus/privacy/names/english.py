@@ -18,9 +18,11 @@ from isthmus.privacy.base import Label, Span
 from isthmus.privacy.names.english_words import (
     ADDRESS_LIKE,
     CALENDAR,
+    CONTRACTED,
     FIRM,
     INTRODUCED,
     NO_INTRODUCTION,
+    NO_NAME,
     NUMBER_AFTER,
     NUMBER_BEFORE,
     OTHER_BEFORE,
@@ -94,7 +96,9 @@ def introduced(text: str) -> Iterator[Span]:
     """Names that a title, a greeting, a signature or a form announces."""
     for found in INTRODUCED.finditer(text):
         group = found.lastindex or 0
-        if found[group].split()[0].lower().rstrip(".") not in NO_INTRODUCTION:
+        first = found[group].split()[0].rstrip(".")
+        value = first.isupper() and first.lower() in NO_NAME  # "Patient MRN: 40517533"
+        if first.lower() not in NO_INTRODUCTION and not value:
             yield Span(*found.span(group), Label.PERSON, BY_CONTEXT)
 
 
@@ -132,11 +136,16 @@ class _Reading:
             if "\n" in self._text[run[number - 1].end : run[number].start]:
                 del run[number:]
                 break
+        while run and CONTRACTED.fullmatch(run[0].text):
+            at, run = at + 1, run[1:]
         if kind == "PERSON" and len(run) > 1 and self._only_precedes(at, run):
             at, run = at + 1, run[1:]
         if not run:
             return
         start, end = run[0].start, run[-1].start + len(run[-1].bare)
+        if self._names_values(run):
+            self._taken[start:end] = b"\1" * (end - start)
+            return
         linked = 1 in self._taken[start:end]
         in_address = linked or self._number_beside(start, end)
         self._taken[start:end] = b"\1" * (end - start)
@@ -150,9 +159,9 @@ class _Reading:
                 return
         if linked or self._is_code(start, end):
             return
-        if kind in PLACES:
+        if kind in PLACES and not IDENTIFIER.search(run[0].text):  # no place is a "FedEx"
             yield Span(start, end, Label.LOCATION, PLACE)
-        elif kind == "ORG" and self._may_be_organisation(run):
+        elif kind in {"ORG", *PLACES} and self._may_be_organisation(run):
             yield Span(start, end, Label.ORG, PLACE)
 
     def _unmarked(self, at: int, run: list[_Token]) -> Iterator[Span]:
@@ -164,6 +173,7 @@ class _Reading:
             IDENTIFIER.search(word)
             or self._number_beside(start, end)
             or {t.bare.lower() for t in run} & (FIRM | STREET)
+            or self._names_values(run)
         ):
             return
         share = self._known.given(word)
@@ -178,6 +188,15 @@ class _Reading:
             yield Span(start, surname.start + len(surname.bare), Label.PERSON, _score(1.0))
         elif share > 0.004 and len(word) >= 4 and not self._known.word(word):
             yield Span(start, start + len(word), Label.PERSON, _score(1.0))
+
+    def _names_values(self, run: list[_Token]) -> bool:
+        """Whether each word names a value ("SSN", "Hotline", "X-Auth-Token"), or is a pronoun's."""
+        return all(
+            CONTRACTED.fullmatch(token.text)
+            or (token.bare.lower() in NO_NAME and not self._known.given(token.bare))
+            or (token.bare.count("-") > 1 and any(map(self._known.word, token.bare.split("-"))))
+            for token in run
+        )
 
     def _surname_after(self, at: int) -> _Token | None:
         """The surname behind the given name at `at`, in small letters; not where both are words."""
@@ -225,7 +244,19 @@ class _Reading:
                 known.given(w) >= 0.02 or (known.surname(w) > 0.01 and not known.word(w))
                 for w in lower
             )
-        return any(not self._known.word(w) or self._known.given(w) for w in lower)
+        return any(
+            self._known.given(word)
+            or (
+                token.text[0].isupper()
+                and not self._known.word(word)
+                and not self._is_abbreviation(token)
+            )
+            for token, word in zip(run, lower, strict=True)
+        )
+
+    def _is_abbreviation(self, token: _Token) -> bool:
+        """Whether it is in capitals and no surname: "Model XPS" is nobody."""
+        return token.bare.isupper() and len(token.bare) < 5 and not self._known.surname(token.bare)
 
     def _is_code(self, start: int, end: int) -> bool:
         """Whether `text[start:end]` has signs that names have not, or is called or indexed."""

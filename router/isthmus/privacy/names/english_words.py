@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from isthmus.privacy.detectors.vocabulary import NAMING
+
 
 def _words(listed: str) -> frozenset[str]:
     return frozenset(listed.split())
@@ -40,6 +42,18 @@ OTHER_BEFORE = _words("""
     in at from near of the into on an a this that these his her my your our their its
 """)
 """A place, a firm or a thing follows these more often than a person."""
+
+NO_NAME = NAMING | _words("""
+    pin dob otp ein cvc id hr ceo cto cfo coo pto faq eta api url pdf sms gps atm asap diy ssid
+    wifi hotline venmo zelle paypal skype whatsapp telegram cashapp
+""")
+"""Names of values and other abbreviations, which stand where names stand: "my SSN", "Tel."."""
+
+CONTRACTED = re.compile(
+    r"(?:i|you|we|they|he|she|it|that|what|who|there|here|let|how|where)['’](?:m|re|ve|d|ll|s)",
+    re.IGNORECASE,
+)
+"""A pronoun with its verb, before a name: "I'm Priya"."""
 
 _NAME = r"[A-Z][^\W\d_]*(?:['’-][^\W\d_]+)*\.?"
 _TITLES = (
