@@ -15,8 +15,10 @@ import pytest
 from isthmus.cli.main import main
 from isthmus.core.errors import InvalidRequest
 from isthmus.core.money import Price
-from isthmus.router import pair_head, pairs
+from isthmus.router import pairs
 from isthmus.router.graded import questions
+from isthmus.router.rating import seen
+from isthmus.router.router_file import shipped
 from isthmus.router.tasks import KINDS, tasks
 
 
@@ -147,24 +149,14 @@ def test_what_are_no_labels_is_refused(labels: list[dict[str, Any]]) -> None:
         pairs.pair_of(labels)
 
 
-def test_a_pair_head_learns_who_is_right_on_what() -> None:
+def test_what_is_learnt_of_a_pair_is_who_is_right_on_what() -> None:
     pair = pairs.pair_of(rows(200))
-    head = pair_head.fit(pair.prompts[:100], *pair.right[:, :100])
-    edge, cloud = head.rate(pair.prompts[100:])
+    x = seen(shipped().general, pair.prompts).astype(float)
+    score = pairs.learn_from(x, pair.prompts)(pair.prompts[:100], *pair.right[:, :100])
+    gain = score(pair.prompts[100:])
     talk = np.array(["Say" in prompt for prompt in pair.prompts[100:]])
-    assert edge[talk].min() > 0.8
-    assert edge[~talk].max() < 0.2
-    assert cloud.min() > 0.9
-    score = head.score(pair.prompts[100:])
-    assert score[~talk].min() > score[talk].max()
-
-
-def test_a_pair_head_is_no_surer_than_labels_of_chance_allow() -> None:
-    rng = np.random.default_rng(0)
-    prompts = [row["prompt"] for row in rows(200)]
-    edge = rng.integers(0, 2, 200).astype(float)
-    head = pair_head.fit(prompts, edge, edge)
-    assert np.abs(head.rate(prompts)[0] - edge.mean()).max() < 0.25
+    assert gain[~talk].min() > 0.7
+    assert gain[talk].max() < 0.2
 
 
 def test_tasks_are_the_same_every_time_and_all_can_be_graded() -> None:

@@ -46,8 +46,10 @@ def routing(
     it: once with its kind among the others, once with its whole kind left out.
     """
     from isthmus.cli.pair import price_of
-    from isthmus.router import pair_head, pairs
+    from isthmus.router import pairs
     from isthmus.router.graded import numbered_rows
+    from isthmus.router.rating import seen
+    from isthmus.router.router_file import shipped
 
     paid = price_of(price)
     if labels:
@@ -73,9 +75,9 @@ def routing(
     rows = list({row.get("id"): row for row in read}.values())
     pair = pairs.pair_of(rows, paid)
 
-    def learn(prompts: Any, right: Any, right_in_cloud: Any) -> pairs.Score:
-        return pair_head.fit(prompts, right, right_in_cloud).score
-
+    # What the router itself sees of a prompt; the general heads know nothing of this pair.
+    x = seen(shipped().general, pair.prompts).astype(float)
+    learn = pairs.learn_from(x, pair.prompts)
     scores = {"kinds_known": pairs.cross_validated(pair, learn, whole_kinds=False)}
     if len(set(pair.kinds)) > 1:
         scores["kinds_unseen"] = pairs.cross_validated(pair, learn, whole_kinds=True)

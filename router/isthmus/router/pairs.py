@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from isthmus.core.errors import InvalidRequest
 from isthmus.core.money import MICRO_USD_PER_USD, Price
+from isthmus.router import ridge
 
 F64 = NDArray[np.float64]
 Score = Callable[[Sequence[str]], F64]
@@ -109,6 +110,24 @@ def cross_validated(pair: Pair, learn: Learn, *, whole_kinds: bool) -> F64:
         score = learn([pair.prompts[i] for i in known], *pair.right[:, known])
         scores[held] = score([pair.prompts[i] for i in held])
     return scores
+
+
+def learn_from(x: F64, prompts: Sequence[str]) -> Learn:
+    """Learns P(right) of both models from what their heads see of `prompts`: x [rows, inputs]."""
+    row_of = {prompt: row for row, prompt in enumerate(prompts)}
+
+    def learn(known: Sequence[str], edge: F64, cloud: F64) -> Score:
+        weights = ridge.fit(x[[row_of[prompt] for prompt in known]], (edge, cloud))
+
+        def score(asked: Sequence[str]) -> F64:
+            logits = x[[row_of[prompt] for prompt in asked]] @ weights[:-1] + weights[-1]
+            right = 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
+            gain: F64 = right[:, 1] - right[:, 0]
+            return gain
+
+        return score
+
+    return learn
 
 
 def apgr(score: F64, right: F64) -> float:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from isthmus.router.features import NAMES, features
 from isthmus.router.general import General
-from isthmus.router.ngrams import grams
+from isthmus.router.ngrams import Grams, grams
 from isthmus.router.pair import Calibration, inputs
 from isthmus.router.question import parse
 
@@ -18,11 +18,21 @@ def scores(
     general: General, prompts: Sequence[str], known: Calibration | None = None
 ) -> NDArray[np.float32]:
     """What each prompt would gain by escalating, [rows]: of a known pair, else in general."""
-    questions = [parse(prompt) for prompt in prompts]
-    x = np.array([features(q) for q in questions], np.float32).reshape(-1, len(NAMES))
-    found = [grams(question) for question in questions]
+    x, found = _read(prompts)
     gain = general.gain(x, found)
     if known is None:
         return gain
     rated = known.rate(inputs(general.standard(x), gain, found))
     return rated[:, 1] - rated[:, 0]
+
+
+def seen(general: General, prompts: Sequence[str]) -> NDArray[np.float32]:
+    """What the heads of a pair see of each prompt: [rows, INPUTS]."""
+    x, found = _read(prompts)
+    return inputs(general.standard(x), general.gain(x, found), found)
+
+
+def _read(prompts: Sequence[str]) -> tuple[NDArray[np.float32], list[Grams]]:
+    questions = [parse(prompt) for prompt in prompts]
+    x = np.array([features(q) for q in questions], np.float32).reshape(-1, len(NAMES))
+    return x, [grams(question) for question in questions]
