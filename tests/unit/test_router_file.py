@@ -269,6 +269,9 @@ def test_the_commands_train_score_and_judge(tmp_path: Path) -> None:
         first, second = map(json.loads, scored.read_text().splitlines())
         assert (first["id"], second["id"]) == (7, 8)
         assert first["score"] > second["score"]
+    timed = run.invoke(app, ["score", str(prompts), "--out", str(scored), "--times"])
+    assert timed.stdout.startswith("alone: median ")
+    assert timed.stdout.endswith("of 2 prompts\n")
     judged = run.invoke(app, ["eval", str(labels), "--file", str(out), "--json"])
     assert json.loads(judged.stdout)["a"]["rows"] == 60
     assert run.invoke(app, ["eval", str(labels), "--file", str(out)]).exit_code == 0

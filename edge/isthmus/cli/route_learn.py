@@ -21,6 +21,8 @@ app = typer.Typer()
 
 ROWS_AT_ONCE = 1024
 """Rows that `score` rates at a time: what bounds the memory of many."""
+TIMED = 2000
+"""Prompts that `score --times` rates one by one."""
 
 Labels = Annotated[
     Path,
@@ -173,14 +175,22 @@ def score(
     answers: Answers = None,
     edge: Annotated[str, typer.Option(help="Score by this pair's calibration.")] = "",
     cloud: Annotated[str, typer.Option(help="Score by this pair's calibration.")] = "",
+    times: Annotated[
+        bool,
+        typer.Option(
+            "--times", help="Say how long a prompt takes that is rated alone (best of 3)."
+        ),
+    ] = False,
 ) -> None:
     """Score every prompt: higher means escalate. Nothing but the prompt is read.
 
     Of option logits the logits are, and with --answers the device's answers besides.
     """
+    import numpy as np
+
     from isthmus.cli import route_doubt
     from isthmus.router.pair import Pair
-    from isthmus.router.rating import scores
+    from isthmus.router.rating import scores, times_ms
 
     trained = _file(file)
     if route_doubt.handles(prompts, answers):
@@ -198,6 +208,10 @@ def score(
                 json.dumps({"id": row.get("id"), "score": value}) + "\n"
                 for row, value in zip(some, values.tolist(), strict=True)
             )
+    if times:
+        alone = times_ms(trained.general, [_text(row) for row in rows[:TIMED]], known)
+        p50, p99 = (float(np.percentile(alone, p)) for p in (50, 99))
+        print(f"alone: median {p50:.2f} ms, p99 {p99:.2f} ms, of {len(alone)} prompts")
 
 
 @app.command("eval", epilog="Example: isthmus route eval labels.jsonl --unseen subject --json")
