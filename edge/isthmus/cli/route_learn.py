@@ -103,7 +103,7 @@ def train(
 
     Without LABELS, or with --onto, the general heads are those of that file, or of the one that
     ships. With --options, --answers and --second-look also the heads that read the device's own
-    doubt (docs/doubt.md). Needs scikit-learn (the project's dev extra) and about a minute.
+    doubt (docs/doubt.md). About a minute; all but --pair needs scikit-learn (the dev extra).
     """
     from isthmus.cli import route_doubt
     from isthmus.router.train import rows_of

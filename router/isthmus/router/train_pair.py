@@ -1,4 +1,4 @@
-"""Fits what is known of one pair of models on questions that both have answered."""
+"""Fits what is known of one pair of models on questions that both have answered. Numpy alone."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from isthmus.router.train import Rows
 PENALTIES = (0.001, 0.003, 0.01, 0.03)
 """The strengths (C) that are tried; cross-validation picks one a tier."""
 PARTS = 10
+MAX_STEPS = 30
 
 
 def fit_pair(
@@ -87,17 +88,47 @@ def held_out(
 
 def _head(seen: NDArray[np.float32], good: NDArray[np.bool_], penalty: float) -> NDArray[Any]:
     """A logistic line; where all answers are alike, the share with one of each added."""
-    from sklearn.linear_model import LogisticRegression
-
     weights = np.zeros(seen.shape[1])
     one = len(NAMES)
     if good.all() or not good.any():
         weights[one] = np.log((good.sum() + 1) / ((~good).sum() + 1))
         return weights
-    line = LogisticRegression(C=penalty, max_iter=500).fit(seen, good)
-    weights[:] = line.coef_[0]
-    weights[one] += line.intercept_[0]
+    line = logistic(seen.astype(np.float64), good.astype(np.float64), penalty)
+    weights[:] = line[:-1]
+    weights[one] += line[-1]
     return weights
+
+
+def logistic(
+    x: NDArray[np.float64], y: NDArray[np.float64], strength: float
+) -> NDArray[np.float64]:
+    """The weights w and the intercept, last, that make |w|^2 / 2 + strength * log loss least.
+
+    x: [rows, D], y: 0 or 1. By Newton's method, with steps halved where they overshoot: the sum is
+    convex, so there is one answer, scikit-learn's with `C` for strength.
+    """
+    x = np.column_stack([x, np.ones(len(x))])
+    damping = np.append(np.ones(x.shape[1] - 1), 0.0)
+
+    def height(w: NDArray[np.float64]) -> float:
+        logits = x @ w
+        log_loss = np.logaddexp(0, logits).sum() - y @ logits
+        return float(damping @ w**2 / 2 + strength * log_loss)
+
+    w = np.zeros(x.shape[1])
+    low = height(w)
+    for _ in range(MAX_STEPS):
+        p = 0.5 * (1 + np.tanh(x @ w / 2))
+        slope = damping * w + strength * ((p - y) @ x)
+        bend = strength * (x.T @ (x * (p * (1 - p))[:, None])) + np.diag(damping + 1e-12)
+        step, size = np.linalg.solve(bend, slope), 1.0
+        while (found := height(w - size * step)) > low and size > 1e-4:
+            size /= 2
+        w = w - size * step
+        if low - found < 1e-9 * max(1.0, low):
+            break
+        low = found
+    return w
 
 
 def _loss(p: NDArray[np.float64], good: NDArray[np.bool_]) -> float:
