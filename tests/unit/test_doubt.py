@@ -39,7 +39,7 @@ def labelled(
             float(rng.exponential()), entropy + 3, float(-rng.exponential()), tuple(hidden)
         )
         good = bool(rng.random() < 1 / (1 + math.exp(-odds)))
-        made.append(Labelled(first, prior, good, f"kind{at % kinds}"))
+        made.append(Labelled(first, (prior,), good, f"kind{at % kinds}"))
     return made
 
 
@@ -74,6 +74,7 @@ def test_another_build_of_the_same_model_gets_no_head() -> None:
     assert SecondLook.of(section, Build(BUILD.sha256)) is not None
     assert SecondLook.of(section, replace(BUILD, sha256="ef" * 32)) is None
     assert SecondLook.of(None, BUILD) is None
+    assert [look.build.quantization for look in doubt.looks(section)] == ["Q4_1", "Q8_0"]
 
 
 @pytest.mark.parametrize(
@@ -97,6 +98,14 @@ def test_a_first_token_that_tells_is_learnt_from() -> None:
     assert fitted.look.questions == 600
 
 
+def test_a_first_look_that_does_not_know_the_kind_makes_room_for_a_second() -> None:
+    rows = labelled(first_helps=0.5)
+    known = fit(BUILD, rows).figures
+    unknown = fit(BUILD, [replace(row, priors=(*row.priors, 0.5)) for row in rows]).figures
+    assert unknown["questions"] == known["questions"] == 600
+    assert unknown["prior"]["log_loss"] > known["prior"]["log_loss"]
+
+
 def test_a_hidden_state_that_tells_is_learnt_from() -> None:
     fitted = fit(BUILD, labelled(hidden_helps=3.0))
     assert fitted.figures["chosen"] == "hidden"
@@ -105,7 +114,7 @@ def test_a_hidden_state_that_tells_is_learnt_from() -> None:
 
 
 def test_a_first_look_that_is_wrong_is_not_turned_round() -> None:
-    rows = [replace(row, prior=1 - row.prior) for row in labelled(first_helps=2.0)]
+    rows = [replace(row, priors=(1 - row.priors[0],)) for row in labelled(first_helps=2.0)]
     fitted = fit(BUILD, rows)
     assert fitted.look is not None
     assert fitted.look.weights[0] == 0

@@ -108,9 +108,15 @@ def handles(path: Path, answers: Path | None) -> bool:
 
 
 def second_look(
-    model: str, labelled: Sequence[Mapping[str, Any]], rows: Rows, general: General
+    model: str,
+    labelled: Sequence[Mapping[str, Any]],
+    rows: Rows,
+    general: General,
+    known: Section | None = None,
 ) -> dict[str, Section]:
     """The section of a head for the model file `model`, with its figures; none where none helps.
+
+    What `known` says of other model files is kept.
 
     `labelled`: the rows `{source, prompt, weak_correct}` that this very build has answered, and
     `rows` the same, read. Each prompt is read once more by the model, for the doubt at its first
@@ -134,17 +140,20 @@ def second_look(
         rows.weak >= 0.5,
     )
     penalty, _, _ = choose(seen, good, rows.source)
-    # Row by row: what leaves whole kinds out tells by its mean how good the kind was.
     parts = np.random.default_rng(0).permutation(len(good)) % _PARTS
-    priors = held_out(seen, good, parts.astype(np.str_), penalty)
+    priors = [held_out(seen, good, groups, penalty).tolist() for groups in (parts, rows.source)]
     firsts = asyncio.run(_first_tokens(model, [str(row["prompt"]) for row in labelled]))
     learnt = [
-        doubt_fit.Labelled(first, float(prior), bool(right), str(source))
-        for first, prior, right, source in zip(firsts, priors, good, rows.source, strict=True)
+        doubt_fit.Labelled(first, told, bool(right), str(source))
+        for first, told, right, source in zip(
+            firsts, zip(*priors, strict=True), good, rows.source, strict=True
+        )
     ]
     fitted = doubt_fit.fit(build, learnt)
-    looks = [] if fitted.look is None else [fitted.look]
-    return {doubt.SECTION: doubt.section(looks, {build.sha256: fitted.figures})}
+    looks = [look for look in doubt.looks(known) if look.build != build]
+    looks += [] if fitted.look is None else [fitted.look]
+    figures = {} if known is None else known.says.get("figures", {})
+    return {doubt.SECTION: doubt.section(looks, {**figures, build.sha256: fitted.figures})}
 
 
 async def _first_tokens(model: str, prompts: Sequence[str]) -> list[FirstToken]:

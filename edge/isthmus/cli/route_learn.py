@@ -106,6 +106,7 @@ def train(
     doubt (docs/doubt.md). About a minute; all but --pair needs scikit-learn (the dev extra).
     """
     from isthmus.cli import route_doubt
+    from isthmus.router.doubt import SECTION
     from isthmus.router.train import rows_of
     from isthmus.router.train_pair import fit_pair
 
@@ -123,7 +124,9 @@ def train(
         told = {"files": [path.name for path in pair], "note": note}
         file = file.knowing(fit_pair(file.general, both, _pair(labelled, edge, cloud), told))
         if second_look:
-            file = file.having(route_doubt.second_look(second_look, labelled, both, file.general))
+            known = file.sections.get(SECTION)
+            looked = route_doubt.second_look(second_look, labelled, both, file.general, known)
+            file = file.having(looked)
     kept = {path.stem: json.loads(path.read_text()) for path in figures or ()}
     file = replace(file, figures={**file.figures, **kept})
     file.save(out)

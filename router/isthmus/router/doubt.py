@@ -73,23 +73,32 @@ class SecondLook:
 
         Raises `ValueError` for a section that makes no sense.
         """
-        if section is None:
-            return None
-        try:
-            for at, told in enumerate(section.says["builds"]):
-                if Build(told["sha256"], told["quantization"]) != build:
-                    continue
-                weights, hidden = section.arrays[f"weights{at}"], section.arrays[f"hidden{at}"]
-                if weights.shape != (len(FEATURES),) or hidden.ndim != 1:
-                    raise ValueError
-                return cls(build, float(told["bias"]), weights, hidden, int(told["questions"]))
-        except (KeyError, TypeError, ValueError):
-            raise ValueError("the second look of the trained file makes no sense") from None
-        return None
+        return next((look for look in looks(section) if look.build == build), None)
 
 
-def section(looks: Sequence[SecondLook], figures: Mapping[str, Any]) -> Section:
-    """What `SecondLook.of` reads: one head a build. `figures`: of each build, by its sha256."""
+def looks(section: Section | None) -> list[SecondLook]:
+    """The heads of all builds in a trained file.
+
+    Raises `ValueError` for a section that makes no sense.
+    """
+    if section is None:
+        return []
+    found = []
+    try:
+        for at, told in enumerate(section.says["builds"]):
+            build = Build(str(told["sha256"]), str(told["quantization"]))
+            weights, hidden = section.arrays[f"weights{at}"], section.arrays[f"hidden{at}"]
+            if weights.shape != (len(FEATURES),) or hidden.ndim != 1:
+                raise ValueError
+            bias, questions = float(told["bias"]), int(told["questions"])
+            found.append(SecondLook(build, bias, weights, hidden, questions))
+    except (KeyError, TypeError, ValueError):
+        raise ValueError("the second look of the trained file makes no sense") from None
+    return found
+
+
+def section(heads: Sequence[SecondLook], figures: Mapping[str, Any]) -> Section:
+    """What `looks` reads: one head a build. `figures`: of each build, by its sha256."""
     builds = [
         {
             "sha256": look.build.sha256,
@@ -97,10 +106,10 @@ def section(looks: Sequence[SecondLook], figures: Mapping[str, Any]) -> Section:
             "bias": look.bias,
             "questions": look.questions,
         }
-        for look in looks
+        for look in heads
     ]
-    arrays = {f"weights{at}": look.weights for at, look in enumerate(looks)}
-    arrays |= {f"hidden{at}": look.hidden_weights for at, look in enumerate(looks)}
+    arrays = {f"weights{at}": look.weights for at, look in enumerate(heads)}
+    arrays |= {f"hidden{at}": look.hidden_weights for at, look in enumerate(heads)}
     return Section({"builds": builds, "figures": dict(figures)}, arrays)
 
 

@@ -1,9 +1,10 @@
 """Fits the head of the second look on labelled questions, and says honestly whether it helps.
 
 Three heads are tried: the first look's estimate alone, with the first token's statistics, with the
-hidden state besides. Each is rated on kinds of questions that it has not seen; one that reads more
-is taken where that lowers the log loss by `LEAST_GAIN`, and where the first look's estimate is
-left, there is no second look for this build. Needs scikit-learn.
+hidden state besides. Each is rated on kinds of questions that it has not seen, half of the time
+with a first look that knows the kind and half with one that does not: a device is asked more of
+what was labelled, and other things. One that reads more is taken where that lowers the log loss by
+`LEAST_GAIN`; else the first look's estimate is left as it is. Needs scikit-learn.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ class Labelled:
     """A question that the device has answered."""
 
     first: FirstToken
-    prior: float
-    """What the first look says of it, fitted without the row and with others of its kind."""
+    priors: tuple[float, ...]
+    """What the first look says of it: fitted without the row, fitted without its whole kind."""
     good: bool
     source: str
     """Its kind: whole kinds are held out."""
@@ -61,27 +62,28 @@ class Fitted:
 
 def fit(build: Build, rows: Sequence[Labelled]) -> Fitted:
     """Fit and choose. Raises `InvalidRequest` where there is too little to learn from."""
-    good = np.array([row.good for row in rows], np.bool_)
+    told = [(row, prior) for row in rows for prior in row.priors]
+    good = np.array([row.good for row, _ in told], np.bool_)
     names = sorted({row.source for row in rows})
     if len(rows) < LEAST_QUESTIONS or len(names) < LEAST_SOURCES or good.all() or not good.any():
         raise InvalidRequest(
             f"a second look is learnt from {LEAST_QUESTIONS} questions or more, of {LEAST_SOURCES} "
             "kinds or more, some answered well and some badly"
         )
-    plain = np.array([features(row.first, row.prior) for row in rows], np.float64)
-    widths = {len(row.first.hidden) for row in rows}
-    hidden = np.array([row.first.hidden for row in rows], np.float64) if len(widths) == 1 else None
-    source = np.array([names.index(row.source) for row in rows])
+    plain = np.array([features(row.first, prior) for row, prior in told], np.float64)
+    one_width = len({len(row.first.hidden) for row in rows}) == 1
+    hidden = np.array([row.first.hidden for row, _ in told], np.float64) if one_width else None
+    source = np.array([names.index(row.source) for row, _ in told])
     figures: dict[str, Any] = {"questions": len(rows), "kinds": len(names)}
     losses: dict[str, F64] = {}
     for name, (count, reads_hidden) in _KINDS.items():
         if reads_hidden and (hidden is None or not hidden.size):
             continue
-        told = _cross_validated(_table(plain, hidden, count, reads_hidden), good, source)
-        loss = -np.log(np.where(good, told, 1 - told))
+        p_good = _cross_validated(_table(plain, hidden, count, reads_hidden), good, source)
+        loss = -np.log(np.where(good, p_good, 1 - p_good))
         losses[name] = np.array([loss[source == at].mean() for at in range(len(names))])
         figures[name] = {
-            "auroc": round(auroc(told, good), 4),
+            "auroc": round(auroc(p_good, good), 4),
             "log_loss": round(float(losses[name].mean()), 4),
         }
     chosen = _chosen(losses)
