@@ -125,16 +125,15 @@ def second_look(
     import numpy as np
 
     from isthmus.core.errors import InvalidRequest
-    from isthmus.engine.catalogue import locate, resolve
-    from isthmus.engine.checksums import sha256_of
+    from isthmus.engine.catalogue import resolve, sha256_known
     from isthmus.router import doubt, doubt_fit
     from isthmus.router.pair import inputs
     from isthmus.router.train_pair import choose, held_out
 
-    path = locate(resolve(model))
-    if path is None or not path.is_file():
-        raise InvalidRequest(f"{model} is no model file of this machine", field="model")
-    build = doubt.Build(sha256_of(path), resolve(model).quantization)
+    sha256 = sha256_known(model)
+    if not sha256:
+        raise InvalidRequest(f"{model} is no model of this machine", field="model")
+    build = doubt.Build(sha256, resolve(model).quantization)
     seen, good = (
         inputs(general.standard(rows.x), general.gain(rows.x, rows.found), rows.found),
         rows.weak >= 0.5,
