@@ -16,7 +16,7 @@ from isthmus.core.tier import ModelInfo
 from isthmus.edge import trained as module
 from isthmus.edge.trained import Taken, Trained, read_shadow_set
 from isthmus.router.features import NAMES
-from isthmus.router.pair import Calibration, Pair
+from isthmus.router.pair import INPUTS, Calibration, Pair
 from isthmus.router.quality import Basis
 from isthmus.router.rating import scores
 from isthmus.router.router_file import RouterFile, shipped
@@ -37,8 +37,8 @@ PROMPTS = tuple(
 
 def knowing(sign: float) -> RouterFile:
     """A file that knows the pair: escalates what gains by it in general, or the very opposite."""
-    weights = np.zeros((len(NAMES) + 2, 2), np.float32)
-    weights[-1, 1] = sign
+    weights = np.zeros((INPUTS, 2), np.float32)
+    weights[len(NAMES) + 1, 1] = sign
     return shipped().knowing(Calibration(Pair(EDGE, CLOUD), weights))
 
 
