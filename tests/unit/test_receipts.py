@@ -227,6 +227,24 @@ def test_a_ledger_that_somebody_changed_does_not_verify(home: Path) -> None:
     assert "the head tells of 3 receipts, the last one here is 2" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ("UPDATE receipts SET at_unix_s = 0 WHERE sequence = 2", "receipt 2 is filed under"),
+        ("UPDATE receipts SET request_id = 'x' WHERE sequence = 2", "receipt 2 is filed under"),
+        ("UPDATE receipt_head SET count = 9", "the head is filed with"),
+    ],
+)
+def test_a_receipt_that_somebody_filed_elsewhere_does_not_verify(
+    home: Path, change: str, what: str
+) -> None:
+    with closing(open_ledger(home / "ledger.sqlite")) as db, db:
+        db.execute(change)
+    done = program.run("privacy", "verify")
+    assert done.exit_code == 1
+    assert what in done.stderr
+
+
 def test_another_key_can_be_asked_for(home: Path) -> None:
     done = program.run("privacy", "verify", "--key", DeviceKey.new().public)
     assert done.exit_code == 1

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,7 +53,7 @@ def verify(
 
     Exit status 1 when something is wrong.
     """
-    from isthmus.edge.receipts import read_chain, read_head
+    from isthmus.edge.receipts import misfiled, read_chain, read_head
     from isthmus.privacy.receipts import Malformed, check
 
     public = key or _own_key()
@@ -63,6 +64,7 @@ def verify(
         else:
             with _ledger() as db:
                 checked = check(read_chain(db), read_head(db), public)
+                checked = replace(checked, problems=(*checked.problems, *misfiled(db)))
     except Malformed as error:
         raise InvalidRequest(str(error), field="--key") from None
     for problem in checked.problems:

@@ -8,6 +8,7 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from isthmus.core.errors import ConfigError
 from isthmus.privacy.receipts import START, DeviceKey, Entry, Receipt
@@ -105,6 +106,28 @@ def read_head(db: sqlite3.Connection) -> Entry | None:
     """The signed head; None before the first receipt."""
     row = db.execute("SELECT statement, signature FROM receipt_head").fetchone()
     return None if row is None else Entry(*row)
+
+
+def misfiled(db: sqlite3.Connection) -> Iterator[str]:
+    """What the columns, by which receipts are looked up, tell otherwise than what was signed."""
+    rows = db.execute("SELECT sequence, request_id, at_unix_s, statement FROM receipts")
+    for sequence, request_id, at_unix_s, statement in rows:
+        told = _read(statement)
+        if told is not None and (sequence, request_id, at_unix_s) != tuple(
+            told.get(name) for name in ("sequence", "request_id", "at_unix_s")
+        ):
+            yield f"receipt {sequence} is filed under another request, number or time than its own"
+    head = db.execute("SELECT count, last, statement FROM receipt_head").fetchone()
+    told = _read(head[2]) if head is not None else None
+    if told is not None and head[:2] != (told.get("count"), told.get("last")):
+        yield "the head is filed with another count or hash than its own"
+
+
+def _read(statement: str) -> dict[str, Any] | None:
+    """A statement's fields; `None`: it is none, which `isthmus.privacy.receipts.check` tells."""
+    with contextlib.suppress(ValueError):
+        return Entry(statement, "").read()
+    return None
 
 
 def find(db: sqlite3.Connection, request_id: str) -> Entry | None:
