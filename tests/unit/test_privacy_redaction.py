@@ -292,6 +292,8 @@ def test_the_beginning_of_a_value_at_a_messages_end_is_hidden_too() -> None:
         "Jane Doe",
         "Translate 王伟 to English",
         "王伟是谁?",
+        "Whose number is 555-0100? It keeps calling me.",
+        "13812345678是谁的号码?",
         "13812345678是哪个省的号码?",
         "Please tell me if 13812345678 and the others are correct; is this number valid or not?",
     ],

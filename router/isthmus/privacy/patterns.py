@@ -125,7 +125,7 @@ def _compile(setting: PatternSettings) -> _Compiled:
     except re2.error as error:
         reason = error.args[0] if error.args else b""
         reason = reason.decode() if isinstance(reason, bytes) else str(reason)
-        raise _error(setting.name, f"no valid RE2 pattern: {reason}") from None
+        raise _error(setting.name, f"is no valid RE2 pattern: {reason}") from None
     if pattern.search("") is not None:
         raise _error(setting.name, "matches the empty text, and so everywhere")
     return _Compiled(setting.label, setting.score, setting.whole, pattern)

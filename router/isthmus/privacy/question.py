@@ -27,7 +27,8 @@ ABOUT_THE_VALUE = re.compile(
     r"|born (?:in|on)|(?:date of birth|birth ?day|age) (?:of|from))"
     r"|归属地|区号|校验|有效|合法|正确吗|几位|怎么[读念写]|拼音|笔画|首字母|前.{0,2}位|[后末]四位"
     r"|哪个?(?:省|市|国家?|银行|地区|运营商)|谁是|是谁|哪里人|倒过来|倒序|生日"
-    r"|(?:^|[.?!:]\s*|\b(?:tell me|know|say|explain) )who(?: is| was|'s| are| were)\b",
+    r"|(?:^|[.?!:]\s*|\b(?:tell me|know|say|explain) )"
+    r"(?:who(?: is| was|'s| are| were)|whose)\b|谁的",
     re.IGNORECASE | re.MULTILINE,
 )
 CONVERTS = re.compile(
