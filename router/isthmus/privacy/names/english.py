@@ -131,7 +131,11 @@ class _Reading:
 
     def _marked(self, start: int, end: int, kind: str) -> Iterator[Span]:
         at = bisect_left(self._starts, start)
-        run = [t for t in self._tokens[at : bisect_left(self._starts, end)] if t.end <= end + 1]
+        run = [
+            token
+            for token in self._tokens[at : bisect_left(self._starts, end)]
+            if token.start + len(token.bare) <= end + 1  # "Callahan's" begins with the name
+        ]
         for number in range(1, len(run)):
             if "\n" in self._text[run[number - 1].end : run[number].start]:
                 del run[number:]
@@ -142,12 +146,13 @@ class _Reading:
             at, run = at + 1, run[1:]
         if not run:
             return
+        at, run = self._whole(at, run)
         start, end = run[0].start, run[-1].start + len(run[-1].bare)
         if self._names_values(run):
             self._taken[start:end] = b"\1" * (end - start)
             return
         linked = 1 in self._taken[start:end]
-        in_address = linked or self._number_beside(start, end)
+        in_address = linked or (self._number_beside(start, end) and not self._listed(run))
         self._taken[start:end] = b"\1" * (end - start)
         if kind == "PERSON":
             if not in_address and self._is_name(run):
@@ -188,6 +193,29 @@ class _Reading:
             yield Span(start, surname.start + len(surname.bare), Label.PERSON, _score(1.0))
         elif share > 0.004 and len(word) >= 4 and not self._known.word(word):
             yield Span(start, start + len(word), Label.PERSON, _score(1.0))
+
+    def _whole(self, at: int, run: list[_Token]) -> tuple[int, list[_Token]]:
+        """The run with the given name before it or the surname behind it that the model left."""
+        known = self._known
+        if len(run) > 1 or known.word(run[0].bare) or not run[0].text.istitle():
+            return at, run
+        if at and (before := self._tokens[at - 1]).text.istitle():
+            beside = self._text[before.end : run[0].start] == " "
+            new = not known.word(before.text) and len(before.text) > 2
+            if beside and known.surname(run[0].bare) and (known.given(before.text) or new):
+                return at - 1, [before, *run]
+        if at + 1 < len(self._tokens) and known.given(run[0].bare):
+            behind = self._tokens[at + 1]
+            beside = self._text[run[0].end : behind.start] == " "
+            if beside and behind.bare.istitle() and known.surname(behind.bare):
+                return at, [*run, behind]
+        return at, run
+
+    def _listed(self, run: list[_Token]) -> bool:
+        """Whether it is a whole name behind a comma: "…9580, Theresa Callahan" is no address."""
+        comma = self._text[: run[0].start].endswith(", ")
+        names = self._known.given(run[0].bare) and self._known.surname(run[-1].bare)
+        return bool(comma and len(run) > 1 and names)
 
     def _names_values(self, run: list[_Token]) -> bool:
         """Whether each word names a value ("SSN", "Hotline", "X-Auth-Token"), or is a pronoun's."""

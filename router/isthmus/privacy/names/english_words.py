@@ -50,10 +50,10 @@ NO_NAME = NAMING | _words("""
 """Names of values and other abbreviations, which stand where names stand: "my SSN", "Tel."."""
 
 CONTRACTED = re.compile(
-    r"(?:i|you|we|they|he|she|it|that|what|who|there|here|let|how|where)['’](?:m|re|ve|d|ll|s)",
+    r"\w{1,8}n['’]t|(?:i|you|we|they|he|she|it|that|what|who|there|here|let|how|where)['’](?:m|re|ve|d|ll|s)",
     re.IGNORECASE,
 )
-"""A pronoun with its verb, before a name: "I'm Priya"."""
+"""A pronoun with its verb, before a name ("I'm Priya"), or a verb with its "not"."""
 
 _NAME = r"[A-Z][^\W\d_]*(?:['’-][^\W\d_]+)*\.?"
 _TITLES = (
@@ -67,6 +67,7 @@ INTRODUCED = re.compile(
     r"|[Ss]igned(?: by)?:?|[Aa]ttn:?"
     r"|[Pp]atient:?|[Cc]ontact:?|[Cc]ustomer:?|[Ee]mployee:?)"
     rf"\s{{1,3}}({_NAME}(?: {_NAME}){{0,3}})"
+    rf"|(?<![\w.])({_NAME}(?: {_NAME}){{1,2}}) <[\w.+-]{{1,64}}@"
     r"|(?<!\w)[Mm]y name is ([a-z]{3,12})(?= and | from |[.,!]|$)"
 )
 """A title, a greeting, a signature or a form, and the name that it announces."""
