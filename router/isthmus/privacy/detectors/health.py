@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from isthmus.privacy.base import Label, Span
 from isthmus.privacy.detectors.health_words import (
     CONDITION,
+    DISEASE_ZH,
     ILLNESS_ZH,
     MEDICINE,
     MEDICINE_ZH,
@@ -55,6 +56,18 @@ ENGLISH = (
         ),
         NAMED,
         _SENTENCE,
+    ),
+    (  # a letter's or a record's line, an age, somebody's own
+        re.compile(
+            r"(?<![a-z])(?:(?:dx|hx|pmh|diagnos[ie]s|(?:medical )?(?:history|conditions?))[ ]?: ?"
+            r"|\d{1,3}[ -]years?[ -]old [a-z ]{0,24}with (?:an? )?"
+            r"|(?:my|his|her) )"
+            r"((?:(?!about|for|with|from|and|the|against|into|like|than)[a-z-]{3,15} )?"
+            rf"{CONDITION})"
+            r"(?![a-z]| (?:research|charity|foundation|awareness|essay|study|of luck))"
+        ),
+        NAMED,
+        re.compile("dx|hx|pmh|diagnos|history|condition|old|my |his |her "),
     ),
     (
         re.compile(
@@ -100,8 +113,9 @@ CHINESE = (
         re.compile(
             "(?:患有|患了|患上|身患|罹患|得了|得过|得的是|确诊(?:为|了|是|患有?)?|被?诊断(?:为"
             "|出|是|:)"
-            "|查出|检查出|感染了?|病史[:有]|既往史[:有]|患(?!者))(?:了|有)?"
-            f"(?:轻度|重度|中度|严重的?|早期|晚期|慢性|急性)?({ILLNESS_ZH})"
+            "|查出|检查出|感染了?|病史[:有]|既往史?[:有]|患(?!者)|诊断[:为] ?)(?:了|有)?"
+            "(?:轻度|重度|中度|严重的?|早期|晚期|慢性|急性|[1-4一二]型)?"
+            f"({ILLNESS_ZH})"
         ),
         TOLD,
     ),
@@ -110,6 +124,10 @@ CHINESE = (
             f"{PERSON_ZH}[^\n。?!]{{0,8}}?(?:有|是|因为?)(?:轻度|重度|中度|严重的?|早期|晚期"
             f"|慢性|急性)?({ILLNESS_ZH})"
         ),
+        NAMED,
+    ),
+    (
+        re.compile(f"{PERSON_ZH}的?((?:[1-4一二]型)?{DISEASE_ZH})|({DISEASE_ZH})病?史[^料书学]"),
         NAMED,
     ),
     (

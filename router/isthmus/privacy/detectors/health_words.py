@@ -16,7 +16,8 @@ CONDITION = (
     r"|endometriosis|pcos"
     r"|infertil(?:e|ity)|miscarriage|an[ae]+mia|migraines?|glaucoma|psoriasis|eczema|osteoporosis"
     r"|fibromyalgia|celiac(?: disease)?|sclerosis|alcoholi(?:sm|c)|addiction|an? ulcer|hernia"
-    r"|gout|sepsis|suicidal(?: thoughts)?)"
+    r"|gout|sepsis|suicidal(?: thoughts)?|(?:atrial )?fibrillation|angina|hypothyroidism"
+    r"|[a-z]{4,16}itis)"
 )
 MEDICINE = (
     r"(?:[a-z]{2,12}(?:cillin|mycin|statin|prazole|sartan|dipine|olol|pril|zepam|zolam|oxetine"
@@ -40,8 +41,8 @@ PERSON = (
     r"|grandma|grandpa|uncle|aunt|friend|colleague|boss|mr|mrs|ms)"
 )
 
-ILLNESS_ZH = (
-    "(?:[\u4e00-\u9fff]{0,6}?(?:糖尿病|高血压|低血压|高血脂|冠心病|心脏病|心梗|心肌梗[死塞]|心衰"
+DISEASE_ZH = (
+    "(?:糖尿病|高血压|低血压|高血脂|冠心病|心脏病|心梗|心肌梗[死塞]|心衰"
     "|中风|脑梗|脑出血"
     "|癌症?|肿瘤|白血病|淋巴瘤|抑郁症?|焦虑症?|躁郁症|双相(?:情感障碍)?|精神分裂症?|强迫症"
     "|自闭症|失眠症?|多动症"
@@ -51,8 +52,9 @@ ILLNESS_ZH = (
     "|关节炎|胃炎|胃溃疡"
     "|肠炎|阑尾炎|胆结石|红斑狼疮|不孕症?|不育症?|贫血|偏头痛|青光眼|白内障|湿疹|银屑病|骨质疏松"
     "|前列腺炎|宫颈炎"
-    "|综合征|障碍症?|结节|囊肿|骨折)|[\u4e00-\u9fff]{1,6}[病症炎癌瘤])"
+    "|综合征|障碍症?|结节|囊肿|骨折)"
 )
+ILLNESS_ZH = f"(?:[\u4e00-\u9fff]{{0,6}}?{DISEASE_ZH}|[\u4e00-\u9fff]{{1,6}}[病症炎癌瘤])"
 MEDICINE_ZH = (
     "(?:[\u4e00-\u9fff]{0,6}(?:霉素|西林|沙星|他汀|洛尔|沙坦|地平|普利|西泮|唑仑|西汀|拉唑|替尼"
     "|单抗|双胍|胰岛素"
