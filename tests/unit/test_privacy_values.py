@@ -102,6 +102,7 @@ FOUND = {
         港澳通行证«C12345678»
     """,
     "PLATE": """
+        Kennzeichen «B-DT 352»
         我的车«WJ京12345»被刮了
         license plate «7ABC123»
         his number plate is «AB12 CDE»

@@ -87,7 +87,8 @@ _MILITARY_CN = re.compile(r"[\u4e00-\u9fff]字第? ?\d{6,9}号?")
 
 # Begins where a word does, and has a digit. A later group has one too, or is a check letter.
 _CODE = re.compile(
-    r"(?<![A-Za-z0-9])(?=[A-Za-z]{0,8}\d|[A-Z]{1,5}[ -]\d)[A-Za-z0-9]{1,20}"
+    r"(?<![A-Za-z0-9])(?=[A-Za-z]{0,8}\d|[A-Z]{1,5}[ -]\d|[A-Z]{1,3}-[A-Z]{1,2}[ -]?\d)"
+    r"[A-Za-z0-9]{1,20}"
     r"(?:-[A-Za-z0-9]{1,12}| (?=[A-Za-z]{0,3}\d)[A-Za-z0-9]{1,12}| [A-Z]{1,3}(?![A-Za-z])){0,5}"
 )
 _SHAPES: dict[str, re.Pattern[str]] = {

@@ -36,7 +36,7 @@ OF_ITSELF = re.compile(r"passw|passp|passc|pwd|secret|credential")
 
 WITH = re.compile(
     r"(?:api|access|private|secret|auth|account|encryption|signing|shared|master|license|client"
-    r"|storage|deploy|admin|service|refresh|bearer|session|bot|app|security|personal|oauth"
+    r"|hmac|fernet|cipher|aes|webhook|storage|deploy|admin|service|refresh|bearer|session|bot|app|security|personal|oauth"
     r"|(?<![a-z])id)[ _-]?$"
 )
 """What makes a key or a token a secret's."""
@@ -72,8 +72,8 @@ OPERATOR = re.compile(
 QUOTED = re.compile(r"([\"'`])((?:(?!\1)[^\r\n\\]|\\.){1,512}?)\1(?![\w])")
 UNQUOTED = re.compile(r"(?!\$[({]|https?:|//)[^\s\"'`,;<>]{3,512}")
 PASSWORD = re.compile(
-    r"(?=[^\s@]{0,60}\d)(?=[^\s@]{0,60}[A-Za-z])(?=[^\s@]{1,60}[!#%^&?~])"
-    r"[A-Za-z0-9!#^?~][^\s\"'`,;<>(){}@=]{5,64}"
+    r"(?!\S{1,60}@[\w-]{1,60}\.\w)(?=\S{0,60}\d)(?=\S{0,60}[A-Za-z])(?=\S{1,60}[!#%^&?~@])"
+    r"[A-Za-z0-9!#^?~][^\s\"'`,;<>(){}=]{5,64}"
 )
 """What hardly anything but a password looks like: "pw Winter%49" needs no more than its name."""
 SETTING = re.compile(r"[ \t]{0,4}(?:[\r\n]|$)")

@@ -170,8 +170,11 @@ USER_OPTION = re.compile(
 )
 
 
+PROGRAMS = ("sshpass", "redis-cli", "mysql", "htpasswd", "docker login", "net use")
 PROGRAM_OPTION = re.compile(
-    r"(?:sshpass -p ?|redis-cli (?:\S{1,60} ){0,6}-a |mysql(?:dump|admin)? (?:\S{1,60} ){0,8}-p"
+    r"(?:sshpass -p ?|docker login (?:\S{1,60} ){0,6}(?:-p|--password)[ =]"
+    r"|net use (?:\S{1,80} ){0,3}/user:\S{1,60} "
+    r"|redis-cli (?:\S{1,60} ){0,6}-a |mysql(?:dump|admin)? (?:\S{1,60} ){0,8}-p"
     r"|htpasswd -[a-zA-Z]{0,4}b[a-zA-Z]{0,4} (?:\S{1,60} ){1,2})"
     r"[\"']?([^\s\"']{4,64})"
 )
@@ -179,7 +182,7 @@ PROGRAM_OPTION = re.compile(
 
 def _headers(text: str) -> Iterator[Span]:
     """What HTTP's headers and the options of curl, ssh and databases carry."""
-    if "sshpass" in text or "redis-cli" in text or "mysql" in text or "htpasswd" in text:
+    if any(program in text for program in PROGRAMS):
         for found in PROGRAM_OPTION.finditer(text):
             if not stand_in(found[1]):
                 yield secret_span(*found.span(1), 0.9)

@@ -13,8 +13,8 @@ SPOKEN_ZH = re.compile(
     r"(?:密码|口令|密钥|秘钥|令牌|私钥|验证码|校验码|提取码|访问码|授权码|激活码|解锁码|暗号"
     r"|PIN码|pin码)"
     # With nothing between, a value has a digit, and more than a cipher's name: 密钥AES256.
-    r"(?:[ \u4e00-\u9fff]{0,6}?(?:是|为|叫|成|改为)|[ \"'”」)]{0,3}[:=]| "
-    r"|(?=[A-Za-z@#!_-]{0,20}\d)(?![A-Z]{2,5}-?\d{1,4}(?![!-~])))[ \"'“「]{0,3}"
+    r"(?:[ \u4e00-\u9fff]{0,6}?(?:是|为|叫|成|改为)了?|[ \"'”」)]{0,3}[:=]| "
+    r"|(?=[A-Za-z@#!$%^&*?+_-]{0,20}\d)(?![A-Z]{2,5}-?\d{1,4}(?![!-~])))[ \"'“「]{0,3}"
     r"([!-+.-:<-~-]{4,512})"
 )
 SPOKEN = re.compile(
@@ -23,7 +23,8 @@ SPOKEN = re.compile(
     r"|(?:verification|security|one[- ]time|access|door|gate|alarm) (?:code|password|pin)"
     r"|secret|token|credentials?|login|otp)"
     r"(?: (?:for|to|of|on|at)(?: [\w.'-]{1,20}){1,4}?)?"
-    r"(?:'s| (?:is|was|are|now|will be|has been changed to|is set to|set to|changed to"
+    r"(?:'s|,? (?:it'?s|it is)|,? (?:is|was|are|now|will be|has been changed to|is set to|set to"
+    r"|changed to"
     r"|reads?)){1,2}"
     r"(?: now| still| just)?[ :]{1,3}"
     r"(?:[\"'`“]([^\"'`”\n]{4,128})[\"'`”]|([!-+.-:<-~-]{3,512}))"
@@ -34,6 +35,14 @@ CODE = re.compile(
     r" code"
     r"|(?:use|enter|type) (?:the )?code)[\"']?\s?[:=#]{0,2})"
     r"\s?[\"']?(\d{4,8}|\d{3}[- ]\d{3})(?![\w.,]\d|\d|\w)"
+)
+CARD_PIN = re.compile(
+    r"(?<![a-z])(?:debit|credit|atm|sim|bank)(?![a-z])[^.;\n]{0,40}(?<![a-z])"
+    r"(?:pin|passcode)(?: code| number)? (\d{4}|\d{6})(?![\w.,]\d|\d|\w)"
+)
+BACKUP_CODES = re.compile(
+    r"(?<![a-z])(?:recovery|backup|2fa|emergency) codes?(?: (?:is|are))?[ :=]{1,3}"
+    r"(?=[a-z-]{0,40}\d)([a-z0-9]{4,10}(?:-[a-z0-9]{4,10}){1,7})(?![\w-])"
 )
 LOGIN = re.compile(
     r"(?<![a-z])(?:log-?in|credentials?|creds|user(?:name)?/pass(?:word)?"
@@ -85,6 +94,9 @@ def spoken_secrets(text: str) -> Iterator[Span]:
     if _any(lower, "code", "pin", "otp", "2fa"):
         for found in CODE.finditer(lower):
             yield secret_span(*found.span(1), 0.8)
+        for form in (CARD_PIN, BACKUP_CODES):
+            for found in form.finditer(lower):
+                yield secret_span(*found.span(1), 0.8)
     if _any(lower, "login", "log-in", "cred", "user", "账号", "用户名"):
         for found in LOGIN.finditer(lower):
             yield from judged(found.start(1), text[slice(*found.span(1))], STRONG, quoted=True)

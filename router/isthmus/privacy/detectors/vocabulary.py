@@ -25,7 +25,7 @@ LATIN: dict[str, str] = {
     " voicemail ph facetime viber helpline pager txt phonenumber mobilephone msisdn phoneno telno"
     " my_number his_number her_number their_number new_number home_number work_number direct_line"
     " direct_number messages_to message_to message_at office_phone home_phone work_phone telefon"
-    " telefono tfno handynummer handy",
+    " telefono tfno hmu handynummer handy",
     PHONE_NEAR: "office home work desk",
     Label.ID_CN: "id idcard idno sfz sfzh shenfenzheng certno resident_identity",
     Label.BANK_CARD: "card cards credit_card debit_card bank_card visa mastercard master_card amex"
@@ -37,7 +37,8 @@ LATIN: dict[str, str] = {
     " reisepassnummer passnummer pasaporte passeport passaporto paspoort paszport pass_number"
     " ppt_no ppt_number",
     Label.PLATE: "plate plates license_plate licence_plate number_plate registration_plate"
-    " registration reg vrm rego tag_number license_tag platenumber registration_mark",
+    " registration reg vrm rego tag_number license_tag platenumber registration_mark"
+    " kennzeichen matrícula immatriculation targa",
     LICENSE_NEAR: "dl license licence",
     Label.DRIVER_LICENSE: "driver_license drivers_license driver_licence drivers_licence"
     " driving_licence driving_license dln drivers_permit drivers_lic driver_lic operators_license"
@@ -101,7 +102,7 @@ CHINESE: dict[str, str] = {
     Label.IMEI: "串号 设备号 识别码 机身码",
     Label.ACCOUNT: "账号 账户 帐号 帐户 賬號 賬戶 帳號 帳戶 扣扣 企鹅号 微信 威信 薇信 用户名"
     " 支付宝 户号 会员号 客户号 存折 用户编号 抖音号 快手号 小红书号 微博 微信号"
-    " 学号 住院号 病历号 病案号 门诊号 就诊卡号 保单号 工号",
+    " 学号 住院号 病历号 病案号 门诊号 就诊卡号 保单号 工号 客户编号 会员编号",
     OTHER: "订单 訂單 单号 编号 流水 运单 快递 物流 版本 型号 序列 金额 价格 总计 合计 发票 邮编"
     " 条码 合同号 批次 文号 案号 信用代码 书号 国标 股票 基金 工单 交易号 时间戳 数据 参数 人口"
     " 销量 圆周率 公里 代码",
