@@ -25,13 +25,13 @@ class AccountNameDetector:
         "知乎|豆瓣|闲鱼|B站|b站|用户名|用户ID|昵称|网名|帐号|账号|登录名|账户名"
     )
     # A WeChat name is a letter and five to nineteen of its characters; others are alike.
-    HANDLE = r"(?P<handle>@?[A-Za-z][A-Za-z0-9_.-]{1,38}[A-Za-z0-9_])(?![A-Za-z0-9_(@])"
+    HANDLE = r"(?P<handle>@?(?:live:)?[A-Za-z][A-Za-z0-9_.-]{1,38}[A-Za-z0-9_])(?![A-Za-z0-9_(@])"
     LATIN = re.compile(
         r"(?<![a-z])(?:"
         rf"(?P<site>{SITES})(?:'s)?(?: (?:id|handle|user ?name|account|name|me|nickname))?"
         r"|user[ _-]?(?:name|id)|login(?: ?(?:name|id))?|screen[ _-]?name|(?:my )?handle|nickname"
         r"|gamer ?tag|account (?:name|id))"
-        r"(?P<link>[ ]?(?:is|was|:|=|=>|is:|@)[ ]?| - | )(?P<quote>[\"'`]?)" + HANDLE,
+        r"(?P<link>[ ]?(?:is|was|at|:|=|=>|is:|@)[ ]?| - | )(?P<quote>[\"'`]?)" + HANDLE,
         re.IGNORECASE,
     )
     CHINESE = re.compile(

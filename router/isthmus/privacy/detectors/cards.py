@@ -56,7 +56,8 @@ class BankCardRule:
         ):
             return number.span(self.label, LIKELY if len(digits) in {16, 19} else IN_CONTEXT)
         if number.named(Label.ACCOUNT, 16) and len(digits) >= 15 and digits[0] in "3456":
-            return number.span(self.label, IN_CONTEXT)
+            # China's cards alone begin with 62 (ISO/IEC 7812: UnionPay).
+            return number.span(self.label, LIKELY if digits[:2] == "62" else IN_CONTEXT)
         return None
 
     def _usual(self, sizes: tuple[int, ...]) -> bool:

@@ -75,6 +75,9 @@ class PhoneRule:
             return self._abroad(number)
         if lettered and not number.named(self.label, 1):
             return 0.0
+        if digits.startswith("011") and sizes[0] == 3 and len(digits) > 12 and len(sizes) > 2:
+            # How North America dials abroad: 011 44 20 7946 0958.
+            return LIKELY if digits[3] != "0" and not number.glue & {".", "\n"} else 0.0
         score = self._chinese(number)
         return score if score == LIKELY else max(score, self._american(number), self._trunk(number))
 
