@@ -1,9 +1,9 @@
 """What published results of pairs of models say about a question: the gain of the larger one.
 
-Questions come in kinds: the sources of the labelled rows, those that ask the same questions taken
-together. Each kind has heads of its own for the gain, `strong - weak`, that the larger model of
-its pair brought: trees and a line over the features, a line over n-grams. A question is rated by
-all kinds, each as much as the question looks like it, together with heads fitted on all rows.
+Heads fitted on all rows rate the gain, `strong - weak`, that the larger model of a pair brought:
+trees over the features, and a line over n-grams. A source with thousands of rows is a kind of its
+own and has heads of its own beside them, which count as much as a question looks like that kind.
+Smaller sources have none: what one of them teaches alone misleads about another (docs/routing.md).
 None of these pairs is the user's: the gain orders questions, it is no probability of the pair.
 """
 
@@ -26,13 +26,15 @@ _TREES = ("feature", "threshold", "left", "right", "value", "roots", "starts", "
 
 PARTS = ("kind_trees", "kind_line", "kind_ngrams", "all_trees", "all_ngrams")
 """What is blended, in the order of `General.blend`."""
+ALL_PARTS = 2
+"""The last of them, which are fitted on all rows."""
 CLIP = 5.0
 """How far from the mean a standardised feature counts, in standard deviations."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class General:
-    """The fitted heads. K kinds, F features; the last column of trees and n-grams is for all."""
+    """The fitted heads. K kinds of their own, F features; the last column is for all others."""
 
     kinds: tuple[str, ...]
     mean: NDArray[np.float32]
@@ -40,40 +42,49 @@ class General:
     scale: NDArray[np.float32]
     """[F]: one over the standard deviation."""
     gate: NDArray[np.float32]
-    """[F + 1, K]: the logit of each kind, the intercept last."""
+    """[F + 1, K + 1]: the logit of each kind and of all others, the intercept last."""
     line: NDArray[np.float32]
     """[F + 1, K]"""
     trees: Forest
     """K + 1 heads."""
     ngrams: NDArray[np.int8]
-    """[BINS, K + 1]: noughts for a kind with few rows."""
+    """[BINS, K + 1]"""
     ngram_scale: NDArray[np.float32]
     """[K + 1]: what a unit of an n-gram's weight is worth."""
     ngram_bias: NDArray[np.float32]
     """[K + 1]"""
     blend: NDArray[np.float32]
-    """[PARTS]"""
+    """[2, PARTS]: for a kind of its own, and for all others, whose own parts count nothing."""
 
     def standard(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Standardised features with a one at the end: [rows, F] to [rows, F + 1]."""
         z = np.clip((x - self.mean) * self.scale, -CLIP, CLIP)
         return np.concatenate([z, np.ones((len(x), 1), np.float32)], axis=1)
 
-    def parts(self, x: NDArray[np.float32], found: Sequence[Grams]) -> NDArray[np.float32]:
-        """Each part's estimate of the gain: [rows, PARTS]."""
+    def parts(
+        self, x: NDArray[np.float32], found: Sequence[Grams]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What each part says of the gain, [rows, PARTS], and how far a kind is known, [rows].
+
+        The parts of kinds are weighed by how much a row looks like them.
+        """
         z = self.standard(x)
-        likeness = softmax(z @ self.gate)
+        likeness = softmax(z @ self.gate)[:, :-1]
         trees = self.trees(x)
         weighed = np.array([weigh(self.ngrams, one) for one in found], np.float32)
         grams = weighed.reshape(len(x), -1) * self.ngram_scale + self.ngram_bias
-        own = [
-            (likeness * each).sum(axis=1) for each in (trees[:, :-1], z @ self.line, grams[:, :-1])
-        ]
-        return np.stack([*own, trees[:, -1], grams[:, -1]], axis=1)
+        own = (trees[:, :-1], z @ self.line, grams[:, :-1])
+        kinds = [(likeness * each).sum(axis=1) for each in own]
+        return np.stack([*kinds, trees[:, -1], grams[:, -1]], axis=1), likeness.sum(axis=1)
 
     def gain(self, x: NDArray[np.float32], found: Sequence[Grams]) -> NDArray[np.float32]:
         """The gain to expect of a larger model: [rows]."""
-        return self.parts(x, found) @ self.blend
+        parts, known = self.parts(x, found)
+        all_rows = len(PARTS) - ALL_PARTS
+        gain: NDArray[np.float32] = parts[:, :all_rows] @ self.blend[0, :all_rows]
+        gain += known * (parts[:, all_rows:] @ self.blend[0, all_rows:])
+        gain += (1 - known) * (parts[:, all_rows:] @ self.blend[1, all_rows:])
+        return gain
 
     def section(self) -> Section:
         """What `of` reads."""
@@ -98,9 +109,9 @@ class General:
         trees.check(len(NAMES))
         f, k = len(NAMES), len(kinds)
         shapes = {
-            "mean": (f,), "scale": (f,), "gate": (f + 1, k), "line": (f + 1, k),
+            "mean": (f,), "scale": (f,), "gate": (f + 1, k + 1), "line": (f + 1, k),
             "ngrams": (BINS, k + 1), "ngram_scale": (k + 1,), "ngram_bias": (k + 1,),
-            "blend": (len(PARTS),),
+            "blend": (2, len(PARTS)),
         }  # fmt: skip
         wrong = any(read[name].shape != shape for name, shape in shapes.items())
         if wrong or trees.starts.shape != (k + 1,):

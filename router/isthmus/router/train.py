@@ -17,12 +17,14 @@ from isthmus.router.ngrams import BINS, Grams, grams
 from isthmus.router.question import parse
 from isthmus.router.trees import forest
 
-BLEND = np.array([0.4, 0.3, 0.6, 0.4, 0.2], np.float32)
+BLEND = np.array([[0.2, 0.15, 0.3, 0.25, 0.1], [0, 0, 0, 0.7, 0.3]], np.float32)
 """What each part counts, chosen by cross-validation (docs/routing.md)."""
+OWN_ROWS = 4000
+"""The rows from which on a source is a kind of its own."""
 ALIKE = 0.8
 """The share of the questions of both sources that makes them one kind."""
 FEW = 1500
-"""A kind with fewer rows has small trees, and of n-grams its mean alone."""
+"""Fewer rows get few and small trees."""
 KEY_CHARS = 120
 """Two questions whose stems end in the same letters and digits, this many, are one question."""
 
@@ -92,35 +94,28 @@ def kinds_of(rows: Rows) -> dict[str, str]:
 
 def fit(rows: Rows, seed: int = 0) -> General:
     """The heads fitted on `rows`. The same rows and seed give the same heads."""
-    from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.linear_model import Ridge
 
     kind_of = kinds_of(rows)
-    kinds = tuple(sorted(set(kind_of.values())))
-    kind = np.array([kinds.index(kind_of[source]) for source in rows.source])
-    gain = _level(rows, kind)
+    large = {k for k in kind_of.values() if _of(rows, kind_of, k).sum() >= OWN_ROWS}
+    kinds = tuple(sorted(large))
+    level = _level(rows, kind_of)
     mean, deviation = rows.x.mean(axis=0), rows.x.std(axis=0)
     scale = np.where(deviation > 1e-6, 1 / np.maximum(deviation, 1e-6), 0).astype(np.float32)
     z = np.clip((rows.x - mean) * scale, -CLIP, CLIP)
-    likeness = LogisticRegression(C=0.1, max_iter=50, tol=1e-3)
-    gate = np.zeros((z.shape[1] + 1, len(kinds)), np.float32)
-    if len(kinds) > 1:
-        likeness.fit(z, kind)
-        coef, bias = likeness.coef_, likeness.intercept_
-        if len(kinds) == 2:
-            coef, bias = np.concatenate([-coef, coef]) / 2, np.concatenate([-bias, bias]) / 2
-        gate = np.concatenate([coef.T, bias[None]]).astype(np.float32)
-    lines = [Ridge(alpha=1500.0).fit(z[kind == k], gain[kind == k]) for k in range(len(kinds))]
-    everything = rows.strong - rows.weak
-    groups = [(kind == k, gain) for k in range(len(kinds))]
-    groups.append((np.ones(len(rows), bool), everything))
+    own = [_of(rows, kind_of, kind) for kind in kinds]
+    lines = [Ridge(alpha=1500.0).fit(z[which], level[which]) for which in own]
+    line = np.array([[*line.coef_, line.intercept_] for line in lines], np.float32)
+    groups = [(which, level) for which in own]
+    groups.append((np.ones(len(rows), bool), rows.strong - rows.weak))
     matrix = gram_matrix(rows.found)
     ngrams = [_ngrams(matrix[which], y[which]) for which, y in groups]
     return General(
         kinds=kinds,
         mean=mean.astype(np.float32),
         scale=scale,
-        gate=gate,
-        line=np.array([[*line.coef_, line.intercept_] for line in lines], np.float32).T,
+        gate=_gate(z, own),
+        line=line.reshape(len(kinds), z.shape[1] + 1).T,
         trees=forest([_trees(rows.x[which], y[which], seed) for which, y in groups]),
         ngrams=np.stack([weights for weights, _, _ in ngrams], axis=1),
         ngram_scale=np.array([unit for _, unit, _ in ngrams], np.float32),
@@ -129,13 +124,36 @@ def fit(rows: Rows, seed: int = 0) -> General:
     )
 
 
-def _level(rows: Rows, kind: NDArray[np.int64]) -> NDArray[np.float64]:
+def _of(rows: Rows, kind_of: Mapping[str, str], kind: str) -> NDArray[np.bool_]:
+    return np.isin(rows.source, [source for source, of in kind_of.items() if of == kind])
+
+
+def _gate(z: NDArray[np.float32], own: Sequence[NDArray[np.bool_]]) -> NDArray[np.float32]:
+    """The logits of each kind and of all others: [features + 1, kinds + 1]."""
+    from sklearn.linear_model import LogisticRegression
+
+    kind = np.full(len(z), len(own))
+    for at, which in enumerate(own):
+        kind[which] = at
+    gate = np.zeros((z.shape[1] + 1, len(own) + 1), np.float32)
+    seen = np.unique(kind)
+    gate[-1] = np.where(np.isin(np.arange(len(own) + 1), seen), 0, -30)
+    if len(seen) > 1:
+        model = LogisticRegression(C=0.1, max_iter=50, tol=1e-3).fit(z, kind)
+        coef, bias = model.coef_, model.intercept_
+        if len(seen) == 2:
+            coef, bias = np.concatenate([-coef, coef]) / 2, np.concatenate([-bias, bias]) / 2
+        gate[:-1, seen], gate[-1, seen] = coef.T, bias
+    return gate
+
+
+def _level(rows: Rows, kind_of: Mapping[str, str]) -> NDArray[np.float64]:
     """The gains, each source's mean moved to its kind's: of several pairs the order counts."""
     gain = rows.strong - rows.weak
     level = gain.copy()
-    for source in np.unique(rows.source):
+    for source, kind in kind_of.items():
         at = rows.source == source
-        level[at] += gain[kind == kind[at][0]].mean() - gain[at].mean()
+        level[at] += gain[_of(rows, kind_of, kind)].mean() - gain[at].mean()
     return level
 
 
@@ -177,8 +195,6 @@ def _ngrams(matrix: Any, y: NDArray[np.float64]) -> tuple[NDArray[np.int8], floa
     """
     from sklearn.linear_model import Ridge
 
-    if len(y) < FEW:
-        return np.zeros(BINS, np.int8), 0.0, float(y.mean())
     ridge = Ridge(alpha=25.0, solver="sparse_cg", max_iter=80, tol=1e-3).fit(matrix, y)
     unit = max(float(np.abs(ridge.coef_).max()) / 127, 1e-12)
     return np.rint(ridge.coef_ / unit).astype(np.int8), unit, float(ridge.intercept_)
