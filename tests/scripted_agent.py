@@ -14,6 +14,7 @@ from isthmus.edge.agent import Agent
 from isthmus.edge.config import EdgeConfig
 from isthmus.edge.device import Device
 from isthmus.edge.ledger import Ledger
+from isthmus.edge.sensors import Sensors
 from isthmus.edge.testing import ScriptedEngine, ScriptedTier
 from isthmus.edge.trail import Trail
 from isthmus.privacy.base import Span
@@ -51,6 +52,7 @@ async def agent_over(
     cascade: CascadeConfig | None = None,
     scanner: Any = None,
     ledger: Ledger | None = None,
+    sensors: Sensors | None = None,
     **settings: Any,
 ) -> AsyncIterator[Agent]:
     """An agent that has loaded `engine`; it decides as it is told, by default for the device."""
@@ -58,7 +60,12 @@ async def agent_over(
     settings = {"privacy": PrivacyConfig(consent=True), "router": router, **settings}
     config = EdgeConfig(**settings)
     agent = Agent(
-        config, device=Device(lambda: engine), cloud=cloud, scanner=scanner, ledger=ledger
+        config,
+        device=Device(lambda: engine),
+        cloud=cloud,
+        scanner=scanner,
+        ledger=ledger,
+        sensors=sensors,
     )
     agent.device.start()
     await agent.device.wait()

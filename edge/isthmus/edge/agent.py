@@ -87,6 +87,7 @@ class Agent:
             self.metrics,
             config.router.cascade,
             second_look=lambda: self.trained.second_look,
+            health=lambda: self.sensors.health,
         )
         self.learning = Learning(
             ledger, Pace(config.router.feedback_step, config.router.feedback_bound)

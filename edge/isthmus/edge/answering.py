@@ -37,11 +37,12 @@ from isthmus.core.events import Finished
 from isthmus.edge.consent import Consent
 from isthmus.edge.drafts import DraftGain
 from isthmus.edge.leg import LegEnd
-from isthmus.edge.legs import Legs, Run, Shown
+from isthmus.edge.legs import Legs, Run, Shown, request_for
 from isthmus.edge.metrics import Metrics
 from isthmus.edge.screen import Look, Screen
 from isthmus.edge.tiers import Tiers
 from isthmus.edge.trail import Trail
+from isthmus.edge.votes import Votes
 from isthmus.edge.watched import AfterPrefill, Doubted, WatchOver
 from isthmus.router.cascade import Watch
 from isthmus.router.doubt import SecondLook
@@ -52,7 +53,9 @@ from isthmus.router.handover import (
     break_even,
     may_be_watched,
     may_hand_over,
+    may_vote,
 )
+from isthmus.router.signals import DeviceHealth
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +74,7 @@ class Answering:
         metrics: Metrics,
         cascade: CascadeConfig | None = None,
         second_look: Callable[[], SecondLook | None] = lambda: None,
+        health: Callable[[], DeviceHealth] = DeviceHealth,
     ) -> None:
         """`second_look` tells the head for the device's very model file; None: no doubt before the
         answer is written.
@@ -82,6 +86,7 @@ class Answering:
         self.legs = Legs(tiers, screen, consent, metrics)
         self.cascade = cascade or CascadeConfig()
         self.second_look = second_look
+        self.health = health
         self.draft_gain = DraftGain()
 
     async def answer(self, trail: Trail, look: Look) -> AsyncGenerator[Shown, None]:
@@ -350,7 +355,23 @@ class _Course:
             after_prefill = AfterPrefill(look, prior, min(config.edge_floor, break_even(decision)))
         sampling = request.sampling
         sampled = sampling.temperature > 0 and sampling.top_k != 1
-        return WatchOver(Watch(watch, form=FormCheck.of(request), sampled=sampled), after_prefill)
+        watch_over = Watch(watch, form=FormCheck.of(request), sampled=sampled)
+        return WatchOver(watch_over, after_prefill, None if in_haste else self._votes())
+
+    def _votes(self) -> Votes | None:
+        """The device's other answers, where the client waits for a whole one and there is time."""
+        trail, config, device = self._trail, self._answering.cascade, self._tiers.device
+        waiting = 0 if device.engine is None else device.engine.queue_depth
+        if not config.votes or trail.streams or trail.shown:
+            return None
+        if not may_vote(trail.request, self._answering.health(), waiting):
+            return None
+        asked = request_for(trail, Target.EDGE, self._look.conversation)
+        if asked is None:
+            return None
+        votes = Votes(self._tiers.on_device, asked, config.votes, floor=config.votes_floor)
+        self._stack.push_async_callback(votes.close)
+        return votes
 
 
 async def _ended(tasks: Collection[asyncio.Task[bool]]) -> None:

@@ -19,7 +19,7 @@ from isthmus.router.quality import Quality
 
 log = logging.getLogger(__name__)
 
-_DOUBTS = {*DOUBTS.values(), Reason.DOUBT_AFTER_PREFILL}
+_DOUBTS = {*DOUBTS.values(), Reason.DOUBT_AFTER_PREFILL, Reason.SAMPLES_DISAGREE}
 
 
 class Learning:

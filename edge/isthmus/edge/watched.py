@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from isthmus.core.decision import Reason
 from isthmus.core.errors import IsthmusError
 from isthmus.core.events import Delta, Finished, FinishReason, FirstToken
+from isthmus.edge.votes import Votes
 from isthmus.router.cascade import Doubt, Verdict, Watch
 from isthmus.router.doubt import SecondLook
 from isthmus.router.handover import DOUBTS
@@ -44,6 +45,8 @@ class WatchOver:
 
     watch: Watch
     after_prefill: AfterPrefill | None = None
+    votes: Votes | None = None
+    """Only where nothing is shown before the answer's end."""
 
 
 async def watched(
@@ -63,8 +66,11 @@ async def watched(
             if isinstance(event, Finished):
                 verdict = watch.end()
                 # One that was cut at its length is not whole for another reason.
-                if verdict.doubt and not doubted and event.reason is not FinishReason.LENGTH:
-                    yield _doubt(verdict.doubt, held)
+                if not doubted and event.reason is not FinishReason.LENGTH:
+                    if verdict.doubt is not None:
+                        yield _doubt(verdict.doubt, held)
+                    elif over.votes and await over.votes.against(held.text, held.tokens):
+                        yield Doubted(Reason.SAMPLES_DISAGREE, held.text.rstrip())
                 if rest := held.rest():
                     yield rest
                 yield event
@@ -116,6 +122,11 @@ class _Held:
     def text(self) -> str:
         """All of their text."""
         return "".join(piece.text for piece in self._pieces)
+
+    @property
+    def tokens(self) -> int:
+        """How many."""
+        return sum(piece.tokens for piece in self._pieces)
 
     def push(self, piece: Delta) -> None:
         logprobs = piece.logprobs if self._with_logprobs else ()

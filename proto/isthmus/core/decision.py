@@ -94,6 +94,8 @@ class Reason(StrEnum):
     """The device's tokens became too unlikely: the cloud went on from the part that stands."""
     REPETITION = "repetition"
     """The device went round in circles: the cloud went on from the part that stands."""
+    SAMPLES_DISAGREE = "samples_disagree"
+    """The device answered otherwise when it was asked again: the cloud gave the answer."""
     BROKEN_JSON = "broken_json"
     """The device lost the form that was asked for: the cloud gave the answer."""
     FELL_BACK = "fell_back"

@@ -9,12 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from isthmus.core.chat import ChatRequest, ResponseKind, RouteMode
 from isthmus.core.decision import Decision, Reason
 from isthmus.core.errors import ConfigError
 from isthmus.router.cascade import Doubt, WatchConfig
+
+if TYPE_CHECKING:
+    from isthmus.router.signals import DeviceHealth  # which needs the settings, and they these
 
 DOUBTS: Final[Mapping[Doubt, Reason]] = {
     Doubt.UNSURE: Reason.DOUBT_WHILE_DECODING,
@@ -22,6 +25,9 @@ DOUBTS: Final[Mapping[Doubt, Reason]] = {
     Doubt.BROKEN_FORM: Reason.BROKEN_JSON,
 }
 """The reason code of each doubt while decoding."""
+
+MOST_VOTES: Final = 8
+_BATTERY_TO_SPARE: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +46,18 @@ class CascadeConfig:
     verify_drafts: bool = True
     """Whether what was held back is offered to the cloud as a draft, where that pays."""
 
+    votes: int = 0
+    """How often the device answers again beside an answer that is not streamed, up to 64 tokens, to
+    see whether it stands by it; where nobody waits in line, and the battery is half full or being
+    charged. 0: never."""
+    votes_floor: float = 0.3
+    """The mean likeness to those other answers below which the cloud is asked instead."""
+
     def __post_init__(self) -> None:
+        if not 0 <= self.votes <= MOST_VOTES:
+            raise ConfigError(f"must be from 0 to {MOST_VOTES}", field="router.cascade.votes")
+        if not 0 <= self.votes_floor <= 1:
+            raise ConfigError("must be from 0 to 1", field="router.cascade.votes_floor")
         if not 0 <= self.edge_floor <= 1:
             raise ConfigError("must be from 0 to 1", field="router.cascade.edge_floor")
         if not (math.isfinite(self.patience_s) and self.patience_s > 0):
@@ -79,6 +96,13 @@ def may_be_watched(request: ChatRequest, decision: Decision, config: CascadeConf
         and Reason.PREFERRED_EDGE not in decision.reasons
         and break_even(decision) > 0
     )
+
+
+def may_vote(request: ChatRequest, health: DeviceHealth, waiting: int) -> bool:
+    """Whether there is time and power for a vote of samples. `waiting`: requests in line."""
+    powered = health.charging or health.battery is None or health.battery >= _BATTERY_TO_SPARE
+    free_text = request.response_format.kind is ResponseKind.TEXT and not request.tools
+    return powered and free_text and waiting == 0 and request.preference.ttft_slo_ms is None
 
 
 def break_even(decision: Decision) -> float:
