@@ -151,6 +151,8 @@ ENGLISH = {
     "# Theresa Callahan's laptop is away": {"Theresa Callahan"},
     "card: 2221 3728 9905 9580, Theresa Callahan": {"Theresa Callahan"},
     "Sofia Lindqvist <sofia@example.org> wrote:": {"Sofia Lindqvist"},
+    "write to Jamal Pritchard (m_oye7784@example.org)": {"Jamal Pritchard"},
+    "<contact><name>Grace Okafor</name><phone>718-789-6967</phone></contact>": {"Grace Okafor"},
     "Nadia Rahman,1990-02-03": {"Nadia Rahman"},
     "the vendor's record: Aoife Brennan, 4463": {"Aoife Brennan"},
     "Don't share it with anyone": set(),

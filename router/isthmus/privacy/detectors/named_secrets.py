@@ -72,10 +72,12 @@ OPERATOR = re.compile(
 QUOTED = re.compile(r"([\"'`])((?:(?!\1)[^\r\n\\]|\\.){1,512}?)\1(?![\w])")
 UNQUOTED = re.compile(r"(?!\$[({]|https?:|//)[^\s\"'`,;<>]{3,512}")
 PASSWORD = re.compile(
-    r"(?!\S{1,60}@[\w-]{1,60}\.\w)(?=\S{0,60}\d)(?=\S{0,60}[A-Za-z])(?=\S{1,60}[!#%^&?~@])"
+    r"(?!\S{1,60}@[\w-]{1,60}\.\w)(?=\S{0,60}\d)(?=\S{0,60}[A-Za-z])(?=\S{1,60}[!#%^&?~@*$+])"
     r"[A-Za-z0-9!#^?~][^\s\"'`,;<>(){}=]{5,64}"
 )
 """What hardly anything but a password looks like: "pw Winter%49" needs no more than its name."""
+PRODUCT = re.compile(r"[\w.*+$-]+")
+"""What a formula may be too: "pass a1*b2 to it"."""
 SETTING = re.compile(r"[ \t]{0,4}(?:[\r\n]|$)")
 COMPARED = re.compile(r"([\"'])([^\r\n\"']{4,200})\1[ \t]{0,3}[!=]={1,2}[ \t]{0,3}$")
 
@@ -152,7 +154,11 @@ def _assigned(text: str, at: int, prior: float, *, option: bool) -> Iterator[Spa
         and (random_looking(value[0]) or DIGEST.fullmatch(value[0]))
     ):
         yield secret_span(*value.span(), 0.8)
-    elif operator["space"] and (value := PASSWORD.match(text, operator.end())):
+    elif (
+        operator["space"]
+        and (value := PASSWORD.match(text, operator.end()))
+        and (prior == STRONG or not PRODUCT.fullmatch(value[0]))
+    ):
         yield from judged(value.start(), value[0].rstrip(".,:;)]}"), STRONG, quoted=False)
 
 

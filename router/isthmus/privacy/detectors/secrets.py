@@ -170,6 +170,13 @@ USER_OPTION = re.compile(
 )
 
 
+LOGIN_AT = re.compile(
+    r"(?<![\w/:.-])[A-Za-z_][\w.-]{0,31}:"
+    r"(?=[^\s/:@]{0,63}[!#$%^&*]|[^\s/:@]{1,40}@[^\s/:@]{1,40}@)"
+    r"([^\s/:\"'<>]{6,64})"
+    r"@(?:\d{1,3}(?:\.\d{1,3}){3}|[A-Za-z][\w-]{0,62}(?:\.[\w-]{1,63}){1,6})(?![\w@])"
+)
+"""An account on a host, with its password: "root:Gl@cier46@10.0.0.3"."""
 PROGRAMS = ("sshpass", "redis-cli", "mysql", "htpasswd", "docker login", "net use")
 PROGRAM_OPTION = re.compile(
     r"(?:sshpass -p ?|docker login (?:\S{1,60} ){0,6}(?:-p|--password)[ =]"
@@ -193,6 +200,10 @@ def _headers(text: str) -> Iterator[Span]:
         score = logistic(0.4 + evidence(text[start:end], quoted=False))
         if score >= LEAST_SCORE:
             yield secret_span(start, end, score)
+    for found in LOGIN_AT.finditer(text) if "@" in text and ":" in text else ():
+        score = logistic(evidence(found[1], quoted=False))
+        if score >= 0.8:
+            yield secret_span(*found.span(1), score)
     if "curl" in text or "--user" in text:
         for found in USER_OPTION.finditer(text):
             if not stand_in(found[1]):

@@ -48,6 +48,8 @@ IDENTIFIER = re.compile(r"^(?!Mc|Mac|De|Di|Du|La|Le|Van|Fitz).*[a-z][A-Z]")
 """Names of code ("UserService") have a capital inside, and few people's do ("McDonald")."""
 SIGN = re.compile(r"[\\{}()\[\]=<>_\d@/|]")
 """What code and formulas have and names have not."""
+OVER = re.compile(r"\s*[<(\[{|]|,(?=\d)")
+"""Where a name ends that the model read beyond it."""
 NO_HAN = re.compile(r"[^\u3400-\u9fff]+")
 LATIN = re.compile(_LATIN + "{3}")
 PLACES = frozenset({"GPE", "LOC", "FAC"})
@@ -130,6 +132,8 @@ class _Reading:
             yield from self._unmarked(at - len(run), run)
 
     def _marked(self, start: int, end: int, kind: str) -> Iterator[Span]:
+        if over := OVER.search(self._text, start + 3, end):  # "Ann Lee (ann@…", "Ann Lee</name>"
+            end = over.start()
         at = bisect_left(self._starts, start)
         run = [
             token
@@ -207,7 +211,8 @@ class _Reading:
         if at + 1 < len(self._tokens) and known.given(run[0].bare):
             behind = self._tokens[at + 1]
             beside = self._text[run[0].end : behind.start] == " "
-            if beside and behind.bare.istitle() and known.surname(behind.bare):
+            name = known.surname(behind.bare) or not known.word(behind.bare)
+            if beside and behind.bare.istitle() and name:
                 return at, [*run, behind]
         return at, run
 
@@ -288,6 +293,8 @@ class _Reading:
 
     def _is_code(self, start: int, end: int) -> bool:
         """Whether `text[start:end]` has signs that names have not, or is called or indexed."""
+        if self._text[start - 1 : start] == ">" and self._text[end : end + 1] == "<":
+            return False  # what an element holds
         beside = self._text[end : end + 1] in {*"({[_=<"} or self._text[start - 1 : start] in {
             *"_<$"
         }
