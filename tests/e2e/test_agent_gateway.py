@@ -11,6 +11,7 @@ from isthmus.core.errors import Unavailable
 from isthmus.core.tier import ModelInfo
 from isthmus.edge.remote import RemoteConfig, RemoteTier
 from isthmus.edge.testing import ScriptedEngine, running_agent
+from isthmus.privacy.policy import PrivacyConfig
 
 WORDS = ("Paris", " is", " the", " capital", ".")
 TEXT = "".join(WORDS)
@@ -36,6 +37,33 @@ async def test_an_answer_of_the_cloud_comes_through_with_its_usage() -> None:
     assert answer.usage is not None
     assert answer.usage.completion_tokens == len(WORDS)
     assert answer.choices[0].logprobs is not None
+
+
+async def test_the_gateway_has_told_what_it_serves_before_it_answers_anything() -> None:
+    """Else a pair that was calibrated would pass for one that nobody knows."""
+    async with (
+        running_gateway(ScriptedBackend(WORDS)) as address,
+        running_agent(cloud=RemoteTier(RemoteConfig(address))) as agent,
+        openai_client(agent) as client,
+    ):
+        raw = await client.chat.completions.with_raw_response.create(
+            model="isthmus", messages=HELLO
+        )
+        assert raw.headers["x-isthmus-route"] == "edge"
+        assert await eventually(lambda: agent.agent.tiers.knows_cloud)
+
+
+async def test_without_consent_the_gateway_is_asked_nothing() -> None:
+    async with (
+        running_gateway(ScriptedBackend(WORDS)) as address,
+        running_agent(
+            cloud=RemoteTier(RemoteConfig(address)), privacy=PrivacyConfig(consent=False)
+        ) as agent,
+        openai_client(agent) as client,
+    ):
+        agent.agent.start()
+        await client.chat.completions.create(model="isthmus", messages=HELLO)
+        assert not await eventually(lambda: agent.agent.tiers.knows_cloud, within_s=0.3)
 
 
 async def test_a_gateway_that_is_not_there_costs_the_user_nothing_but_a_moment() -> None:

@@ -164,6 +164,8 @@ class Agent:
         self.device.start()
         self.sensors.start()
         self.trained.start()
+        if self._cloud_may_be_asked:
+            self.tiers.learn_of_cloud()
 
     async def close(self) -> None:
         """Close both tiers and the ledger."""
@@ -211,7 +213,7 @@ class Agent:
         trail.policy = look.policy.name
         trail.found = look.found.labels
         self.metrics.found(look.found.labels)
-        await self._learn_price(trail.request, look, consented=consented)
+        await self._learn_of_cloud(trail.request, look)
         trail.cloud_price = self.tiers.cloud_price
         trail.purse = self.spending.purse(trail.request, trail.cloud_price)
         began_s = time.perf_counter()
@@ -228,16 +230,26 @@ class Agent:
         trail.reasons = list(decision.reasons)
         return look
 
-    async def _learn_price(self, request: ChatRequest, look: Look, *, consented: bool) -> None:
-        """A budget is no budget while nobody knows the price: once, the gateway is asked first."""
+    @property
+    def _cloud_may_be_asked(self) -> bool:
+        return self.consent.granted and self.config.router.cloud_use is not CloudUse.NEVER
+
+    async def _learn_of_cloud(self, request: ChatRequest, look: Look) -> None:
+        """Have the gateway tell what it serves, lest a pair that was calibrated pass for unknown.
+
+        A request waits for it only where a budget would be no budget without the price.
+        """
         may_leave = (
-            consented
+            self._cloud_may_be_asked
             and look.found.privacy_class in MAY_LEAVE
             and request.preference.mode is not RouteMode.ONLY_ON_DEVICE
-            and self.config.router.cloud_use is not CloudUse.NEVER
         )
-        if self.spending.limited and may_leave and not self.tiers.knows_cloud_price:
+        if not may_leave:
+            return
+        if self.spending.limited and not self.tiers.knows_cloud_price:
             await self.tiers.ask_cloud_price()
+        elif not self.tiers.knows_cloud:
+            self.tiers.learn_of_cloud()
 
     async def _give_loading_a_moment(self, request: ChatRequest) -> None:
         """Let a model that is just being loaded take part in the decision."""

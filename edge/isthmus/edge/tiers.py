@@ -76,10 +76,14 @@ class Tiers:
         return self.cloud.last_info.price
 
     @property
+    def knows_cloud(self) -> bool:
+        """Whether the gateway has told what it serves."""
+        return self.cloud is not None and self.cloud.last_info is not None
+
+    @property
     def knows_cloud_price(self) -> bool:
         """Whether a price was configured, or the gateway has told its own."""
-        told = self.cloud is not None and self.cloud.last_info is not None
-        return told or self._config.cloud_price != Price()
+        return self.knows_cloud or self._config.cloud_price != Price()
 
     async def ask_cloud_price(self) -> None:
         """Have the gateway tell its price, if it does so within `PRICE_PATIENCE_S`."""
@@ -197,7 +201,7 @@ class Tiers:
             while True:
                 event = await self._next(events, request, target)
                 if isinstance(event, Finished) and target is Target.CLOUD:
-                    self._learn_of_cloud()
+                    self.learn_of_cloud()
                 yield event
                 if isinstance(event, Finished):
                     return
@@ -237,11 +241,11 @@ class Tiers:
                 self.cloud.breaker.fail()
             raise Unavailable(f"the {target} tier was silent for {silence_s:g} s") from None
 
-    def _learn_of_cloud(self) -> None:
-        """Ask what the gateway serves and costs, on the connection that was just used."""
+    def learn_of_cloud(self) -> None:
+        """Ask what the gateway serves and costs, beside what is going on. Only with consent."""
         cloud = self.cloud
         running = self._learning is not None and not self._learning.done()
-        if cloud is None or running:
+        if cloud is None or running or not cloud.available:
             return
 
         async def refresh() -> None:
