@@ -208,6 +208,7 @@ async def test_whatever_becomes_of_answers_the_ledger_and_the_budget_agree_on_wh
 
 class OneSensor:
     name = "scripted"
+    slow = False
 
     def __init__(self, health: DeviceHealth) -> None:
         self.health = health

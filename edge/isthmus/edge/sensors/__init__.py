@@ -56,8 +56,7 @@ class Sensors:
         health = DeviceHealth()
         for sensor in self._sensors:
             failures = self._failures[sensor.name]
-            # One that keeps failing is asked ever more seldom: it may cost seconds each time.
-            if self._turn % 2**failures:
+            if sensor.slow and self._turn % 2**failures:
                 continue
             try:
                 health = _first_known(health, sensor.read())

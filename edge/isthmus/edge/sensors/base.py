@@ -14,6 +14,11 @@ class Sensor(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def slow(self) -> bool:
+        """Whether asking may take seconds: then it is asked ever more seldom while it fails."""
+        ...
+
     def read(self) -> DeviceHealth:
         """What it knows now. May block for seconds; may raise anything: then it knows nothing."""
         ...

@@ -18,6 +18,7 @@ class FileSensor:
     """A JSON file with the fields of `DeviceHealth`, kept fresh by whatever knows them."""
 
     name = "file"
+    slow = False
 
     def __init__(self, path: Path, *, max_age_s: float = 120.0) -> None:
         self.path = path

@@ -18,6 +18,7 @@ class SysfsSensor:
     """
 
     name = "sysfs"
+    slow = False
     _PROCESSOR = re.compile(r"cpu|soc|pkg|core|cluster|gpu|acpitz", re.IGNORECASE)
     _BATTERY = re.compile(r"batt", re.IGNORECASE)
     _COOLING = re.compile(r"processor|cpu", re.IGNORECASE)

@@ -12,6 +12,7 @@ class PsutilSensor:
     """What psutil knows of this system: load and memory everywhere, the rest here and there."""
 
     name = "psutil"
+    slow = False
 
     def __init__(self) -> None:
         import psutil

@@ -15,6 +15,7 @@ class TermuxSensor:
     """Android's battery through the add-on Termux:API."""
 
     name = "termux"
+    slow = True
     command = "termux-battery-status"
 
     def __init__(self, command: Sequence[str] | None = None, *, timeout_s: float = 4.0) -> None:
