@@ -74,6 +74,11 @@ def main(arguments: list[str] | None = None) -> None:
         where = f" ({error.field})" if error.field else ""
         print(f"error: {error.message}{where}", file=sys.stderr)
         sys.exit(2 if isinstance(error, InvalidRequest | ConfigError) else 1)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":
