@@ -35,7 +35,7 @@ def told(*arguments: str) -> dict[str, Any]:
 
 
 def test_a_share_of_the_clouds_quality_becomes_a_threshold(labels: Path) -> None:
-    found = told(str(labels), "--min-quality-share", "0.9")
+    found = told(str(labels), "--min-quality-share", "0.9", "--another-pair")
     assert found["quality_share"] >= 0.9
     assert found["cloud_share"] < 0.5
     assert found["basis"] == "uncalibrated"
@@ -47,6 +47,16 @@ def test_a_share_of_requests_needs_no_grades(tmp_path: Path) -> None:
     found = told(str(path), "--max-cloud-share", "0.2")
     assert found["cloud_share"] <= 0.2
     assert found["quality_share"] is None
+
+
+def test_prompts_alone_are_scored_as_the_agent_scores_them_for_the_catalogues_pair(
+    labels: Path,
+) -> None:
+    """A threshold on another scale would keep no promise."""
+    known = told(str(labels), "--max-cloud-share", "0.2")
+    unknown = told(str(labels), "--max-cloud-share", "0.2", "--another-pair")
+    assert (known["basis"], unknown["basis"]) == ("calibrated", "uncalibrated")
+    assert known["threshold"] != unknown["threshold"]
 
 
 def test_what_is_printed_are_settings_that_the_agent_takes(labels: Path) -> None:
@@ -64,6 +74,7 @@ def test_what_is_printed_are_settings_that_the_agent_takes(labels: Path) -> None
         ((), "one target"),
         (("--max-cloud-share", "0.2", "--min-quality-share", "0.9"), "one target"),
         (("--max-cloud-share", "20"), "max_cloud_share"),
+        (("--max-cloud-share", "0.2", "--edge", "abc"), "give both"),
         (("--min-quality-share", "0.999"), "too few"),
     ],
 )

@@ -15,6 +15,7 @@ from isthmus.core.errors import InvalidRequest
 if TYPE_CHECKING:
     from isthmus.router.calibrate import Promise, Threshold
     from isthmus.router.pair import Pair
+    from isthmus.router.router_file import RouterFile
 
 
 def calibrate(
@@ -38,11 +39,17 @@ def calibrate(
         typer.Option(exists=True, dir_okay=False, help="A trained file of your own."),
     ] = None,
     edge: Annotated[
-        str, typer.Option(help="The device's model, its sha256; without it the rows' own.")
+        str,
+        typer.Option(
+            help="The device's model, its sha256; without it the rows' own, else the catalogue's."
+        ),
     ] = "",
     cloud: Annotated[
-        str, typer.Option(help="The cloud's model, its sha256 or name; without it the rows' own.")
+        str, typer.Option(help="The cloud's model, its sha256 or name; likewise.")
     ] = "",
+    another_pair: Annotated[
+        bool, typer.Option(help="For models that nobody labelled, not the catalogue's pair.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Turn a target into the threshold on PROMPTS, with a bound, and print it as settings.
@@ -53,14 +60,13 @@ def calibrate(
     import numpy as np
 
     from isthmus.router.calibrate import calibrate as keep
-    from isthmus.router.pair import Pair
     from isthmus.router.quality import estimate
     from isthmus.router.router_file import load, shipped
 
     promise = _promise(max_cloud_share, min_quality_share)
     rows = _rows(prompts)
-    pair = Pair(edge, cloud) if edge or cloud else _pair_of(rows)
     trained = shipped() if file is None else load(file)
+    pair = _pair(edge, cloud, rows, None if another_pair else trained)
     scores = np.array([estimate(_asked(row), trained, pair).escalate for row in rows])
     graded = all("edge_correct" in row and "cloud_correct" in row for row in rows)
     right = [
@@ -72,6 +78,8 @@ def calibrate(
     if as_json:
         print(json.dumps(_told(found, calibrated=calibrated)))
         return
+    if calibrated and not edge and _pair_of(rows) is None:
+        print("for the catalogue's pair; with other models: --another-pair", file=sys.stderr)
     _show(found, prompts.name, calibrated=calibrated)
 
 
@@ -103,6 +111,25 @@ def _asked(row: dict[str, Any]) -> Any:
 
     message = Message(Role.USER, (TextPart(row["prompt"]),))
     return ChatRequest(request_id="calibrate", messages=(message,))
+
+
+def _pair(
+    edge: str, cloud: str, rows: list[dict[str, Any]], known: RouterFile | None
+) -> Pair | None:
+    """Whose scale the threshold is on: it must be the one that the agent compares with it.
+
+    As told, else as the rows say, else the first that the file `known` knows, as in the agent.
+    """
+    from isthmus.router.pair import Pair
+
+    if bool(edge) != bool(cloud):
+        raise typer.BadParameter("give both models or neither", param_hint="--edge, --cloud")
+    if edge and cloud:
+        return Pair(edge, cloud)
+    said = _pair_of(rows)
+    if said is not None or known is None or not known.calibrations:
+        return said
+    return known.calibrations[0].pair
 
 
 def _pair_of(rows: list[dict[str, Any]]) -> Pair | None:
