@@ -279,7 +279,12 @@ def test_the_commands_train_score_and_judge(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("line", "says"),
-    [('{"id": 1}', "no prompt"), ("[1]", "no JSON object"), ("{", "not JSON")],
+    [
+        ('{"id": 1}', "no prompt"),
+        ('{"prompt": "x"}', "no id"),
+        ("[1]", "no JSON object"),
+        ("{", "not JSON"),
+    ],
 )
 def test_misuse_is_told_without_the_text(line: str, says: str, tmp_path: Path) -> None:
     prompts = tmp_path / "in.jsonl"

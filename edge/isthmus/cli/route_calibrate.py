@@ -97,13 +97,13 @@ def _promise(max_cloud_share: float | None, min_quality_share: float | None) -> 
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    from isthmus.router.answer_files import read_rows
+    from isthmus.router.graded import numbered_rows
 
-    rows = [row for row in read_rows(path) if not row.get("withheld")]
-    for number, row in enumerate(rows, 1):
+    rows = [(number, row) for number, row in numbered_rows(path) if not row.get("withheld")]
+    for number, row in rows:
         if not isinstance(row.get("prompt"), str):
-            raise InvalidRequest(f"row {number} has no prompt", field="prompt")
-    return rows
+            raise InvalidRequest(f"{path.name}, line {number}: no prompt that is a text")
+    return [row for _, row in rows]
 
 
 def _asked(row: dict[str, Any]) -> Any:

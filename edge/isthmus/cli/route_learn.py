@@ -203,16 +203,18 @@ def score(
     if (edge or cloud) and known is None:
         raise typer.BadParameter("the file knows nothing of this pair", param_hint="--edge")
     rows = _rows(prompts)
+    if any(row.get("id") is None for row in rows):
+        raise InvalidRequest(f"{prompts.name}: a row has no id, by which its score is told")
     with out.open("w", encoding="utf-8") as written:
         for at in range(0, len(rows), ROWS_AT_ONCE):
             some = rows[at : at + ROWS_AT_ONCE]
-            values = scores(trained.general, [_text(row) for row in some], known)
+            values = scores(trained.general, [row["prompt"] for row in some], known)
             written.writelines(
                 json.dumps({"id": row.get("id"), "score": value}) + "\n"
                 for row, value in zip(some, values.tolist(), strict=True)
             )
     if times:
-        alone = times_ms(trained.general, [_text(row) for row in rows[:TIMED]], known)
+        alone = times_ms(trained.general, [row["prompt"] for row in rows[:TIMED]], known)
         p50, p99 = (float(np.percentile(alone, p)) for p in (50, 99))
         print(f"alone: median {p50:.2f} ms, p99 {p99:.2f} ms, of {len(alone)} prompts")
 
@@ -305,7 +307,6 @@ def _labelled(path: Path) -> list[dict[str, Any]]:
     for row in _rows(path):
         if "withheld" in row:
             continue
-        _text(row)
         weak = row.get("weak_correct", row.get("edge_correct"))
         strong = row.get("strong_correct", row.get("cloud_correct"))
         if not all(isinstance(value, int | float) and 0 <= value <= 1 for value in (weak, strong)):
@@ -319,11 +320,8 @@ def _labelled(path: Path) -> list[dict[str, Any]]:
 def _rows(path: Path) -> list[dict[str, Any]]:
     from isthmus.router.graded import numbered_rows
 
-    return [row for _, row in numbered_rows(path)]
-
-
-def _text(row: Mapping[str, Any]) -> str:
-    prompt = row.get("prompt")
-    if not isinstance(prompt, str):
-        raise InvalidRequest("a row has no prompt that is a text", field="PROMPTS")
-    return prompt
+    rows = numbered_rows(path)
+    for number, row in rows:
+        if not isinstance(row.get("prompt"), str):
+            raise InvalidRequest(f"{path.name}, line {number}: no prompt that is a text")
+    return [row for _, row in rows]

@@ -4,8 +4,6 @@ with the labelled prompts `{id, source, domain, prompt, weak_correct, strong_cor
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from numpy.typing import NDArray
 from isthmus.core.errors import InvalidRequest
 from isthmus.router import answer_head
 from isthmus.router.answer_head import Answered, AnswerHead
+from isthmus.router.graded import numbered_rows
 from isthmus.router.measures import Measured, measure
 
 F64 = NDArray[np.float64]
@@ -24,20 +23,7 @@ FOLDS = 5
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The objects of a file of JSON lines, which may be gzipped. Raises `InvalidRequest`."""
-    opener = gzip.open if path.suffix == ".gz" else open
-    rows = []
-    try:
-        with opener(path, "rt", encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
-                if not line.strip():
-                    continue
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise InvalidRequest(f"{path.name}, line {number}: not an object")
-                rows.append(row)
-    except (OSError, EOFError, UnicodeDecodeError, ValueError, RecursionError):
-        raise InvalidRequest(f"{path.name} cannot be read as JSON lines") from None
-    return rows
+    return [row for _, row in numbered_rows(path)]
 
 
 def join(prompts: Sequence[Mapping[str, Any]], answers: Path) -> dict[str, Answered]:

@@ -94,20 +94,28 @@ def numbered_rows(path: Path, *, without_last: bool = False) -> list[tuple[int, 
         with opened(path, "rt", encoding="utf-8", newline="\n", errors=errors) as file:
             lines.extend(enumerate(file, 1))
     except (OSError, EOFError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or {
+            EOFError: "the gzip file ends too early",
+            UnicodeDecodeError: "it is not UTF-8",
+        }.get(type(error), "it is damaged or no gzip file")
         raise InvalidRequest(
-            f"cannot read {path} after line {len(lines)}: {type(error).__name__}", field="PROMPTS"
+            f"cannot read {path} after line {len(lines)}: {why}", field="PROMPTS"
         ) from None
     whole = lines[:-1] if without_last else lines
-    return [(number, _object(line, number)) for number, line in whole if line.strip()]
+    return [
+        (number, _object(line, f"line {number} of {path.name}"))
+        for number, line in whole
+        if line.strip()
+    ]
 
 
-def _object(line: str, number: int) -> dict[str, Any]:
+def _object(line: str, where: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
-        raise InvalidRequest(f"line {number} is not JSON", field="PROMPTS") from None
+        raise InvalidRequest(f"{where} is not JSON", field="PROMPTS") from None
     if not isinstance(row, dict):
-        raise InvalidRequest(f"line {number} is no JSON object", field="PROMPTS")
+        raise InvalidRequest(f"{where} is no JSON object", field="PROMPTS")
     return row
 
 
