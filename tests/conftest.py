@@ -7,6 +7,7 @@ from pathlib import Path
 
 # Before numpy is imported: its threads wait by spinning, which on a busy machine takes minutes.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # scikit-learn's too
 
 import pytest
 from hypothesis import HealthCheck, settings

@@ -19,9 +19,9 @@ from isthmus.edge.testing import ScriptedEngine, ScriptedTier
 from isthmus.edge.trail import Trail
 from isthmus.privacy.base import Span
 from isthmus.privacy.policy import PrivacyConfig
-from isthmus.router.cascade import WatchConfig
 from isthmus.router.config import RouterConfig
-from isthmus.router.handover import CascadeConfig
+from isthmus.router.doubt.cascade import WatchConfig
+from isthmus.router.doubt.handover import CascadeConfig
 
 SURE, UNSURE = -0.1, -4.0
 QUICK = WatchConfig(window_tokens=2, hold_back_tokens=2)

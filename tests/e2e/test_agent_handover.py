@@ -10,9 +10,9 @@ from isthmus.core.decision import Decision, Reason, Target
 from isthmus.core.tier import ModelInfo
 from isthmus.edge.remote import RemoteConfig, RemoteTier
 from isthmus.edge.testing import RunningAgent, ScriptedEngine, ScriptedTier, running_agent
-from isthmus.router.cascade import WatchConfig
 from isthmus.router.config import RouterConfig
-from isthmus.router.handover import CascadeConfig
+from isthmus.router.doubt.cascade import WatchConfig
+from isthmus.router.doubt.handover import CascadeConfig
 
 WORDS = ("one", " two", " three", " four", " five", " six", " seven", " eight.")
 TEXT = "".join(WORDS)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from isthmus.core.errors import InvalidRequest
-from isthmus.router import answer_files, answer_head, answer_text
-from isthmus.router.answer_head import Answered, AnswerHead
-from isthmus.router.question import parse
+from isthmus.router.doubt import answer_files, answer_head, answer_text
+from isthmus.router.doubt.answer_head import Answered, AnswerHead
+from isthmus.router.learned.question import parse
 
 QUESTION = """How far does a train go in 3 hours at 40 km/h?
 A. 100 km

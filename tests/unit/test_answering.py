@@ -34,9 +34,9 @@ from isthmus.edge.leg import LegEnd
 from isthmus.edge.testing import ScriptedEngine, ScriptedTier
 from isthmus.edge.trail import Trail
 from isthmus.privacy.policy import PrivacyConfig
-from isthmus.router.cascade import WatchConfig
-from isthmus.router.doubt import Build, SecondLook
-from isthmus.router.handover import CascadeConfig
+from isthmus.router.doubt.cascade import WatchConfig
+from isthmus.router.doubt.handover import CascadeConfig
+from isthmus.router.doubt.second_look import Build, SecondLook
 from isthmus.router.signals import estimate_tokens
 from scripted_agent import (
     QUICK,

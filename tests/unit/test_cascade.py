@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isthmus.router.cascade import Doubt, Verdict, Watch, WatchConfig
-from isthmus.router.forms import FormCheck
-from isthmus.router.repetition import Repetition
+from isthmus.router.doubt.cascade import Doubt, Verdict, Watch, WatchConfig
+from isthmus.router.doubt.forms import FormCheck
+from isthmus.router.doubt.repetition import Repetition
 
 STORY = (
     "The harbour was quiet that morning. Two boats lay at the pier, and nobody was about.\n"

@@ -14,11 +14,11 @@ from gguf_files import write_tiny
 from isthmus.cli import route_doubt
 from isthmus.cli.route import app
 from isthmus.core.errors import InvalidRequest
-from isthmus.router.answer_head import AnswerHead
-from isthmus.router.doubt import Build, SecondLook
-from isthmus.router.option_logits import OptionHeads
-from isthmus.router.router_file import load, shipped
-from isthmus.router.section import Section
+from isthmus.router.doubt.answer_head import AnswerHead
+from isthmus.router.doubt.option_logits import OptionHeads
+from isthmus.router.doubt.second_look import Build, SecondLook
+from isthmus.router.learned.router_file import load, shipped
+from isthmus.router.learned.section import Section
 
 ROWS = 400
 

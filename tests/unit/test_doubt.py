@@ -10,10 +10,10 @@ import pytest
 
 from isthmus.core.errors import InvalidRequest
 from isthmus.core.events import FirstToken
-from isthmus.router import doubt
-from isthmus.router.doubt import FEATURES, Build, SecondLook
-from isthmus.router.doubt_fit import Labelled, fit
-from isthmus.router.section import Section
+from isthmus.router.doubt import second_look as doubt
+from isthmus.router.doubt.second_look import FEATURES, Build, SecondLook
+from isthmus.router.doubt.second_look_fit import Labelled, fit
+from isthmus.router.learned.section import Section
 
 BUILD = Build("ab" * 32, "Q4_1")
 FIRST = FirstToken(margin=1.0, entropy=2.0, logprob=-0.5, hidden=(1.0, -1.0))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus.core.chat import ChatRequest, Message, ResponseFormat, ResponseKind, Role, TextPart
-from isthmus.router.forms import FormCheck
+from isthmus.router.doubt.forms import FormCheck
 
 WEATHER = {
     "type": "object",

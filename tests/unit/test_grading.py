@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus.core.errors import InvalidRequest
-from isthmus.router.grading import Gold, Grader, chosen, contains, final_number, is_settled
+from isthmus.router.labels.grading import Gold, Grader, chosen, contains, final_number, is_settled
 
 
 @pytest.mark.parametrize(

@@ -21,9 +21,9 @@ from isthmus.core.deadline import Deadline
 from isthmus.core.decision import Decision, Reason, Target
 from isthmus.core.errors import ConfigError
 from isthmus.router.budget import BudgetState, PeriodState
-from isthmus.router.cascade import Doubt
 from isthmus.router.config import RouterConfig
-from isthmus.router.handover import (
+from isthmus.router.doubt.cascade import Doubt
+from isthmus.router.doubt.handover import (
     DOUBTS,
     CascadeConfig,
     Moment,

@@ -25,10 +25,10 @@ from isthmus.core.events import (
     TopLogprob,
 )
 from isthmus.core.money import Price, Usage
-from isthmus.router.graded import Question, questions
-from isthmus.router.grading import Grader
-from isthmus.router.judge import judge_by, verdict
-from isthmus.router.label import LabelFile, Labeller, label_all
+from isthmus.router.labels.graded import Question, questions
+from isthmus.router.labels.grading import Grader
+from isthmus.router.labels.judge import judge_by, verdict
+from isthmus.router.labels.label import LabelFile, Labeller, label_all
 
 
 def said(text: str, *candidates: tuple[str, float]) -> Delta:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isthmus.router.measures import apgr, auroc, cpt, difference, measure, pgr
+from isthmus.router.learned.measures import apgr, auroc, cpt, difference, measure, pgr
 
 GAIN = np.array([1.0, 0.0, 1.0, 0.0])
 

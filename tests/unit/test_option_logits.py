@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from isthmus.core.errors import InvalidRequest
-from isthmus.router import option_files
-from isthmus.router.option_logits import (
+from isthmus.router.doubt import option_files
+from isthmus.router.doubt.option_logits import (
     OptionHeads,
     Task,
     fit,
     largest_probability,
     log_softmax,
 )
-from isthmus.router.section import Section
+from isthmus.router.learned.section import Section
 
 TASK = Task("quiz", "small", "large")
 

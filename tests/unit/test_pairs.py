@@ -15,11 +15,11 @@ import pytest
 from isthmus.cli.main import main
 from isthmus.core.errors import InvalidRequest
 from isthmus.core.money import Price
-from isthmus.router import pairs
-from isthmus.router.graded import questions
-from isthmus.router.rating import seen
-from isthmus.router.router_file import shipped
-from isthmus.router.tasks import KINDS, tasks
+from isthmus.router.labels import pairs
+from isthmus.router.labels.graded import questions
+from isthmus.router.labels.tasks import KINDS, tasks
+from isthmus.router.learned.rating import seen
+from isthmus.router.learned.router_file import shipped
 
 
 def rows(count: int = 100, **more: Any) -> list[dict[str, Any]]:

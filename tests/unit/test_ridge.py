@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from isthmus.router import ridge
+from isthmus.router.labels import ridge
 
 
 def probabilities(x: ridge.F64, weights: ridge.F64) -> ridge.F64:

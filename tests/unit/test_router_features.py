@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus.core.chat import ChatRequest, Message, Role, TextPart, Tool, ToolChoice
-from isthmus.router.asked import asked, is_follow_up
-from isthmus.router.features import NAMES, features
-from isthmus.router.ngrams import BINS, HALF, grams, weigh
-from isthmus.router.question import HEAD_CHARS, TAIL_CHARS, parse
+from isthmus.router.learned.asked import asked, is_follow_up
+from isthmus.router.learned.features import NAMES, features
+from isthmus.router.learned.ngrams import BINS, HALF, grams, weigh
+from isthmus.router.learned.question import HEAD_CHARS, TAIL_CHARS, parse
 
 CHOICE = "Which gas do plants take in?\nA. Oxygen\nB. Carbon dioxide\nC. Helium\nAnswer:"
 

@@ -17,16 +17,16 @@ from typer.testing import CliRunner
 from isthmus.cli.route import app
 from isthmus.core.chat import ChatRequest, Message, Role, TextPart
 from isthmus.core.errors import ConfigError, InvalidRequest
-from isthmus.router.evaluate import ours, out_of_fold, report, split
-from isthmus.router.general import General
-from isthmus.router.pair import INPUTS, Calibration, Pair, inputs
+from isthmus.router.learned.evaluate import ours, out_of_fold, report, split
+from isthmus.router.learned.general import General
+from isthmus.router.learned.pair import INPUTS, Calibration, Pair, inputs
+from isthmus.router.learned.rating import scores
+from isthmus.router.learned.router_file import MAGIC, RouterFile, from_bytes, load, shipped
+from isthmus.router.learned.section import Section
+from isthmus.router.learned.train import Rows, fit, kinds_of, rows_of
+from isthmus.router.learned.train_pair import fit_pair, held_out
+from isthmus.router.learned.trees import forest
 from isthmus.router.quality import Basis, estimate
-from isthmus.router.rating import scores
-from isthmus.router.router_file import MAGIC, RouterFile, from_bytes, load, shipped
-from isthmus.router.section import Section
-from isthmus.router.train import Rows, fit, kinds_of, rows_of
-from isthmus.router.train_pair import fit_pair, held_out
-from isthmus.router.trees import forest
 
 PAIR = Pair("e" * 64, "c" * 64)
 

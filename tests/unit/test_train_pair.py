@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from isthmus.router.pair import Pair
-from isthmus.router.router_file import load, shipped
-from isthmus.router.train import rows_of
-from isthmus.router.train_pair import fit_pair, logistic
+from isthmus.router.learned.pair import Pair
+from isthmus.router.learned.router_file import load, shipped
+from isthmus.router.learned.train import rows_of
+from isthmus.router.learned.train_pair import fit_pair, logistic
 
 LABELS = [
     {

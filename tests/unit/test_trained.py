@@ -15,11 +15,11 @@ from isthmus.core.errors import ConfigError
 from isthmus.core.tier import ModelInfo
 from isthmus.edge import trained as module
 from isthmus.edge.trained import Taken, Trained, read_shadow_set
-from isthmus.router.features import NAMES
-from isthmus.router.pair import INPUTS, Calibration, Pair
+from isthmus.router.learned.features import NAMES
+from isthmus.router.learned.pair import INPUTS, Calibration, Pair
+from isthmus.router.learned.rating import scores
+from isthmus.router.learned.router_file import RouterFile, shipped
 from isthmus.router.quality import Basis
-from isthmus.router.rating import scores
-from isthmus.router.router_file import RouterFile, shipped
 
 EDGE, CLOUD = "e" * 64, "c" * 64
 INFO = ModelInfo(model="big", backend="test", sha256=CLOUD)

@@ -17,7 +17,7 @@ from isthmus.edge.sensors import Sensors
 from isthmus.edge.testing import ScriptedEngine, ScriptedTier
 from isthmus.edge.trail import Trail
 from isthmus.edge.votes import MAX_TOKENS, Votes
-from isthmus.router.handover import CascadeConfig
+from isthmus.router.doubt.handover import CascadeConfig
 from isthmus.router.signals import DeviceHealth
 from scripted_agent import agent_over, answer_of, decided, request, text_of
 

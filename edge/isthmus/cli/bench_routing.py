@@ -14,7 +14,7 @@ from isthmus.cli.route_label import AtOnce, CloudModel, Config, Edge, PriceOptio
 from isthmus.core.errors import InvalidRequest, Unavailable
 
 if TYPE_CHECKING:
-    from isthmus.router.graded import Question
+    from isthmus.router.labels.graded import Question
 
 
 def routing(
@@ -46,10 +46,10 @@ def routing(
     it: once with its kind among the others, once with its whole kind left out.
     """
     from isthmus.cli.pair import price_of
-    from isthmus.router import pairs
-    from isthmus.router.graded import numbered_rows
-    from isthmus.router.rating import seen
-    from isthmus.router.router_file import shipped
+    from isthmus.router.labels import pairs
+    from isthmus.router.labels.graded import numbered_rows
+    from isthmus.router.learned.rating import seen
+    from isthmus.router.learned.router_file import shipped
 
     paid = price_of(price)
     if labels:
@@ -91,8 +91,8 @@ def routing(
 
 
 def _questions(files: list[Path]) -> list[Question]:
-    from isthmus.router.graded import numbered_rows, questions
-    from isthmus.router.tasks import tasks
+    from isthmus.router.labels.graded import numbered_rows, questions
+    from isthmus.router.labels.tasks import tasks
 
     rows = list(enumerate(tasks(), 1))
     return questions(rows) + [one for file in files for one in questions(numbered_rows(file))]
@@ -112,7 +112,7 @@ async def _label(
 
     from isthmus.cli.pair import tier_of
     from isthmus.cli.route_label import into_file
-    from isthmus.router.label import Labeller
+    from isthmus.router.labels.label import Labeller
 
     async with AsyncExitStack() as stack:
         small = await tier_of(edge, threads=threads)

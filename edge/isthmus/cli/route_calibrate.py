@@ -14,8 +14,8 @@ from isthmus.core.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from isthmus.router.calibrate import Promise, Threshold
-    from isthmus.router.pair import Pair
-    from isthmus.router.router_file import RouterFile
+    from isthmus.router.learned.pair import Pair
+    from isthmus.router.learned.router_file import RouterFile
 
 
 def calibrate(
@@ -60,8 +60,8 @@ def calibrate(
     import numpy as np
 
     from isthmus.router.calibrate import calibrate as keep
+    from isthmus.router.learned.router_file import load, shipped
     from isthmus.router.quality import estimate
-    from isthmus.router.router_file import load, shipped
 
     promise = _promise(max_cloud_share, min_quality_share)
     rows = _rows(prompts)
@@ -97,7 +97,7 @@ def _promise(max_cloud_share: float | None, min_quality_share: float | None) -> 
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    from isthmus.router.graded import numbered_rows
+    from isthmus.router.labels.graded import numbered_rows
 
     rows = [(number, row) for number, row in numbered_rows(path) if not row.get("withheld")]
     for number, row in rows:
@@ -120,7 +120,7 @@ def _pair(
 
     As told, else as the rows say, else the first that the file `known` knows, as in the agent.
     """
-    from isthmus.router.pair import Pair
+    from isthmus.router.learned.pair import Pair
 
     if bool(edge) != bool(cloud):
         raise typer.BadParameter("give both models or neither", param_hint="--edge, --cloud")
@@ -133,7 +133,7 @@ def _pair(
 
 
 def _pair_of(rows: list[dict[str, Any]]) -> Pair | None:
-    from isthmus.router.pair import Pair
+    from isthmus.router.learned.pair import Pair
 
     pairs = {(row.get("edge_key"), row.get("cloud_key")) for row in rows}
     edge, cloud = pairs.pop() if len(pairs) == 1 else (None, None)

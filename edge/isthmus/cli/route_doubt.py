@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
     from isthmus.core.events import FirstToken
     from isthmus.engine.engine import Engine
-    from isthmus.router.answer_head import AnswerHead
-    from isthmus.router.general import General
-    from isthmus.router.option_files import OptionFigures
-    from isthmus.router.section import Section
-    from isthmus.router.train import Rows
+    from isthmus.router.doubt.answer_head import AnswerHead
+    from isthmus.router.doubt.option_files import OptionFigures
+    from isthmus.router.learned.general import General
+    from isthmus.router.learned.section import Section
+    from isthmus.router.learned.train import Rows
 
     Sections = Mapping[str, Section]
 
@@ -36,8 +36,8 @@ def evaluate(path: Path, answers: Path | None, sections: Sections) -> Json:
     Raises `InvalidRequest` for a file that cannot be read, `ValueError` for a trained file without
     sense.
     """
-    from isthmus.router import option_files
-    from isthmus.router.option_logits import SECTION, OptionHeads
+    from isthmus.router.doubt import option_files
+    from isthmus.router.doubt.option_logits import SECTION, OptionHeads
 
     if answers is None:
         heads = OptionHeads.of(sections.get(SECTION))
@@ -51,8 +51,8 @@ def score(path: Path, answers: Path | None, sections: Sections) -> list[Json]:
 
     The rows of option logits carry their task and both models, whose ids repeat.
     """
-    from isthmus.router import answer_files, option_files
-    from isthmus.router.option_logits import SECTION, OptionHeads
+    from isthmus.router.doubt import answer_files, option_files
+    from isthmus.router.doubt.option_logits import SECTION, OptionHeads
 
     if answers is not None:
         head = _answer_head(sections)
@@ -77,7 +77,7 @@ def train(
     *, options: Path | None = None, prompts: Path | None = None, answers: Path | None = None
 ) -> dict[str, Section]:
     """The sections of the heads that these labelled files teach. Needs scikit-learn."""
-    from isthmus.router import answer_files, answer_head, option_files, option_logits
+    from isthmus.router.doubt import answer_files, answer_head, option_files, option_logits
 
     sections = {}
     if options is not None:
@@ -102,7 +102,7 @@ def train(
 
 def handles(path: Path, answers: Path | None) -> bool:
     """Whether a file to score or to measure is one of these."""
-    from isthmus.router.option_files import is_option_file
+    from isthmus.router.doubt.option_files import is_option_file
 
     return answers is not None or is_option_file(path)
 
@@ -126,9 +126,10 @@ def second_look(
 
     from isthmus.core.errors import InvalidRequest
     from isthmus.engine.catalogue import resolve, sha256_known
-    from isthmus.router import doubt, doubt_fit
-    from isthmus.router.pair import inputs
-    from isthmus.router.train_pair import choose, held_out
+    from isthmus.router.doubt import second_look as doubt
+    from isthmus.router.doubt import second_look_fit as doubt_fit
+    from isthmus.router.learned.pair import inputs
+    from isthmus.router.learned.train_pair import choose, held_out
 
     sha256 = sha256_known(model)
     if not sha256:
@@ -226,8 +227,8 @@ def _evaluate_answers(path: Path, answers: Path, sections: Sections) -> Json:
     import numpy as np
 
     from isthmus.core.errors import InvalidRequest
-    from isthmus.router import answer_files
-    from isthmus.router.measures import measure
+    from isthmus.router.doubt import answer_files
+    from isthmus.router.learned.measures import measure
 
     labelled = answer_files.read_rows(path)
     told = answer_files.score(answer_files.join(labelled, answers), _answer_head(sections))
@@ -257,7 +258,7 @@ def _evaluate_answers(path: Path, answers: Path, sections: Sections) -> Json:
 
 def _answer_head(sections: Sections) -> AnswerHead:
     from isthmus.core.errors import InvalidRequest
-    from isthmus.router.answer_head import SECTION, AnswerHead
+    from isthmus.router.doubt.answer_head import SECTION, AnswerHead
 
     head = AnswerHead.of(sections.get(SECTION))
     if head is None:

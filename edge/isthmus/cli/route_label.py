@@ -14,8 +14,8 @@ import typer
 from isthmus.core.errors import InvalidRequest, Unavailable
 
 if TYPE_CHECKING:
-    from isthmus.router.graded import Question
-    from isthmus.router.label import Judge, Labeller, Tally, Tier
+    from isthmus.router.labels.graded import Question
+    from isthmus.router.labels.label import Judge, Labeller, Tally, Tier
 
 Edge = Annotated[str, typer.Option(help="The device's model: a known name or a path.")]
 CloudOption = Annotated[
@@ -92,8 +92,8 @@ def label(
     the device is not asked of the cloud: its row has `withheld` and no answer of the cloud's.
     """
     from isthmus.cli.pair import price_of
-    from isthmus.router.graded import numbered_rows, questions
-    from isthmus.router.grading import Grader
+    from isthmus.router.labels.graded import numbered_rows, questions
+    from isthmus.router.labels.grading import Grader
 
     found = questions(numbered_rows(prompts), default=Grader.JUDGE if judge else None)
     if judge is None and any(one.gold.grader is Grader.JUDGE for one in found):
@@ -102,7 +102,7 @@ def label(
 
     async def work() -> tuple[Tally, int]:
         from isthmus.cli.pair import tier_of
-        from isthmus.router.label import Labeller
+        from isthmus.router.labels.label import Labeller
 
         async with AsyncExitStack() as stack:
             small = await tier_of(edge, threads=threads)
@@ -113,7 +113,7 @@ def label(
             stack.push_async_callback(large.close)
             judged_by: Judge | None = None
             if judge is not None:
-                from isthmus.router.judge import judge_by
+                from isthmus.router.labels.judge import judge_by
 
                 asked: Tier
                 if judge in {"edge", "cloud"}:
@@ -149,7 +149,7 @@ async def into_file(
     labeller: Labeller, found: list[Question], out: Path, *, at_once: int
 ) -> tuple[Tally, int]:
     """Label what `out` lacks of `found`; how that went, and how many rows were there."""
-    from isthmus.router.label import LabelFile, label_all
+    from isthmus.router.labels.label import LabelFile, label_all
 
     file = LabelFile(out, labeller.pair)
     try:

@@ -14,8 +14,8 @@ import typer
 from isthmus.core.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from isthmus.router.pair import Pair
-    from isthmus.router.router_file import RouterFile
+    from isthmus.router.learned.pair import Pair
+    from isthmus.router.learned.router_file import RouterFile
 
 app = typer.Typer()
 
@@ -106,9 +106,9 @@ def train(
     doubt (docs/doubt.md). About a minute; all but --pair needs scikit-learn (the dev extra).
     """
     from isthmus.cli import route_doubt
-    from isthmus.router.doubt import SECTION
-    from isthmus.router.train import rows_of
-    from isthmus.router.train_pair import fit_pair
+    from isthmus.router.doubt.second_look import SECTION
+    from isthmus.router.learned.train import rows_of
+    from isthmus.router.learned.train_pair import fit_pair
 
     if second_look and not pair:
         raise typer.BadParameter("needs the --pair rows", param_hint="--second-look")
@@ -137,8 +137,8 @@ def _general(labels: Path, note: str) -> RouterFile:
     """A new file: general heads, and where they come from."""
     from importlib.metadata import version
 
-    from isthmus.router.router_file import RouterFile
-    from isthmus.router.train import fit, rows_of
+    from isthmus.router.learned.router_file import RouterFile
+    from isthmus.router.learned.train import fit, rows_of
 
     rows = rows_of(_labelled(labels))
     names = sorted(set(rows.source.tolist()))
@@ -153,7 +153,7 @@ def _general(labels: Path, note: str) -> RouterFile:
 
 def _pair(rows: Sequence[Mapping[str, Any]], edge: str, cloud: str) -> Pair:
     """The one pair that the rows are of, or the one that is named."""
-    from isthmus.router.pair import Pair
+    from isthmus.router.learned.pair import Pair
 
     pairs = {
         Pair(edge or str(row.get("edge_key", "")), cloud or str(row.get("cloud_key", "")))
@@ -192,8 +192,8 @@ def score(
     import numpy as np
 
     from isthmus.cli import route_doubt
-    from isthmus.router.pair import Pair
-    from isthmus.router.rating import scores, times_ms
+    from isthmus.router.learned.pair import Pair
+    from isthmus.router.learned.rating import scores, times_ms
 
     trained = _file(file)
     if route_doubt.handles(prompts, answers):
@@ -240,8 +240,8 @@ def evaluate(
     --answers the device's answers are rated, and not the prompts.
     """
     from isthmus.cli import route_doubt
-    from isthmus.router import evaluate as measured
-    from isthmus.router.train import rows_of
+    from isthmus.router.learned import evaluate as measured
+    from isthmus.router.learned.train import rows_of
 
     if route_doubt.handles(labels, answers):
         if unseen is not None:
@@ -290,7 +290,7 @@ def _table(told: dict[str, dict[str, Any]]) -> None:
 
 def _file(path: Path | None) -> RouterFile:
     from isthmus.core.errors import ConfigError
-    from isthmus.router.router_file import load, shipped
+    from isthmus.router.learned.router_file import load, shipped
 
     try:
         return shipped() if path is None else load(path)
@@ -318,7 +318,7 @@ def _labelled(path: Path) -> list[dict[str, Any]]:
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    from isthmus.router.graded import numbered_rows
+    from isthmus.router.labels.graded import numbered_rows
 
     rows = numbered_rows(path)
     for number, row in rows:

@@ -106,8 +106,8 @@ class Situation:
         )
 
     def _quality(self) -> Quality:
+        from isthmus.router.learned.router_file import shipped
         from isthmus.router.quality import estimate
-        from isthmus.router.router_file import shipped
 
         known = shipped().calibrations
         pair = known[0].pair if known and not self.another_pair else None

@@ -7,8 +7,8 @@ tier at work (`isthmus.edge.leg.Leg`). Another leg begins
   gives the answer, the other is stopped (`race`);
 - when a tier fails: the other one answers, or goes on from what was shown (`fell_back`,
   `handed_over`), once in each direction;
-- when the device doubts its own answer (`isthmus.router.handover`): the cloud goes on, unless it
-  says nothing in time; the device then goes on as if nothing had been.
+- when the device doubts its own answer (`isthmus.router.doubt.handover`): the cloud goes on, unless
+  it says nothing in time; the device then goes on as if nothing had been.
 
 What the client has seen is never taken back and never said twice: a leg begins from `Trail.text`,
 and what a tier wrote beyond it is dropped, or offered to the cloud as a draft.
@@ -44,10 +44,9 @@ from isthmus.edge.tiers import Tiers
 from isthmus.edge.trail import Trail
 from isthmus.edge.votes import Votes
 from isthmus.edge.watched import AfterPrefill, Doubted, WatchOver
-from isthmus.router.cascade import Watch
-from isthmus.router.doubt import SecondLook
-from isthmus.router.forms import FormCheck
-from isthmus.router.handover import (
+from isthmus.router.doubt.cascade import Watch
+from isthmus.router.doubt.forms import FormCheck
+from isthmus.router.doubt.handover import (
     CascadeConfig,
     Moment,
     break_even,
@@ -55,6 +54,7 @@ from isthmus.router.handover import (
     may_hand_over,
     may_vote,
 )
+from isthmus.router.doubt.second_look import SecondLook
 from isthmus.router.signals import DeviceHealth
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from isthmus.edge import lessons
 from isthmus.edge.ledger import Ledger, open_ledger
 from isthmus.edge.lessons import Source
 from isthmus.edge.trail import Trail
-from isthmus.router.handover import DOUBTS
+from isthmus.router.doubt.handover import DOUBTS
 from isthmus.router.online import OF_DOUBT, Correction, Lesson, Pace, learnt
 from isthmus.router.quality import Quality
 

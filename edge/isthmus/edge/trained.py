@@ -20,13 +20,13 @@ import numpy as np
 from isthmus.core.chat import ChatRequest, Message, Role, TextPart
 from isthmus.core.errors import ConfigError, InvalidRequest, IsthmusError
 from isthmus.core.tier import ModelInfo
-from isthmus.router import router_file
-from isthmus.router.answer_files import read_rows
-from isthmus.router.doubt import SECTION, Build, SecondLook
-from isthmus.router.measures import apgr
-from isthmus.router.pair import Pair
+from isthmus.router.doubt.answer_files import read_rows
+from isthmus.router.doubt.second_look import SECTION, Build, SecondLook
+from isthmus.router.learned import router_file
+from isthmus.router.learned.measures import apgr
+from isthmus.router.learned.pair import Pair
+from isthmus.router.learned.router_file import RouterFile
 from isthmus.router.quality import Quality, estimate
-from isthmus.router.router_file import RouterFile
 
 log = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from isthmus.core.decision import Reason
 from isthmus.core.errors import IsthmusError
 from isthmus.core.events import Delta, Finished, FinishReason, FirstToken
 from isthmus.edge.votes import Votes
-from isthmus.router.cascade import Doubt, Verdict, Watch
-from isthmus.router.doubt import SecondLook
-from isthmus.router.handover import DOUBTS
+from isthmus.router.doubt.cascade import Doubt, Verdict, Watch
+from isthmus.router.doubt.handover import DOUBTS
+from isthmus.router.doubt.second_look import SecondLook
 
 
 @dataclass(frozen=True, slots=True)

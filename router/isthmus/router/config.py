@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from isthmus.core.errors import ConfigError
 from isthmus.core.money import MICRO_USD_PER_USD
-from isthmus.router.handover import CascadeConfig
+from isthmus.router.doubt.handover import CascadeConfig
 from isthmus.router.presets import CloudUse, Preset, Weights
 
 

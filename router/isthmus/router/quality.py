@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.core.chat import ChatRequest
-from isthmus.router.asked import asked
 from isthmus.router.difficulty import difficulty
-from isthmus.router.features import NAMES, features
-from isthmus.router.ngrams import grams
-from isthmus.router.pair import Calibration, Pair, inputs
-from isthmus.router.question import parse
-from isthmus.router.router_file import RouterFile
+from isthmus.router.learned.asked import asked
+from isthmus.router.learned.features import NAMES, features
+from isthmus.router.learned.ngrams import grams
+from isthmus.router.learned.pair import Calibration, Pair, inputs
+from isthmus.router.learned.question import parse
+from isthmus.router.learned.router_file import RouterFile
 
 TERMS = 8
 """How many features an estimate names: those that weighed most."""

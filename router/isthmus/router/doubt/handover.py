@@ -1,7 +1,7 @@
 """When an answer may be handed over to the cloud in its middle, and what that is tuned with. Pure.
 
-The looks themselves are `isthmus.router.doubt` (after prefill) and `isthmus.router.cascade` (while
-decoding); the reasons that they have are `DOUBTS` as reason codes.
+The looks themselves are `second_look` (after prefill) and `cascade` (while decoding); the reasons
+that they have are `DOUBTS` as reason codes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from isthmus.core.chat import ChatRequest, ResponseKind, RouteMode
 from isthmus.core.decision import Decision, Reason
 from isthmus.core.errors import ConfigError
-from isthmus.router.cascade import Doubt, WatchConfig
+from isthmus.router.doubt.cascade import Doubt, WatchConfig
 
 if TYPE_CHECKING:
     from isthmus.router.signals import DeviceHealth  # which needs the settings, and they these

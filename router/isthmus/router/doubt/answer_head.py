@@ -13,10 +13,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.router import answer_text
-from isthmus.router.question import parse
-from isthmus.router.section import Section
-from isthmus.router.trees import Forest, forest
+from isthmus.router.doubt import answer_text
+from isthmus.router.learned.question import parse
+from isthmus.router.learned.section import Section
+from isthmus.router.learned.trees import Forest, forest
 
 F32 = NDArray[np.float32]
 

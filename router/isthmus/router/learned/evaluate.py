@@ -1,7 +1,7 @@
 """How well the learned scores order labelled rows, source by source, against a simple baseline.
 
-The measures are those of `isthmus.router.measures`. What is trained here is trained anew without
-the rows that it scores, and without the same questions in other sources.
+The measures are those of `isthmus.router.learned.measures`. What is trained here is trained anew
+without the rows that it scores, and without the same questions in other sources.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.router.features import NAMES
-from isthmus.router.measures import RESAMPLES, difference, measure
-from isthmus.router.train import Rows, fit, gram_matrix
+from isthmus.router.learned.features import NAMES
+from isthmus.router.learned.measures import RESAMPLES, difference, measure
+from isthmus.router.learned.train import Rows, fit, gram_matrix
 
 BASELINE = (
     "chars", "stem_chars", "words", "word_chars", "sentences", "lines", "digits", "numbers",

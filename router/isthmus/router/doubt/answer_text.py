@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.router.question import Question
+from isthmus.router.learned.question import Question
 
 F32 = NDArray[np.float32]
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.router.features import features
-from isthmus.router.general import CLIP, General
-from isthmus.router.ngrams import BINS, Grams, grams
-from isthmus.router.question import parse
-from isthmus.router.trees import forest
+from isthmus.router.learned.features import features
+from isthmus.router.learned.general import CLIP, General
+from isthmus.router.learned.ngrams import BINS, Grams, grams
+from isthmus.router.learned.question import parse
+from isthmus.router.learned.trees import forest
 
 BLEND = np.array([[0.2, 0.15, 0.3, 0.25, 0.1], [0, 0, 0, 0.7, 0.3]], np.float32)
 """What each part counts, chosen by cross-validation (docs/routing.md)."""

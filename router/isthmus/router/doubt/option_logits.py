@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.router.section import Section
+from isthmus.router.learned.section import Section
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]

@@ -11,8 +11,8 @@ import re
 
 from isthmus.core.chat import ChatRequest, Message, Role, Sampling, TextPart
 from isthmus.core.errors import Unavailable
-from isthmus.router.graded import Question
-from isthmus.router.label import Judge, Tier, ask
+from isthmus.router.labels.graded import Question
+from isthmus.router.labels.label import Judge, Tier, ask
 
 _MAX_TOKENS = 512
 _INSTRUCTIONS = """You grade the answer of an assistant to a user's question. The answer is good \

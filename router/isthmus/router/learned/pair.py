@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.router.features import NAMES
-from isthmus.router.ngrams import HALF, Grams
-from isthmus.router.section import Section
+from isthmus.router.learned.features import NAMES
+from isthmus.router.learned.ngrams import HALF, Grams
+from isthmus.router.learned.section import Section
 
 SECTION = "pairs"
 GAIN_UNIT = 0.1

@@ -23,8 +23,8 @@ from isthmus.core.decision import Reason
 from isthmus.core.errors import InvalidRequest, IsthmusError, PolicyRefused
 from isthmus.core.events import Delta, Event, Finished, Started, TokenLogprob
 from isthmus.core.money import Price, Usage
-from isthmus.router.graded import Question, numbered_rows
-from isthmus.router.grading import Grader, is_settled
+from isthmus.router.labels.graded import Question, numbered_rows
+from isthmus.router.labels.grading import Grader, is_settled
 
 TOP_LOGPROBS = 20
 """Candidates of a position that are asked for: the most that OpenAI's interface gives."""

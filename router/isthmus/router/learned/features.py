@@ -16,8 +16,8 @@ from math import log1p
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.router.lexicon import WORDS
-from isthmus.router.question import Question
+from isthmus.router.learned.lexicon import WORDS
+from isthmus.router.learned.question import Question
 
 HAN = re.compile(r"[\u3400-\u9fff]")
 LATEX = re.compile(r"\\[a-zA-Z]+|\$")

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.router.features import NAMES, features
-from isthmus.router.general import General
-from isthmus.router.ngrams import Grams, grams
-from isthmus.router.pair import Calibration, inputs
-from isthmus.router.question import parse
+from isthmus.router.learned.features import NAMES, features
+from isthmus.router.learned.general import General
+from isthmus.router.learned.ngrams import Grams, grams
+from isthmus.router.learned.pair import Calibration, inputs
+from isthmus.router.learned.question import parse
 
 _WARM = 50
 

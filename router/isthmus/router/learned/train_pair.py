@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.router.features import NAMES
-from isthmus.router.general import General
-from isthmus.router.measures import measure
-from isthmus.router.pair import Calibration, Pair, inputs
-from isthmus.router.train import Rows
+from isthmus.router.learned.features import NAMES
+from isthmus.router.learned.general import General
+from isthmus.router.learned.measures import measure
+from isthmus.router.learned.pair import Calibration, Pair, inputs
+from isthmus.router.learned.train import Rows
 
 PENALTIES = (0.001, 0.003, 0.01, 0.03)
 """The strengths (C) that are tried; cross-validation picks one a tier."""

@@ -28,7 +28,7 @@ class Grader(StrEnum):
     CONTAINS = "contains"
     RUBRIC = "rubric"
     JUDGE = "judge"
-    """By a model, which `isthmus.router.judge` asks."""
+    """By a model, which `isthmus.router.labels.judge` asks."""
 
 
 @dataclass(frozen=True, slots=True)

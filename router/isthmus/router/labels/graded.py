@@ -11,7 +11,7 @@ from typing import Any
 
 from isthmus.core.chat import ChatRequest, Message, Role, Sampling, TextPart
 from isthmus.core.errors import InvalidRequest
-from isthmus.router.grading import Gold, Grader
+from isthmus.router.labels.grading import Gold, Grader
 
 MAX_TOKENS = {
     Grader.CHOICE: 256,

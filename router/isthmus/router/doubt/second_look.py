@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.core.events import FirstToken
-from isthmus.router.section import Section
+from isthmus.router.learned.section import Section
 
 F32 = NDArray[np.float32]
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.router.features import NAMES
-from isthmus.router.ngrams import BINS, Grams, weigh
-from isthmus.router.section import Section
-from isthmus.router.trees import Forest
+from isthmus.router.learned.features import NAMES
+from isthmus.router.learned.ngrams import BINS, Grams, weigh
+from isthmus.router.learned.section import Section
+from isthmus.router.learned.trees import Forest
 
 SECTION = "general"
 _ARRAYS = ("mean", "scale", "gate", "line", "ngrams", "ngram_scale", "ngram_bias", "blend")

@@ -26,8 +26,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from isthmus.router.forms import FormCheck
-from isthmus.router.repetition import Repetition
+from isthmus.router.doubt.forms import FormCheck
+from isthmus.router.doubt.repetition import Repetition
 
 _ENDS: Final = (
     re.compile(r"\n"),

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.core.errors import InvalidRequest
-from isthmus.router import answer_head
-from isthmus.router.answer_head import Answered, AnswerHead
-from isthmus.router.graded import numbered_rows
-from isthmus.router.measures import Measured, measure
+from isthmus.router.doubt import answer_head
+from isthmus.router.doubt.answer_head import Answered, AnswerHead
+from isthmus.router.labels.graded import numbered_rows
+from isthmus.router.learned.measures import Measured, measure
 
 F64 = NDArray[np.float64]
 FOLDS = 5

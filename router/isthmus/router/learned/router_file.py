@@ -30,10 +30,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.core.errors import ConfigError
-from isthmus.router import general, pair
-from isthmus.router.general import General
-from isthmus.router.pair import Calibration, Pair
-from isthmus.router.section import Section
+from isthmus.router.learned import general, pair
+from isthmus.router.learned.general import General
+from isthmus.router.learned.pair import Calibration, Pair
+from isthmus.router.learned.section import Section
 
 MAGIC, FORMAT = b"ISTHMUSR", 1
 MAX_BYTES = 16 << 20
@@ -116,7 +116,7 @@ def load(path: Path) -> RouterFile:
 @cache
 def shipped() -> RouterFile:
     """The file that comes with the package."""
-    return from_bytes((files("isthmus.router") / "shipped.router").read_bytes())
+    return from_bytes((files("isthmus.router.learned") / "shipped.router").read_bytes())
 
 
 def from_bytes(data: bytes) -> RouterFile:

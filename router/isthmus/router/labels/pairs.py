@@ -1,8 +1,9 @@
 """What a routed pair is worth: quality, price and latency at shares of escalation, measured.
 
 Every figure comes from labels: both models' real answers to the same questions
-(`isthmus.router.label`). The scores are cross-validated, so that no question is routed by what was
-learnt from it. A random router at the same share is the yardstick; its figures are exact means.
+(`isthmus.router.labels.label`). The scores are cross-validated, so that no question is routed by
+what was learnt from it. A random router at the same share is the yardstick; its figures are exact
+means.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from isthmus.core.errors import InvalidRequest
 from isthmus.core.money import MICRO_USD_PER_USD, Price
-from isthmus.router import ridge
+from isthmus.router.labels import ridge
 
 F64 = NDArray[np.float64]
 Score = Callable[[Sequence[str]], F64]
@@ -31,7 +32,7 @@ _FEWEST_ROWS = 40
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Pair:
+class PairLabels:
     """The labels as columns. [rows]"""
 
     prompts: tuple[str, ...]
@@ -51,7 +52,7 @@ class Pair:
     """Rows that the privacy policy kept on the device; they are in no figure."""
 
 
-def pair_of(rows: Sequence[Mapping[str, Any]], price: Price | None = None) -> Pair:
+def pair_of(rows: Sequence[Mapping[str, Any]], price: Price | None = None) -> PairLabels:
     """The columns of label rows; `price` stands over what they say the cloud's answers cost.
 
     Where enough of them were answered one at a time, the others, answered in batches, do not count
@@ -78,7 +79,7 @@ def pair_of(rows: Sequence[Mapping[str, Any]], price: Price | None = None) -> Pa
             float(row.get("cloud_micro_usd", 0)) if price is None else _exact(price, *used)
             for row, used in zip(both, tokens, strict=True)
         ]
-        return Pair(
+        return PairLabels(
             prompts=tuple(str(row["prompt"]) for row in both),
             kinds=np.array([str(row.get("source") or "all") for row in both]),
             right=np.array(right),
@@ -92,7 +93,7 @@ def pair_of(rows: Sequence[Mapping[str, Any]], price: Price | None = None) -> Pa
         raise InvalidRequest("a row is no label of isthmus route label") from None
 
 
-def cross_validated(pair: Pair, learn: Learn, *, whole_kinds: bool) -> F64:
+def cross_validated(pair: PairLabels, learn: Learn, *, whole_kinds: bool) -> F64:
     """A score for each row from what was learnt of the others. [rows]
 
     With `whole_kinds` of other kinds alone, as if its own had never been seen; else of nine tenths
@@ -159,7 +160,7 @@ def escalated(score: F64, share: float) -> F64:
     return sent
 
 
-def report(pair: Pair, scores: Mapping[str, F64]) -> dict[str, Any]:
+def report(pair: PairLabels, scores: Mapping[str, F64]) -> dict[str, Any]:
     """Everything about a pair, routed by each of `scores`, as JSON."""
     everything = np.ones(len(pair.prompts))
     return {
@@ -180,7 +181,7 @@ def _exact(price: Price, prompt_tokens: int, answer_tokens: int) -> float:
     return float(paid)
 
 
-def _figures(pair: Pair, sent: F64) -> dict[str, Any]:
+def _figures(pair: PairLabels, sent: F64) -> dict[str, Any]:
     """Of a router that sends these parts of each row. Latency: of whole answers."""
     timed = np.isfinite(pair.ms).all(axis=0)
     ms = pair.ms[:, timed].ravel()
@@ -196,7 +197,7 @@ def _figures(pair: Pair, sent: F64) -> dict[str, Any]:
     }
 
 
-def _routed(pair: Pair, score: F64) -> dict[str, Any]:
+def _routed(pair: PairLabels, score: F64) -> dict[str, Any]:
     found: dict[str, Any] = {
         "apgr": round(apgr(score, pair.right), 4),
         "apgr_ci": _interval(_resampled(lambda at: apgr(score[at], pair.right[:, at]), score)),
@@ -216,7 +217,7 @@ def _routed(pair: Pair, score: F64) -> dict[str, Any]:
     return found
 
 
-def _kind(pair: Pair, scores: Mapping[str, F64], of_it: NDArray[np.bool_]) -> dict[str, Any]:
+def _kind(pair: PairLabels, scores: Mapping[str, F64], of_it: NDArray[np.bool_]) -> dict[str, Any]:
     kept = {
         name: {f"{share:g}": round(float(1 - escalated(score, share)[of_it].mean()), 3)
                for share in SHARES}

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.router.question import Question
+from isthmus.router.learned.question import Question
 
 BITS = 15
 HALF = 1 << BITS

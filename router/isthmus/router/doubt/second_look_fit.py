@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from isthmus.core.errors import InvalidRequest
 from isthmus.core.events import FirstToken
-from isthmus.router.doubt import FEATURES, Build, SecondLook, features
-from isthmus.router.measures import auroc
+from isthmus.router.doubt.second_look import FEATURES, Build, SecondLook, features
+from isthmus.router.learned.measures import auroc
 
 F64 = NDArray[np.float64]
 

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.core.errors import InvalidRequest
-from isthmus.router import option_logits
-from isthmus.router.measures import Measured, difference, measure
-from isthmus.router.option_logits import F64, OptionHead, OptionHeads, Task
+from isthmus.router.doubt import option_logits
+from isthmus.router.doubt.option_logits import F64, OptionHead, OptionHeads, Task
+from isthmus.router.learned.measures import Measured, difference, measure
 
 _PREFIX = "logit_"
 FOLDS = 5

@@ -1,0 +1,1 @@
+"""Real answers of a pair of models to graded questions, and what they say of the pair."""
