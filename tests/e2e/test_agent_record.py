@@ -14,10 +14,13 @@ from agent_client import HARD_QUESTION, HELLO, openai_client, sample
 from isthmus.core.decision import Reason, Status, Target
 from isthmus.core.errors import Unavailable
 from isthmus.core.money import Usage
+from isthmus.edge.config import EdgeConfig
 from isthmus.edge.ledger import Ledger, read_outcomes
+from isthmus.edge.server import build_agent
 from isthmus.edge.testing import ScriptedEngine, ScriptedTier, running_agent
 from isthmus.engine.fallback import Fallback
 from isthmus.engine.speculation import SpeculationCount
+from isthmus.router.config import RouterConfig
 
 
 async def test_every_request_has_one_row(tmp_path: Path) -> None:
@@ -139,3 +142,14 @@ async def test_a_refused_body_is_counted_by_its_status() -> None:
             for code in ("400", "403")
         ]
     assert counted == [1, 1]
+
+
+async def test_a_target_that_nobody_made_a_threshold_is_told_at_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("ISTHMUS_HOME", str(tmp_path))
+    for threshold in (None, 0.2):
+        caplog.clear()
+        router = RouterConfig(max_cloud_share=0.2, threshold=threshold)
+        await build_agent(EdgeConfig(router=router), ScriptedEngine).close()
+        assert ("isthmus route calibrate" in caplog.text) is (threshold is None)

@@ -324,4 +324,6 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     for number, row in rows:
         if not isinstance(row.get("prompt"), str):
             raise InvalidRequest(f"{path.name}, line {number}: no prompt that is a text")
+    if not rows:
+        raise InvalidRequest(f"{path.name} has no rows")
     return [row for _, row in rows]

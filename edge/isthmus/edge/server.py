@@ -111,6 +111,11 @@ def build_agent(
             "nobody has consented to the use of the cloud, so every request stays on the device: "
             "isthmus privacy consent --grant"
         )
+    if config.router.target is not None and config.router.threshold is None:
+        log.warning(
+            "router.%s is not kept yet, since nobody made it a threshold: isthmus route calibrate",
+            config.router.target,
+        )
     return Agent(
         config,
         device=Device(load),
