@@ -30,7 +30,7 @@ from isthmus.kernels.tuner.child import Child, ChildFailed
 from isthmus.kernels.tuner.problem import Problem, problems
 from isthmus.kernels.tuner.trials import CeilingJob, Evaluator, Job, Outcome, Setup
 from isthmus.kernels.tuner.tune import tune
-from opencl_devices import GPU, PLATFORMS, requires_opencl
+from opencl_devices import GPU, PLATFORMS, requires_opencl, thorough
 
 pytestmark = requires_opencl
 SMALL = Problem(parse_shape("160x192.4g32"))
@@ -64,6 +64,7 @@ def test_a_variant_that_does_not_fit_is_an_outcome(child: Child) -> None:
     assert "work-items" in outcome.error or "does not" in outcome.error
 
 
+@thorough
 def test_wrong_crashing_and_hanging_kernels_are_rejected_and_right_ones_go_on(
     platform: str,
 ) -> None:
@@ -121,6 +122,7 @@ def test_tuning_chooses_what_was_right_and_says_how_good_it_is(platform: str, ch
     assert all(SMALL.key in what for what in seen)
 
 
+@thorough
 def test_the_self_tests_report_tells_what_failed_and_nothing_of_the_user(
     platform: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,6 +231,7 @@ def _whole_steps_are(monkeypatch: pytest.MonkeyPatch, ratio: float) -> None:
     monkeypatch.setattr(whole_steps, "in_turns", lambda *_: (before, after))
 
 
+@thorough
 def test_choices_that_make_whole_steps_slower_are_not_stored(
     platform: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,6 +247,7 @@ def test_choices_that_make_whole_steps_slower_are_not_stored(
     assert not Path(report["path"]).exists()
 
 
+@thorough
 def test_choices_stay_as_they_were_where_comparing_them_is_broken_off(
     platform: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,6 +262,7 @@ def test_choices_stay_as_they_were_where_comparing_them_is_broken_off(
     assert not (paths.tuned_dir() / "choices.json").exists()
 
 
+@thorough
 def test_tune_stores_what_the_backend_then_uses_and_ships_it_on(
     platform: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
