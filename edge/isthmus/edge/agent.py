@@ -100,7 +100,12 @@ class Agent:
             record=self._record,
         )
         self._in_flight = 0
-        self.metrics.watch_router(lambda: self.sensors.health, lambda: self.spending.state)
+        self.metrics.routing.watch(
+            health=lambda: self.sensors.health,
+            budget=lambda: self.spending.state,
+            correction=lambda: self.learning.correction,
+            drift=self.shadows.drift,
+        )
         self.metrics.watch(
             in_flight=lambda: self._in_flight,
             engine_queue=lambda: device.engine.queue_depth if device.engine else 0,
@@ -109,7 +114,6 @@ class Agent:
             runs=device.describe,
             backend_fallbacks=lambda: device.engine.fallbacks if device.engine else {},
             ready=lambda: device.ready,
-            correction=lambda: self.learning.correction,
             breaker=lambda: cloud.breaker.state.value if cloud else "none",
         )
 
@@ -224,7 +228,7 @@ class Agent:
         except PolicyRefused as error:
             trail.reasons = [Reason(error.reason)]
             raise
-        self.metrics.decided(time.perf_counter() - began_s)
+        self.metrics.routing.decided(time.perf_counter() - began_s)
         trail.decision = decision
         trail.route = decision.target
         trail.reasons = list(decision.reasons)

@@ -182,7 +182,7 @@ class _Course:
         for target, error in self._failed.items():
             if target is not winner.leg.target:
                 self._moved(target, error)
-        self._metrics.raced(winner.leg.target)
+        self._metrics.routing.raced(winner.leg.target)
         return winner
 
     # --- a doubt ------------------------------------------------------------------------------
@@ -194,7 +194,7 @@ class _Course:
         if self._cloud_may_help and may_hand_over(trail.request, self._moment()):
             taker = self._run(Target.CLOUD, draft=self._worth_offering(doubt.draft))
         if taker is None:
-            self._metrics.doubted(doubt.reason, "kept")
+            self._metrics.routing.doubted(doubt.reason, "kept")
             return None
         try:
             async with asyncio.timeout(config.patience_s) as patience:
@@ -203,28 +203,30 @@ class _Course:
             if not patience.expired():
                 raise
             await taker.stop(LegEnd.LOST)
-            self._metrics.doubted(doubt.reason, "too_slow")
+            self._metrics.routing.doubted(doubt.reason, "too_slow")
             return None
         except PolicyRefused:
             # What the device wrote is part of what would leave, and of what would be paid for.
-            self._metrics.doubted(doubt.reason, "refused")
+            self._metrics.routing.doubted(doubt.reason, "refused")
             return None
         except IsthmusError as error:
             self._failed[Target.CLOUD] = error
-            self._metrics.doubted(doubt.reason, "failed")
+            self._metrics.routing.doubted(doubt.reason, "failed")
             return None
         if taker.leg.end is LegEnd.STOPPED:
-            self._metrics.doubted(doubt.reason, "refused")  # there is no money for another token
+            self._metrics.routing.doubted(
+                doubt.reason, "refused"
+            )  # there is no money for another token
             return None
         await run.stop(LegEnd.DOUBTED)
         trail.note(doubt.reason)
         if trail.shown:
             trail.note(Reason.HANDED_OVER)
         trail.route = Target.CLOUD
-        self._metrics.doubted(doubt.reason, "handed_over")
+        self._metrics.routing.doubted(doubt.reason, "handed_over")
         run.leg.draft_stands = taker.leg.accepted_tokens > 0
         if taker.leg.draft is not None:
-            self._metrics.drafted(taker.leg.draft)
+            self._metrics.routing.drafted(taker.leg.draft)
         self._taker = taker
         return taker
 

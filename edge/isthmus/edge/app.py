@@ -138,7 +138,7 @@ class _Api:
             tier = await self._agent.learning.judge(request_id, found)
             if tier is None:
                 raise unknown_answer()
-            self._agent.metrics.judged(tier, good=found > 0.5)
+            self._agent.metrics.routing.judged(tier, good=found > 0.5)
             told = {"object": "isthmus.feedback", "request_id": request_id, "target": tier.value}
             await reply.whole(200, told, {})
         except IsthmusError as error:

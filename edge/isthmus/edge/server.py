@@ -131,7 +131,7 @@ def build_agent(
             config.router_file,
             shadow_set=read_shadow_set(config.router_shadow_set),
             edge_sha256=lambda: _sha256_of(config.model),
-            on_file=metrics.took_file,
+            on_file=metrics.routing.took_file,
         ),
     )
 

@@ -57,7 +57,10 @@ class Shadows:
         self._draw = draw
         self._drifts = {target: Drift() for target in Target}
         self._running: asyncio.Task[None] | None = None
-        metrics.watch_drift(lambda target: self._drifts[target].drift)
+
+    def drift(self, target: Target) -> float:
+        """Recent agreement of `target`'s answers with the other tier's, less the usual one."""
+        return self._drifts[target].drift
 
     def consider(self, trail: Trail, look: Look) -> None:
         """Have an answer that is complete given once more, if the lot falls on it."""
@@ -103,7 +106,7 @@ class Shadows:
         if second.status is Status.OK:
             agreed = agreement(trail.text, second.text)
             self._drifts[trail.route].observe(agreed)
-            self._metrics.compared(trail.route, agreed)
+            self._metrics.routing.compared(trail.route, agreed)
 
     def _begin(self, trail: Trail) -> Trail:
         target = trail.route.other

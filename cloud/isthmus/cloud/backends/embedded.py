@@ -37,10 +37,11 @@ class EmbeddedBackend:
 
         config = self._config
         compute = str(config.options.get("backend", "auto"))
-        self._engine = await asyncio.to_thread(
-            Engine.open, config.model, backend=compute, threads=config.threads
+        # Side by side: a file that no catalogue knows takes a second a gigabyte to sum.
+        self._engine, self._sha256 = await asyncio.gather(
+            asyncio.to_thread(Engine.open, config.model, backend=compute, threads=config.threads),
+            asyncio.to_thread(sha256_known, config.model),
         )
-        self._sha256 = await asyncio.to_thread(sha256_known, config.model)
 
     def generate(self, request: ChatRequest) -> AsyncIterator[Event]:
         """Answer with the engine."""

@@ -1,10 +1,12 @@
-"""The agent's figures for Prometheus: one registry, names and base units by its conventions."""
+"""The agent's figures for Prometheus: one registry, names and base units by its conventions.
+
+The only package of the agent that imports prometheus_client.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from prometheus_client import (
@@ -14,34 +16,26 @@ from prometheus_client import (
     Histogram,
     disable_created_metrics,
 )
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 
 from isthmus.core.decision import Outcome, Reason, Status, Target
-from isthmus.core.events import DraftVerdict
 from isthmus.core.money import Usage, usd
-from isthmus.router.online import Correction
+from isthmus.edge.metrics.collectors import EngineCollector
+from isthmus.edge.metrics.routing import RoutingMetrics
 
 if TYPE_CHECKING:
-    from isthmus.edge.trained import Taken
     from isthmus.engine.fallback import Fallback
-    from isthmus.router.budget import BudgetState
-    from isthmus.router.signals import DeviceHealth
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 _TTFT_S = (0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 _TPOT_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _TOTAL_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
-_SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _PRIVACY = {
     Reason.PRIVACY_LOCAL_ONLY,
     Reason.PRIVACY_SCAN_FAILED,
     Reason.PRIVACY_NOT_REDACTABLE,
 }
-_DECISION_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05)
 BREAKER_STATES = ("closed", "half_open", "open")
 
 
@@ -54,6 +48,7 @@ class Metrics:
         # One more series for every counter, which nobody here reads.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
+        self.routing = RoutingMetrics(self.registry)
         self._requests = Counter(
             "isthmus_edge_requests",
             "Requests, by route, deciding reason and how they ended.",
@@ -130,25 +125,6 @@ class Metrics:
             ("from_route", "to_route", "stage", "error"),
             registry=self.registry,
         )
-        self._races = Counter(
-            "isthmus_edge_races",
-            "Requests that both tiers began at once, by the tier that answered.",
-            ("winner",),
-            registry=self.registry,
-        )
-        self._doubts = Counter(
-            "isthmus_edge_doubts",
-            "Doubts of the device about its own answer, by reason and what came of them: "
-            "handed_over to the cloud, kept (it may not help), refused, too_slow, failed.",
-            ("reason", "result"),
-            registry=self.registry,
-        )
-        self._draft_tokens = Counter(
-            "isthmus_edge_draft_tokens",
-            "The cloud's tokens of drafts that the device offered it: accepted, refused.",
-            ("result",),
-            registry=self.registry,
-        )
         self._dropped_tokens = Counter(
             "isthmus_edge_dropped_tokens",
             "Tokens that were computed and are in no answer, by route and how that leg ended.",
@@ -164,12 +140,6 @@ class Metrics:
             "isthmus_edge_rejected_requests",
             "Requests refused before a route was sought, by HTTP status.",
             ("code",),
-            registry=self.registry,
-        )
-        self._decision = Histogram(
-            "isthmus_edge_decision_seconds",
-            "What the router takes for a decision, its look at the text included.",
-            buckets=_DECISION_S,
             registry=self.registry,
         )
         self._ledger_lost = Counter(
@@ -198,44 +168,6 @@ class Metrics:
         self._ready = Gauge(
             "isthmus_edge_model_ready",
             "1 when the device's model is loaded.",
-            registry=self.registry,
-        )
-        self._judged = Counter(
-            "isthmus_edge_judged_answers",
-            "Answers that a person called good or bad, by who gave them.",
-            ("route", "judgement"),
-            registry=self.registry,
-        )
-        self._correction = Gauge(
-            "isthmus_edge_quality_correction",
-            "What judged answers add to the expected quality of a tier, as a probability.",
-            ("route",),
-            registry=self.registry,
-        )
-        self._agreement = Histogram(
-            "isthmus_edge_shadow_agreement",
-            "How alike an answer and the other tier's are, 0 to 1, by who gave the first.",
-            ("route",),
-            buckets=_SHARES,
-            registry=self.registry,
-        )
-        self._files = Counter(
-            "isthmus_edge_trained_files",
-            "Trained files that were tried, by what became of them: loaded, broken, worse on the "
-            "shadow set.",
-            ("result",),
-            registry=self.registry,
-        )
-        self._file = Gauge(
-            "isthmus_edge_trained_file_info",
-            "1 for the version of the trained file in use.",
-            ("version",),
-            registry=self.registry,
-        )
-        self._drift = Gauge(
-            "isthmus_edge_shadow_drift",
-            "Recent agreement less the usual one: below 0 the tiers drift apart.",
-            ("route",),
             registry=self.registry,
         )
         for target in Target:
@@ -281,23 +213,6 @@ class Metrics:
         """Count a change of tier; `stage` is `before_first_token` or `mid_answer`."""
         self._fallbacks.labels(source.value, source.other.value, stage, error).inc()
 
-    def decided(self, seconds: float) -> None:
-        """Note how long a decision took."""
-        self._decision.observe(seconds)
-
-    def raced(self, winner: Target) -> None:
-        """Count a race."""
-        self._races.labels(winner.value).inc()
-
-    def doubted(self, reason: Reason, result: str) -> None:
-        """Count a doubt and what came of it."""
-        self._doubts.labels(reason.value, result).inc()
-
-    def drafted(self, verdict: DraftVerdict) -> None:
-        """Count a draft's tokens."""
-        self._draft_tokens.labels("accepted").inc(verdict.accepted_tokens)
-        self._draft_tokens.labels("refused").inc(verdict.tokens - verdict.accepted_tokens)
-
     def dropped(self, target: Target, end: str, tokens: int, price_micro_usd: int) -> None:
         """Count what one leg computed for nobody, and what that cost."""
         if tokens:
@@ -312,25 +227,6 @@ class Metrics:
         """Count outcomes that were not stored."""
         self._ledger_lost.inc(rows)
 
-    def judged(self, target: Target, *, good: bool) -> None:
-        """Count a person's judgement of an answer of `target`."""
-        self._judged.labels(target.value, "good" if good else "bad").inc()
-
-    def took_file(self, taken: Taken, version: str) -> None:
-        """Count a trained file that was tried; `version` is the one in use since."""
-        self._files.labels(taken.value).inc()
-        self._file.clear()
-        self._file.labels(version).set(1)
-
-    def compared(self, target: Target, agreed: float) -> None:
-        """Note how alike an answer of `target` and the other tier's are."""
-        self._agreement.labels(target.value).observe(agreed)
-
-    def watch_drift(self, drift: Callable[[Target], float]) -> None:
-        """Read this at each scrape."""
-        for target in Target:
-            self._drift.labels(target.value).set_function(partial(drift, target))
-
     def watch(
         self,
         *,
@@ -342,121 +238,22 @@ class Metrics:
         backend_fallbacks: Callable[[], Mapping[Fallback, int]],
         ready: Callable[[], bool],
         breaker: Callable[[], str],
-        correction: Callable[[], Correction],
     ) -> None:
         """Read these at each scrape.
 
         `guesses`: tokens guessed ahead, and how many were right; `runs`: model and backends.
         """
-        self.registry.register(_Engine(guesses, runs, backend_fallbacks))
+        self.registry.register(EngineCollector(guesses, runs, backend_fallbacks))
         self._running.labels("agent").set_function(in_flight)
         self._running.labels("engine").set_function(engine_running)
         self._queue.labels("engine").set_function(engine_queue)
         self._ready.set_function(lambda: float(ready()))
-        self._correction.labels(Target.EDGE.value).set_function(lambda: correction().edge)
-        self._correction.labels(Target.CLOUD.value).set_function(lambda: correction().cloud)
         for state in BREAKER_STATES:
             self._breaker.labels(state).set_function(partial(_is_state, breaker, state))
-
-    def watch_router(
-        self, health: Callable[[], DeviceHealth], budget: Callable[[], BudgetState]
-    ) -> None:
-        """Read at each scrape what the router is told of the device and of its budgets."""
-        self.registry.register(_RouterState(health, budget))
 
     def text(self) -> bytes:
         """The exposition format."""
         return generate_latest(self.registry)
-
-
-class _Engine(Collector):
-    """What the engine keeps, and may change while it runs."""
-
-    def __init__(
-        self,
-        guesses: Callable[[], tuple[int, int]],
-        runs: Callable[[], Mapping[str, str]],
-        fallbacks: Callable[[], Mapping[Fallback, int]],
-    ) -> None:
-        self._guesses = guesses
-        self._runs = runs
-        self._fallbacks = fallbacks
-
-    def collect(self) -> Iterator[Metric]:
-        told = {"version": version("isthmus"), **self._runs()}
-        yield InfoMetricFamily("isthmus_edge", "What this agent runs.", told)
-        fallbacks = CounterMetricFamily(
-            "isthmus_edge_backend_fallbacks",
-            "Changes of the device's backend, by the error's kind.",
-            labels=("from_backend", "to_backend", "reason"),
-        )
-        # A copy: the engine's thread may add to it.
-        for fallback, count in dict(self._fallbacks()).items():
-            fallbacks.add_metric((fallback.source, fallback.target, fallback.reason), count)
-        yield fallbacks
-        proposed, accepted = self._guesses()
-        family = CounterMetricFamily(
-            "isthmus_edge_guessed_tokens",
-            "Tokens that the device's engine guessed ahead, by what became of them.",
-            labels=("result",),
-        )
-        family.add_metric(("right",), accepted)
-        family.add_metric(("wrong",), proposed - accepted)
-        yield family
-
-
-class _RouterState(Collector):
-    """The device's state and the budgets. What is not known has no series."""
-
-    def __init__(
-        self, health: Callable[[], DeviceHealth], budget: Callable[[], BudgetState]
-    ) -> None:
-        self._health = health
-        self._budget = budget
-
-    def collect(self) -> Iterator[Metric]:
-        health, budget = self._health(), self._budget()
-        yield _gauge("isthmus_edge_battery_ratio", "How full the battery is.", health.battery)
-        yield _gauge(
-            "isthmus_edge_battery_charging", "1 while the battery is charged.", health.charging
-        )
-        heat = GaugeMetricFamily(
-            "isthmus_edge_temperature_celsius", "How hot a part of the device is.", labels=["part"]
-        )
-        for part, degrees in (
-            ("processor", health.temperature_c),
-            ("battery", health.battery_temperature_c),
-        ):
-            if degrees is not None:
-                heat.add_metric([part], degrees)
-        yield heat
-        yield _gauge(
-            "isthmus_edge_throttled", "1 while the processor is held back.", health.throttled
-        )
-        figures = ("limit", "spent", "shadow_price")
-        helps = (
-            "What may be paid to the cloud in a period.",
-            "What was paid or is set aside in it.",
-            "What its pace adds to each unit of price.",
-        )
-        names = ("budget_limit_usd", "budget_spent_usd", "budget_shadow_price")
-        families = {
-            figure: GaugeMetricFamily(f"isthmus_edge_{name}", text, labels=["period"])
-            for figure, name, text in zip(figures, names, helps, strict=True)
-        }
-        for period, state in (("day", budget.day), ("month", budget.month)):
-            if state is not None:
-                families["limit"].add_metric([period], usd(state.limit_micro_usd))
-                families["spent"].add_metric([period], usd(state.spent_micro_usd))
-                families["shadow_price"].add_metric([period], state.shadow_price)
-        yield from families.values()
-
-
-def _gauge(name: str, text: str, value: float | bool | None) -> Metric:
-    family = GaugeMetricFamily(name, text)
-    if value is not None:
-        family.add_metric([], float(value))
-    return family
 
 
 def _is_state(current: Callable[[], str], state: str) -> float:
