@@ -9,7 +9,10 @@ The tree (every package hangs its own errors below one of these)::
     ├── NotSupported          well formed, but this tier cannot do it
     ├── PolicyRefused         a rule (privacy, price, consent) forbids it
     ├── Unauthenticated       who is asking is not known
+    ├── PermissionDenied      who is asking is known, and may not do this
+    ├── AlreadyExists         another request had this id
     ├── Overloaded            a bounded queue is full; come back later
+    │   └── QuotaExceeded     the caller's own share is used up; come back when it is not
     ├── Unavailable           a part is missing, stopped or unreachable
     ├── DeadlineExceeded      the time that the caller gave is used up
     └── InternalError         a fault of ours
@@ -76,6 +79,18 @@ class Unauthenticated(IsthmusError):
     kind = "unauthenticated"
 
 
+class PermissionDenied(IsthmusError):
+    """The caller is known and lacks the scope for this call."""
+
+    kind = "permission_denied"
+
+
+class AlreadyExists(IsthmusError):
+    """A request of the same device had this id, with another body."""
+
+    kind = "already_exists"
+
+
 class Overloaded(IsthmusError):
     """A bounded queue is full. `retry_after_s` is an estimate in seconds."""
 
@@ -85,6 +100,18 @@ class Overloaded(IsthmusError):
     def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class QuotaExceeded(Overloaded):
+    """A share of requests, tokens, money or streams is used up. `field` names the quota."""
+
+    kind = "quota_exceeded"
+
+    def __init__(
+        self, message: str, *, retry_after_s: float = 1.0, field: str | None = None
+    ) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.field = field
 
 
 class Unavailable(IsthmusError):

@@ -25,7 +25,10 @@ CODE_OF_KIND: Final[dict[str, int]] = {
     errors.NotSupported.kind: 12,  # UNIMPLEMENTED
     errors.PolicyRefused.kind: 7,  # PERMISSION_DENIED
     errors.Unauthenticated.kind: 16,  # UNAUTHENTICATED
+    errors.PermissionDenied.kind: 7,
+    errors.AlreadyExists.kind: 6,  # ALREADY_EXISTS
     errors.Overloaded.kind: 8,  # RESOURCE_EXHAUSTED
+    errors.QuotaExceeded.kind: 8,
     errors.Unavailable.kind: 14,  # UNAVAILABLE
     errors.DeadlineExceeded.kind: 4,  # DEADLINE_EXCEEDED
     errors.InternalError.kind: 13,  # INTERNAL
@@ -36,6 +39,7 @@ _KIND_OF_CODE: Final[dict[int, str]] = {
     1: errors.Unavailable.kind,  # CANCELLED, and not by us: the other side gave up
     3: errors.InvalidRequest.kind,
     4: errors.DeadlineExceeded.kind,
+    6: errors.AlreadyExists.kind,
     7: errors.PolicyRefused.kind,
     8: errors.Overloaded.kind,
     9: errors.ConfigError.kind,
@@ -53,6 +57,8 @@ _CLASSES: Final[dict[str, type[errors.IsthmusError]]] = {
         errors.ConfigError,
         errors.NotSupported,
         errors.Unauthenticated,
+        errors.PermissionDenied,
+        errors.AlreadyExists,
         errors.Unavailable,
         errors.DeadlineExceeded,
         errors.InternalError,
@@ -79,12 +85,8 @@ def error_to_wire(error: errors.IsthmusError) -> gateway_pb2.Error:
 def error_from_wire(wire: gateway_pb2.Error) -> errors.IsthmusError:
     """The error that an event stands for. A kind that is not known is an `InternalError`."""
     field = wire.field if wire.HasField("field") else None
-    if wire.kind == errors.Overloaded.kind:
-        delay_s = wire.retry_after_ms / 1000 if wire.HasField("retry_after_ms") else 1.0
-        return errors.Overloaded(wire.message, retry_after_s=delay_s)
-    if wire.kind == errors.PolicyRefused.kind:
-        return errors.PolicyRefused(wire.message, reason=wire.policy_reason, field=field)
-    return _CLASSES.get(wire.kind, errors.InternalError)(wire.message, field=field)
+    delay_s = wire.retry_after_ms / 1000 if wire.HasField("retry_after_ms") else None
+    return _error(wire.kind, wire.message, field, delay_s, wire.policy_reason)
 
 
 def error_to_status(error: errors.IsthmusError) -> status_pb2.Status:
@@ -130,10 +132,21 @@ def error_from_status(code: int, message: str, details: bytes | None) -> errors.
         kind = info.get("kind", errors.InternalError.kind)
         reason = info.get("policy_reason", "")
         field = info.get("field", field)
-    if kind == errors.Overloaded.kind:
-        return errors.Overloaded(message, retry_after_s=1.0 if delay_s is None else delay_s)
-    if kind == errors.PolicyRefused.kind:
-        return errors.PolicyRefused(message, reason=reason, field=field)
+    return _error(kind, message, field, delay_s, reason)
+
+
+def _error(
+    kind: str, message: str, field: str | None, delay_s: float | None, reason: str
+) -> errors.IsthmusError:
+    """An error of this kind. One that is not known is an `InternalError`."""
+    retry_after_s = 1.0 if delay_s is None else delay_s
+    match kind:
+        case errors.QuotaExceeded.kind:
+            return errors.QuotaExceeded(message, retry_after_s=retry_after_s, field=field)
+        case errors.Overloaded.kind:
+            return errors.Overloaded(message, retry_after_s=retry_after_s)
+        case errors.PolicyRefused.kind:
+            return errors.PolicyRefused(message, reason=reason, field=field)
     return _CLASSES.get(kind, errors.InternalError)(message, field=field)
 
 
