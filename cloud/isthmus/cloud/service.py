@@ -37,7 +37,7 @@ from isthmus.core.errors import (
 from isthmus.core.events import Delta, DraftVerdict, Event, Finished, FinishReason, Started
 from isthmus.core.money import MICRO_USD_PER_USD, Price, Usage
 from isthmus.core.tier import Load, ModelInfo
-from isthmus.v1 import gateway_pb2
+from isthmus.v1 import fleet_pb2, gateway_pb2
 from isthmus.v1.gateway_pb2_grpc import GatewayServiceServicer
 
 _log = logging.getLogger(__name__)
@@ -149,6 +149,13 @@ class GatewayService(GatewayServiceServicer):
         for outcome in outcomes:
             self._metrics.reported(outcome)
         return gateway_pb2.ReportOutcomesResponse(accepted_outcomes=len(outcomes))
+
+    async def SyncDevice(  # noqa: N802
+        self, message: fleet_pb2.SyncDeviceRequest, context: Any
+    ) -> fleet_pb2.SyncDeviceResponse:
+        """Hand the device what it should run."""
+        await self._authenticate_or_abort(context)
+        return fleet_pb2.SyncDeviceResponse()
 
     # --- stopping -----------------------------------------------------------------------------
 

@@ -634,23 +634,31 @@ Global___GetLoadResponse: _TypeAlias = GetLoadResponse  # noqa: Y015
 
 @_typing.final
 class ReportOutcomesRequest(_message.Message):
-    """A batch of outcomes."""
+    """A batch from a device's spool. What is billed and what is shared are told apart: a device whose
+    owner shares nothing sends acknowledgements alone.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     OUTCOMES_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGEMENTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[_outcome_pb2.Outcome]:
-        """At most 1,000 of them."""
+        """Telemetry, by consent: at most 1,000 of them."""
+
+    @_builtins.property
+    def acknowledgements(self) -> _containers.RepeatedCompositeFieldContainer[_outcome_pb2.Acknowledgement]:
+        """For the ledger: at most 1,000 of them."""
 
     def __init__(
         self,
         *,
         outcomes: _abc.Iterable[_outcome_pb2.Outcome] | None = ...,
+        acknowledgements: _abc.Iterable[_outcome_pb2.Acknowledgement] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcomes", b"outcomes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgements", b"acknowledgements", "outcomes", b"outcomes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -663,16 +671,24 @@ class ReportOutcomesResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ACCEPTED_OUTCOMES_FIELD_NUMBER: _builtins.int
+    COUNTED_OUTCOMES_FIELD_NUMBER: _builtins.int
+    RECONCILED_FIELD_NUMBER: _builtins.int
     accepted_outcomes: _builtins.int
-    """How many were taken: all of them, or the call fails."""
+    """How many outcomes were taken: all of them, or the call fails."""
+    counted_outcomes: _builtins.int
+    """Those of them that were new, and count."""
+    reconciled: _builtins.int
+    """Acknowledgements whose request the ledger knows, and is settled with."""
     def __init__(
         self,
         *,
         accepted_outcomes: _builtins.int = ...,
+        counted_outcomes: _builtins.int = ...,
+        reconciled: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_outcomes", b"accepted_outcomes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_outcomes", b"accepted_outcomes", "counted_outcomes", b"counted_outcomes", "reconciled", b"reconciled"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from isthmus.v1 import fleet_pb2 as isthmus_dot_v1_dot_fleet__pb2
 from isthmus.v1 import gateway_pb2 as isthmus_dot_v1_dot_gateway__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -56,6 +57,11 @@ class GatewayServiceStub:
                 request_serializer=isthmus_dot_v1_dot_gateway__pb2.ReportOutcomesRequest.SerializeToString,
                 response_deserializer=isthmus_dot_v1_dot_gateway__pb2.ReportOutcomesResponse.FromString,
                 _registered_method=True)
+        self.SyncDevice = channel.unary_unary(
+                '/isthmus.v1.GatewayService/SyncDevice',
+                request_serializer=isthmus_dot_v1_dot_fleet__pb2.SyncDeviceRequest.SerializeToString,
+                response_deserializer=isthmus_dot_v1_dot_fleet__pb2.SyncDeviceResponse.FromString,
+                _registered_method=True)
 
 
 class GatewayServiceServicer:
@@ -86,7 +92,15 @@ class GatewayServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReportOutcomes(self, request, context):
-        """Takes a batch of what came of requests, wherever they were answered.
+        """Takes a batch of what came of requests, wherever they were answered. A row that was taken before,
+        in this batch or in another, by this gateway or by one beside it, counts once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SyncDevice(self, request, context):
+        """Takes what runs on the device, and hands it the signed bundle that it should run.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -114,6 +128,11 @@ def add_GatewayServiceServicer_to_server(servicer, server):
                     servicer.ReportOutcomes,
                     request_deserializer=isthmus_dot_v1_dot_gateway__pb2.ReportOutcomesRequest.FromString,
                     response_serializer=isthmus_dot_v1_dot_gateway__pb2.ReportOutcomesResponse.SerializeToString,
+            ),
+            'SyncDevice': grpc.unary_unary_rpc_method_handler(
+                    servicer.SyncDevice,
+                    request_deserializer=isthmus_dot_v1_dot_fleet__pb2.SyncDeviceRequest.FromString,
+                    response_serializer=isthmus_dot_v1_dot_fleet__pb2.SyncDeviceResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -226,6 +245,33 @@ class GatewayService:
             '/isthmus.v1.GatewayService/ReportOutcomes',
             isthmus_dot_v1_dot_gateway__pb2.ReportOutcomesRequest.SerializeToString,
             isthmus_dot_v1_dot_gateway__pb2.ReportOutcomesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SyncDevice(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/isthmus.v1.GatewayService/SyncDevice',
+            isthmus_dot_v1_dot_fleet__pb2.SyncDeviceRequest.SerializeToString,
+            isthmus_dot_v1_dot_fleet__pb2.SyncDeviceResponse.FromString,
             options,
             channel_credentials,
             insecure,

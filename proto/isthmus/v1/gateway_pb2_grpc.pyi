@@ -5,6 +5,7 @@ The gateway: what a device asks of the cloud."""
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from isthmus.v1 import fleet_pb2 as _fleet_pb2
 from isthmus.v1 import gateway_pb2 as _gateway_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -44,7 +45,11 @@ class GatewayServiceStub:
     GetLoad: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.GetLoadRequest, _gateway_pb2.GetLoadResponse]
     """How busy the gateway is right now."""
     ReportOutcomes: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ReportOutcomesRequest, _gateway_pb2.ReportOutcomesResponse]
-    """Takes a batch of what came of requests, wherever they were answered."""
+    """Takes a batch of what came of requests, wherever they were answered. A row that was taken before,
+    in this batch or in another, by this gateway or by one beside it, counts once.
+    """
+    SyncDevice: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.SyncDeviceRequest, _fleet_pb2.SyncDeviceResponse]
+    """Takes what runs on the device, and hands it the signed bundle that it should run."""
 
 @_typing.type_check_only
 class GatewayServiceAsyncStub(GatewayServiceStub):
@@ -62,7 +67,11 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     GetLoad: _aio.UnaryUnaryMultiCallable[_gateway_pb2.GetLoadRequest, _gateway_pb2.GetLoadResponse]  # type: ignore[assignment]
     """How busy the gateway is right now."""
     ReportOutcomes: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ReportOutcomesRequest, _gateway_pb2.ReportOutcomesResponse]  # type: ignore[assignment]
-    """Takes a batch of what came of requests, wherever they were answered."""
+    """Takes a batch of what came of requests, wherever they were answered. A row that was taken before,
+    in this batch or in another, by this gateway or by one beside it, counts once.
+    """
+    SyncDevice: _aio.UnaryUnaryMultiCallable[_fleet_pb2.SyncDeviceRequest, _fleet_pb2.SyncDeviceResponse]  # type: ignore[assignment]
+    """Takes what runs on the device, and hands it the signed bundle that it should run."""
 
 class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
     """The cloud tier. A failed call carries google.rpc details: ErrorInfo (domain "isthmus", the kind
@@ -101,6 +110,16 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_pb2.ReportOutcomesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_pb2.ReportOutcomesResponse, _abc.Awaitable[_gateway_pb2.ReportOutcomesResponse]]:
-        """Takes a batch of what came of requests, wherever they were answered."""
+        """Takes a batch of what came of requests, wherever they were answered. A row that was taken before,
+        in this batch or in another, by this gateway or by one beside it, counts once.
+        """
+
+    @_abc_1.abstractmethod
+    def SyncDevice(
+        self,
+        request: _fleet_pb2.SyncDeviceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_fleet_pb2.SyncDeviceResponse, _abc.Awaitable[_fleet_pb2.SyncDeviceResponse]]:
+        """Takes what runs on the device, and hands it the signed bundle that it should run."""
 
 def add_GatewayServiceServicer_to_server(servicer: GatewayServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

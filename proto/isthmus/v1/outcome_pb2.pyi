@@ -190,3 +190,39 @@ class Outcome(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__ttft_ms) -> _WhichOneofReturnType__ttft_ms | None: ...
 
 Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
+
+@_typing.final
+class Acknowledgement(_message.Message):
+    """What the device received of the gateway's answers to one request: what it agrees to be billed for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    AT_UNIX_S_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    RECEIVED_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """The request, as Generate knew it."""
+    at_unix_s: _builtins.float
+    """When it arrived at the device, in seconds since 1970 by the device's clock."""
+    model: _builtins.str
+    """The model that answered."""
+    @_builtins.property
+    def received(self) -> Global___Usage:
+        """The tokens that arrived. Tokens of the prompt are the gateway's own count; 0: it told none."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        at_unix_s: _builtins.float = ...,
+        model: _builtins.str = ...,
+        received: Global___Usage | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["received", b"received"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_unix_s", b"at_unix_s", "model", b"model", "received", b"received", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Acknowledgement: _TypeAlias = Acknowledgement  # noqa: Y015
