@@ -7,6 +7,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 import pytest
+from google.rpc import error_details_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -81,6 +82,9 @@ requests = st.builds(
     privacy_class=st.sampled_from(chat.PrivacyClass),
     answer_so_far=texts,
     draft=texts,
+    received=st.none() | texts,
+    received_tokens=tokens,
+    priority=st.sampled_from(chat.Priority),
 )
 usages = st.builds(Usage, tokens, tokens, tokens)
 logprob = st.floats(max_value=0, allow_nan=False)
@@ -143,6 +147,11 @@ any_error = st.one_of(
     ),
     st.builds(
         lambda text, delay_ms: errors.Overloaded(text, retry_after_s=delay_ms / 1000),
+        texts,
+        st.integers(0, 10**7),
+    ),
+    st.builds(
+        lambda text, delay_ms: errors.Unavailable(text, retry_after_s=delay_ms / 1000),
         texts,
         st.integers(0, 10**7),
     ),
@@ -339,13 +348,31 @@ def test_a_status_that_grpc_made_is_told_by_its_code(code, message, kind):
 
 
 def test_error_details_are_google_rpcs():
-    from google.rpc import error_details_pb2
-
     status = wire.error_to_status(errors.InvalidRequest("bad", field="top_p"))
     bad = error_details_pb2.BadRequest()
     assert any(detail.Unpack(bad) for detail in status.details)
     assert bad.field_violations[0].field == "top_p"
-    status = wire.error_to_status(errors.Overloaded("full", retry_after_s=1.5))
-    retry = error_details_pb2.RetryInfo()
-    assert any(detail.Unpack(retry) for detail in status.details)
-    assert retry.retry_delay.ToMilliseconds() == 1500
+    for error in (
+        errors.Overloaded("full", retry_after_s=1.5),
+        errors.Unavailable("stopping", retry_after_s=1.5),
+    ):
+        status = wire.error_to_status(error)
+        retry = error_details_pb2.RetryInfo()
+        assert any(detail.Unpack(retry) for detail in status.details)
+        assert retry.retry_delay.ToMilliseconds() == 1500
+
+
+def test_a_part_that_is_missing_gives_no_advice_to_come_back():
+    status = wire.error_to_status(errors.Unavailable("gone"))
+    assert not any(detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR) for detail in status.details)
+    assert wire.error_from_status(14, "", status.SerializeToString()).retry_after_s is None
+
+
+@given(requests)
+@settings(deadline=None)
+def test_two_attempts_at_one_request_have_one_body(request_in):
+    first = wire.request_to_wire(replace(request_in, received=None, received_tokens=0))
+    later = replace(request_in, received="what came", received_tokens=2, deadline=Deadline.after(5))
+    assert wire.request_body(wire.request_to_wire(later)) == wire.request_body(first)
+    other = replace(request_in, answer_so_far=request_in.answer_so_far + "x")
+    assert wire.request_body(wire.request_to_wire(other)) != wire.request_body(first)

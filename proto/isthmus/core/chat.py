@@ -139,6 +139,16 @@ class PrivacyClass(StrEnum):
     """The scan failed: treated as sensitive."""
 
 
+class Priority(StrEnum):
+    """Who is served first, and refused last, where there is a queue."""
+
+    INTERACTIVE = "interactive"
+    """Somebody looks at the screen."""
+    NORMAL = "normal"
+    BATCH = "batch"
+    """Nobody waits."""
+
+
 @dataclass(frozen=True, slots=True)
 class RoutePreference:
     """The caller's wishes for one request (`extra_body={"isthmus": …}` over HTTP)."""
@@ -175,6 +185,12 @@ class ChatRequest:
     draft: str = ""
     """What may follow `answer_so_far`, proposed elsewhere and shown to nobody yet: the cloud judges
     it, goes on behind what it accepts (`Started.draft`), and drops the rest."""
+    received: str | None = None
+    """What an earlier attempt at this very request brought, from behind `answer_so_far` on, once it
+    had started; None before. Nothing of it is repeated."""
+    received_tokens: int = 0
+    """The tokens of that text."""
+    priority: Priority = Priority.NORMAL
     watched: bool = False
     """The router wants to see the device's doubt: `FirstToken` and every log-probability, whatever
     the sampling asks for. Never on the wire."""

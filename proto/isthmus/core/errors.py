@@ -115,10 +115,19 @@ class QuotaExceeded(Overloaded):
 
 
 class Unavailable(IsthmusError):
-    """A model, a backend, a gateway or an upstream is missing, stopped or unreachable."""
+    """A model, a backend, a gateway or an upstream is missing, stopped or unreachable.
+
+    `retry_after_s` is set by a part that stops and whose like goes on with the same request.
+    """
 
     kind = "unavailable"
     retryable = True
+
+    def __init__(
+        self, message: str, *, field: str | None = None, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message, field=field)
+        self.retry_after_s = retry_after_s
 
 
 class DeadlineExceeded(IsthmusError):

@@ -21,6 +21,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Priority:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PriorityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Priority.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PRIORITY_UNSPECIFIED: _Priority.ValueType  # 0
+    """Not set: as NORMAL."""
+    PRIORITY_INTERACTIVE: _Priority.ValueType  # 1
+    """Somebody looks at the screen."""
+    PRIORITY_NORMAL: _Priority.ValueType  # 2
+    """Anything else that is waited for."""
+    PRIORITY_BATCH: _Priority.ValueType  # 3
+    """Nobody waits."""
+
+class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
+    """Who is served first when the gateway is full."""
+
+PRIORITY_UNSPECIFIED: Priority.ValueType  # 0
+"""Not set: as NORMAL."""
+PRIORITY_INTERACTIVE: Priority.ValueType  # 1
+"""Somebody looks at the screen."""
+PRIORITY_NORMAL: Priority.ValueType  # 2
+"""Anything else that is waited for."""
+PRIORITY_BATCH: Priority.ValueType  # 3
+"""Nobody waits."""
+Global___Priority: _TypeAlias = Priority  # noqa: Y015
+
 class _FinishReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -75,8 +103,13 @@ class GenerateRequest(_message.Message):
     ANSWER_SO_FAR_FIELD_NUMBER: _builtins.int
     PARALLEL_TOOL_CALLS_FIELD_NUMBER: _builtins.int
     DRAFT_FIELD_NUMBER: _builtins.int
+    RECEIVED_FIELD_NUMBER: _builtins.int
+    RECEIVED_TOKENS_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Names the request in logs and outcomes on both sides; never empty."""
+    """Names the request in logs and outcomes on both sides; never empty. The same request sent again
+    by the same device attaches to its answer; another one under this id is ALREADY_EXISTS.
+    """
     model: _builtins.str
     """The model wanted; empty: the gateway's default."""
     max_tokens: _builtins.int
@@ -104,6 +137,15 @@ class GenerateRequest(_message.Message):
     it with its model, continues behind what it accepts and says in `started` how much that is. One
     that cannot judge it drops it, says so, and continues answer_so_far.
     """
+    received: _builtins.str
+    """Set on an attempt after one whose `started` arrived: the text that came of this very request,
+    what stands of its draft included. Nothing of it is repeated. Not part of the request's body:
+    a gateway that knows the answer goes on in it, another one continues behind this text.
+    """
+    received_tokens: _builtins.int
+    """How many tokens of the answer that text took."""
+    priority: Global___Priority.ValueType
+    """Who is served first, and refused last, when there is a queue."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.Message]:
         """The conversation, oldest turn first; at least one."""
@@ -139,10 +181,13 @@ class GenerateRequest(_message.Message):
         answer_so_far: _builtins.str = ...,
         parallel_tool_calls: _builtins.bool | None = ...,
         draft: _builtins.str = ...,
+        received: _builtins.str | None = ...,
+        received_tokens: _builtins.int = ...,
+        priority: Global___Priority.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_deadline_remaining_ms", b"_deadline_remaining_ms", "_max_price_micro_usd", b"_max_price_micro_usd", "_max_tokens", b"_max_tokens", "_parallel_tool_calls", b"_parallel_tool_calls", "_tool_name", b"_tool_name", "_ttft_slo_ms", b"_ttft_slo_ms", "deadline_remaining_ms", b"deadline_remaining_ms", "max_price_micro_usd", b"max_price_micro_usd", "max_tokens", b"max_tokens", "parallel_tool_calls", b"parallel_tool_calls", "response_format", b"response_format", "sampling", b"sampling", "tool_name", b"tool_name", "ttft_slo_ms", b"ttft_slo_ms"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_deadline_remaining_ms", b"_deadline_remaining_ms", "_max_price_micro_usd", b"_max_price_micro_usd", "_max_tokens", b"_max_tokens", "_parallel_tool_calls", b"_parallel_tool_calls", "_received", b"_received", "_tool_name", b"_tool_name", "_ttft_slo_ms", b"_ttft_slo_ms", "deadline_remaining_ms", b"deadline_remaining_ms", "max_price_micro_usd", b"max_price_micro_usd", "max_tokens", b"max_tokens", "parallel_tool_calls", b"parallel_tool_calls", "received", b"received", "response_format", b"response_format", "sampling", b"sampling", "tool_name", b"tool_name", "ttft_slo_ms", b"ttft_slo_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_deadline_remaining_ms", b"_deadline_remaining_ms", "_max_price_micro_usd", b"_max_price_micro_usd", "_max_tokens", b"_max_tokens", "_parallel_tool_calls", b"_parallel_tool_calls", "_tool_name", b"_tool_name", "_ttft_slo_ms", b"_ttft_slo_ms", "answer_so_far", b"answer_so_far", "deadline_remaining_ms", b"deadline_remaining_ms", "draft", b"draft", "max_price_micro_usd", b"max_price_micro_usd", "max_tokens", b"max_tokens", "messages", b"messages", "model", b"model", "parallel_tool_calls", b"parallel_tool_calls", "privacy_class", b"privacy_class", "request_id", b"request_id", "response_format", b"response_format", "sampling", b"sampling", "tool_choice", b"tool_choice", "tool_name", b"tool_name", "tools", b"tools", "ttft_slo_ms", b"ttft_slo_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_deadline_remaining_ms", b"_deadline_remaining_ms", "_max_price_micro_usd", b"_max_price_micro_usd", "_max_tokens", b"_max_tokens", "_parallel_tool_calls", b"_parallel_tool_calls", "_received", b"_received", "_tool_name", b"_tool_name", "_ttft_slo_ms", b"_ttft_slo_ms", "answer_so_far", b"answer_so_far", "deadline_remaining_ms", b"deadline_remaining_ms", "draft", b"draft", "max_price_micro_usd", b"max_price_micro_usd", "max_tokens", b"max_tokens", "messages", b"messages", "model", b"model", "parallel_tool_calls", b"parallel_tool_calls", "priority", b"priority", "privacy_class", b"privacy_class", "received", b"received", "received_tokens", b"received_tokens", "request_id", b"request_id", "response_format", b"response_format", "sampling", b"sampling", "tool_choice", b"tool_choice", "tool_name", b"tool_name", "tools", b"tools", "ttft_slo_ms", b"ttft_slo_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__deadline_remaining_ms: _TypeAlias = _typing.Literal["deadline_remaining_ms"]  # noqa: Y015
     _WhichOneofArgType__deadline_remaining_ms: _TypeAlias = _typing.Literal["_deadline_remaining_ms", b"_deadline_remaining_ms"]  # noqa: Y015
@@ -152,6 +197,8 @@ class GenerateRequest(_message.Message):
     _WhichOneofArgType__max_tokens: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens"]  # noqa: Y015
     _WhichOneofReturnType__parallel_tool_calls: _TypeAlias = _typing.Literal["parallel_tool_calls"]  # noqa: Y015
     _WhichOneofArgType__parallel_tool_calls: _TypeAlias = _typing.Literal["_parallel_tool_calls", b"_parallel_tool_calls"]  # noqa: Y015
+    _WhichOneofReturnType__received: _TypeAlias = _typing.Literal["received"]  # noqa: Y015
+    _WhichOneofArgType__received: _TypeAlias = _typing.Literal["_received", b"_received"]  # noqa: Y015
     _WhichOneofReturnType__tool_name: _TypeAlias = _typing.Literal["tool_name"]  # noqa: Y015
     _WhichOneofArgType__tool_name: _TypeAlias = _typing.Literal["_tool_name", b"_tool_name"]  # noqa: Y015
     _WhichOneofReturnType__ttft_slo_ms: _TypeAlias = _typing.Literal["ttft_slo_ms"]  # noqa: Y015
@@ -164,6 +211,8 @@ class GenerateRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_tokens) -> _WhichOneofReturnType__max_tokens | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__parallel_tool_calls) -> _WhichOneofReturnType__parallel_tool_calls | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__received) -> _WhichOneofReturnType__received | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__tool_name) -> _WhichOneofReturnType__tool_name | None: ...
     @_typing.overload
@@ -471,7 +520,7 @@ class Error(_message.Message):
     field: _builtins.str
     """The field to change, when one is to blame."""
     retry_after_ms: _builtins.int
-    """When to come back, in milliseconds, when the gateway is full."""
+    """When to come back, in milliseconds: the gateway is full, or is about to be another one."""
     policy_reason: _builtins.str
     """The reason code of a refusal by policy."""
     def __init__(

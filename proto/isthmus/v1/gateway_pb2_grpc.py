@@ -28,7 +28,8 @@ if _version_not_supported:
 
 class GatewayServiceStub:
     """The cloud tier. A failed call carries google.rpc details: ErrorInfo (domain "isthmus", the kind
-    of error as reason), BadRequest with the field, RetryInfo when the gateway is full.
+    of error as reason), BadRequest with the field, RetryInfo when coming back helps: the gateway is
+    full, or it stops and another one, or itself started again, goes on with the answer.
     """
 
     def __init__(self, channel):
@@ -66,7 +67,8 @@ class GatewayServiceStub:
 
 class GatewayServiceServicer:
     """The cloud tier. A failed call carries google.rpc details: ErrorInfo (domain "isthmus", the kind
-    of error as reason), BadRequest with the field, RetryInfo when the gateway is full.
+    of error as reason), BadRequest with the field, RetryInfo when coming back helps: the gateway is
+    full, or it stops and another one, or itself started again, goes on with the answer.
     """
 
     def Generate(self, request, context):
@@ -144,7 +146,8 @@ def add_GatewayServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class GatewayService:
     """The cloud tier. A failed call carries google.rpc details: ErrorInfo (domain "isthmus", the kind
-    of error as reason), BadRequest with the field, RetryInfo when the gateway is full.
+    of error as reason), BadRequest with the field, RetryInfo when coming back helps: the gateway is
+    full, or it stops and another one, or itself started again, goes on with the answer.
     """
 
     @staticmethod

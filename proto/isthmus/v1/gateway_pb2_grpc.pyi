@@ -29,7 +29,8 @@ GRPC_VERSION: str
 
 class GatewayServiceStub:
     """The cloud tier. A failed call carries google.rpc details: ErrorInfo (domain "isthmus", the kind
-    of error as reason), BadRequest with the field, RetryInfo when the gateway is full.
+    of error as reason), BadRequest with the field, RetryInfo when coming back helps: the gateway is
+    full, or it stops and another one, or itself started again, goes on with the answer.
     """
 
     @_typing.overload
@@ -54,7 +55,8 @@ class GatewayServiceStub:
 @_typing.type_check_only
 class GatewayServiceAsyncStub(GatewayServiceStub):
     """The cloud tier. A failed call carries google.rpc details: ErrorInfo (domain "isthmus", the kind
-    of error as reason), BadRequest with the field, RetryInfo when the gateway is full.
+    of error as reason), BadRequest with the field, RetryInfo when coming back helps: the gateway is
+    full, or it stops and another one, or itself started again, goes on with the answer.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -75,7 +77,8 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
 
 class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
     """The cloud tier. A failed call carries google.rpc details: ErrorInfo (domain "isthmus", the kind
-    of error as reason), BadRequest with the field, RetryInfo when the gateway is full.
+    of error as reason), BadRequest with the field, RetryInfo when coming back helps: the gateway is
+    full, or it stops and another one, or itself started again, goes on with the answer.
     """
 
     @_abc_1.abstractmethod

@@ -17,6 +17,7 @@ from isthmus.core.wire.outcomes import outcome_from_wire, outcome_to_wire
 from isthmus.core.wire.requests import (
     request_as_bytes,
     request_as_json,
+    request_body,
     request_from_wire,
     request_to_wire,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "outcome_to_wire",
     "request_as_bytes",
     "request_as_json",
+    "request_body",
     "request_from_wire",
     "request_to_wire",
 ]

@@ -33,6 +33,11 @@ PRIVACY_CLASSES: Final = {
     chat.PrivacyClass.SENSITIVE: chat_pb2.PRIVACY_CLASS_SENSITIVE,
     chat.PrivacyClass.UNKNOWN: chat_pb2.PRIVACY_CLASS_UNKNOWN,
 }
+PRIORITIES: Final = {
+    chat.Priority.INTERACTIVE: gateway_pb2.PRIORITY_INTERACTIVE,
+    chat.Priority.NORMAL: gateway_pb2.PRIORITY_NORMAL,
+    chat.Priority.BATCH: gateway_pb2.PRIORITY_BATCH,
+}
 FINISH_REASONS: Final = {
     events.FinishReason.STOP: gateway_pb2.FINISH_REASON_STOP,
     events.FinishReason.LENGTH: gateway_pb2.FINISH_REASON_LENGTH,

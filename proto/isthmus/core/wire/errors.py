@@ -59,7 +59,6 @@ _CLASSES: Final[dict[str, type[errors.IsthmusError]]] = {
         errors.Unauthenticated,
         errors.PermissionDenied,
         errors.AlreadyExists,
-        errors.Unavailable,
         errors.DeadlineExceeded,
         errors.InternalError,
     )
@@ -72,11 +71,19 @@ def _kind_of(error: errors.IsthmusError) -> str:
     return next((kind for kind in kinds if kind in CODE_OF_KIND), errors.InternalError.kind)
 
 
+def _retry_after_s(error: errors.IsthmusError) -> float | None:
+    """When the sender should come back, if it should."""
+    if isinstance(error, errors.Overloaded | errors.Unavailable):
+        return error.retry_after_s
+    return None
+
+
 def error_to_wire(error: errors.IsthmusError) -> gateway_pb2.Error:
     """The error event that stands for `error`."""
     wire = gateway_pb2.Error(kind=_kind_of(error), message=error.message, field=error.field)
-    if isinstance(error, errors.Overloaded):
-        wire.retry_after_ms = round(error.retry_after_s * 1000)
+    delay_s = _retry_after_s(error)
+    if delay_s is not None:
+        wire.retry_after_ms = round(delay_s * 1000)
     if isinstance(error, errors.PolicyRefused):
         wire.policy_reason = error.reason
     return wire
@@ -104,9 +111,10 @@ def error_to_status(error: errors.IsthmusError) -> status_pb2.Status:
             field=error.field, description=error.message
         )
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
-    if isinstance(error, errors.Overloaded):
+    delay_s = _retry_after_s(error)
+    if delay_s is not None:
         retry = error_details_pb2.RetryInfo()
-        retry.retry_delay.FromMilliseconds(round(error.retry_after_s * 1000))
+        retry.retry_delay.FromMilliseconds(round(delay_s * 1000))
         details.append(retry)
     for detail in details:
         status.details.add().Pack(detail)
@@ -145,6 +153,8 @@ def _error(
             return errors.QuotaExceeded(message, retry_after_s=retry_after_s, field=field)
         case errors.Overloaded.kind:
             return errors.Overloaded(message, retry_after_s=retry_after_s)
+        case errors.Unavailable.kind:
+            return errors.Unavailable(message, field=field, retry_after_s=delay_s)
         case errors.PolicyRefused.kind:
             return errors.PolicyRefused(message, reason=reason, field=field)
     return _CLASSES.get(kind, errors.InternalError)(message, field=field)

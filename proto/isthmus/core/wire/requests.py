@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 from decimal import Decimal
+from hashlib import sha256
 from typing import Any, Final
 
 from google.protobuf.json_format import MessageToDict
@@ -70,6 +71,9 @@ def request_to_wire(request: chat.ChatRequest) -> gateway_pb2.GenerateRequest:
             ttft_slo_ms=request.preference.ttft_slo_ms,
             answer_so_far=request.answer_so_far,
             draft=request.draft,
+            received=request.received,
+            received_tokens=request.received_tokens,
+            priority=enums.PRIORITIES[request.priority],
         )
     except UnicodeError as error:
         raise InvalidRequest("a text is not valid Unicode", field="messages") from error
@@ -99,6 +103,18 @@ def request_as_bytes(request: chat.ChatRequest) -> bytes:
     """
     lasting = replace(request, deadline=Deadline.NEVER)
     return request_to_wire(lasting).SerializeToString(deterministic=True)
+
+
+def request_body(wire: gateway_pb2.GenerateRequest) -> bytes:
+    """What tells whether two messages ask for the same answer: sha256 of all but how it is fetched.
+
+    The deadline and what was received differ from one attempt to the next.
+    """
+    lasting = gateway_pb2.GenerateRequest()
+    lasting.CopyFrom(wire)
+    for name in ("received", "received_tokens", "deadline_remaining_ms"):
+        lasting.ClearField(name)
+    return sha256(lasting.SerializeToString(deterministic=True)).digest()
 
 
 def request_as_json(request: chat.ChatRequest) -> dict[str, Any]:
@@ -168,6 +184,9 @@ def request_from_wire(wire: gateway_pb2.GenerateRequest) -> chat.ChatRequest:
         ),
         answer_so_far=wire.answer_so_far,
         draft=wire.draft,
+        received=wire.received if wire.HasField("received") else None,
+        received_tokens=wire.received_tokens,
+        priority=enums.name_of(enums.PRIORITIES, wire.priority, "priority", chat.Priority.NORMAL),
     )
 
 
