@@ -20,6 +20,8 @@ model = "m"
 input_usd_per_mtok = "0.15"
 """
 
+TOKENS = "[auth]\njwks_file = 'j'\nissuer = 'i'\naudience = 'a'\n"
+
 
 @pytest.fixture
 def path(tmp_path):
@@ -59,6 +61,20 @@ def test_without_a_file_everything_has_a_default():
         ("[price]\ninput_usd_per_mtok = '-1'", "price.input_usd_per_mtok"),
         ("tls_cert_file = 'x'", "tls_cert_file"),
         ("token = 'a'\ntoken_file = 'b'", "token"),
+        ("tls_client_ca_file = 'x'", "tls_client_ca_file"),
+        ("listen = '0.0.0.0:1'\nallow_plaintext = true", "listen"),
+        (
+            "listen = '0.0.0.0:1'\nallow_plaintext = true\ntoken = 'a'\n"
+            "[auth]\nallow_anonymous = true",
+            "auth.allow_anonymous",
+        ),
+        ("token = 'a'\n" + TOKENS, "token"),
+        ("[auth]\nissuer = 'i'", "auth"),
+        ("[auth]\njwks_file = 'j'\nissuer = 'i'", "auth"),
+        ("[auth]\nrevoked_file = 'r'", "auth.revoked_file"),
+        (TOKENS + "algorithms = ['HS256']", "auth.algorithms.0"),
+        (TOKENS + "algorithms = ['none']", "auth.algorithms.0"),
+        (TOKENS + "algorithms = []", "auth.algorithms"),
         ("this is not toml", "config"),
     ],
 )
@@ -92,20 +108,29 @@ def test_a_secret_shows_in_no_error_and_no_repr(monkeypatch):
 
 
 def test_plaintext_on_an_open_address_needs_to_be_asked_for():
-    assert (
-        CloudConfig.load(flags={"listen": "0.0.0.0:1", "allow_plaintext": True}).listen
-        == "0.0.0.0:1"
-    )
+    flags = {"listen": "0.0.0.0:1", "token": "hush", "allow_plaintext": True}
+    assert CloudConfig.load(flags=flags).listen == "0.0.0.0:1"
+    with pytest.raises(ConfigError, match="allow_plaintext = true"):
+        CloudConfig.load(flags=flags | {"allow_plaintext": False})
+
+
+def test_letting_everybody_in_on_an_open_address_needs_to_be_asked_for():
+    flags = {"listen": "0.0.0.0:1", "allow_plaintext": True}
+    open_to_all = flags | {"auth": {"allow_anonymous": True}}
+    assert CloudConfig.load(flags=open_to_all).auth.allow_anonymous
+    with pytest.raises(ConfigError, match=r"auth\.allow_anonymous = true"):
+        CloudConfig.load(flags=flags)
 
 
 def test_the_token_may_come_from_a_file(tmp_path):
     path = tmp_path / "token"
     path.write_text("hush\n")
-    assert CloudConfig.load(flags={"token_file": path}).read_token() == "hush"
-    path.write_text("\n")
-    with pytest.raises(ConfigError) as caught:
-        CloudConfig.load(flags={"token_file": path}).read_token()
-    assert caught.value.field == "token_file"
+    assert CloudConfig.load(flags={"token_file": path}).static_token()() == "hush"
+    for wrong in ("\n", "two words", "\u4ee4\u724c"):
+        path.write_text(wrong)
+        with pytest.raises(ConfigError) as caught:
+            CloudConfig.load(flags={"token_file": path}).static_token()
+        assert caught.value.field == "token_file"
 
 
 def test_an_empty_address_of_the_metrics_serves_them_nowhere(tmp_path, monkeypatch):

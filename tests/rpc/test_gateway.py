@@ -128,7 +128,7 @@ async def test_the_backend_sees_the_request_as_the_device_made_it():
     async with gateway_and_tier(backend) as tier:
         await collected(tier, request)
     seen = backend.requests[0]
-    assert replace(seen, deadline=Deadline.NEVER) == request
+    assert replace(seen, deadline=Deadline.NEVER, cache_salt="") == request
 
 
 async def test_same_model_demo_marks_the_model_and_every_answer():

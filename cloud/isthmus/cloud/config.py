@@ -21,6 +21,7 @@ Every setting can be given as `ISTHMUS_CLOUD_<NAME>`, and one of a table with tw
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Self
@@ -29,10 +30,11 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pydantic_settings import SettingsConfigDict
 
 from isthmus.cloud.backends.base import BackendConfig
+from isthmus.cloud.identity.config import AuthConfig
 from isthmus.core.addresses import Address, HostPort, is_local
 from isthmus.core.chat import PrivacyClass
-from isthmus.core.errors import ConfigError
 from isthmus.core.settings import Settings, Token
+from isthmus.core.watched import Watched, read_secret
 
 
 class PriceConfig(BaseModel):
@@ -59,10 +61,16 @@ class CloudConfig(Settings):
     """The server's certificate chain, PEM."""
     tls_key_file: Path | None = None
     """Its private key, PEM."""
+    tls_client_ca_file: Path | None = None
+    """Roots of the devices' certificates, PEM: mutual TLS, no connection without one of them."""
     token: Token | None = None
-    """What callers must send as `authorization: Bearer …`; none: anyone may call."""
+    """What callers must send as `authorization: Bearer …`, one for all."""
     token_file: Path | None = None
-    """A file that holds the token, instead of `token`."""
+    """A file that holds the token, instead of `token`; read again when it changes."""
+    auth: AuthConfig = Field(default_factory=AuthConfig)
+    cache_salt_key_file: Path | None = None
+    """A secret that gateways in front of one vLLM share, so that a tenant's prefixes are cached
+    once; none: a secret of this process."""
     max_running_requests: int = Field(default=64, ge=1)
     """Requests that the backend answers at once."""
     max_waiting_requests: int = Field(default=256, ge=0)
@@ -92,23 +100,49 @@ class CloudConfig(Settings):
             raise ValueError("tls_cert_file and tls_key_file must be given together")
         if self.token is not None and self.token_file is not None:
             raise ValueError("token and token_file must not both be given")
-        if not (is_local(self.listen) or self.allow_plaintext or self.tls_cert_file):
+        if self.tls_client_ca_file is not None and self.tls_cert_file is None:
+            raise ValueError("tls_client_ca_file needs tls_cert_file and tls_key_file")
+        if self.auth.jwks_file is not None and self._has_static_token:
+            raise ValueError("token and auth.jwks_file must not both be given: one way in")
+        if self.auth.revoked_file is not None and not self._names_devices:
+            raise ValueError(
+                "auth.revoked_file names devices, which need auth.jwks_file or tls_client_ca_file"
+            )
+        if is_local(self.listen):
+            return self
+        if not (self.allow_plaintext or self.tls_cert_file):
             raise ValueError(
                 "listen is reached from other machines, so it needs tls_cert_file and "
                 "tls_key_file; behind a proxy that does TLS, set allow_plaintext = true"
             )
+        asked = self._has_static_token or self._names_devices
+        if asked and self.auth.allow_anonymous:
+            raise ValueError("auth.allow_anonymous contradicts the credentials that are asked for")
+        if not asked and not self.auth.allow_anonymous:
+            raise ValueError(
+                "listen is reached from other machines and everybody could call: ask for device "
+                "tokens (auth.jwks_file), client certificates (tls_client_ca_file) or a token "
+                "(token_file); to let everybody in, set auth.allow_anonymous = true"
+            )
         return self
 
-    def read_token(self) -> str | None:
-        """The token, from wherever it is. Raises `ConfigError` for an empty or missing file."""
-        if self.token_file is None:
-            return None if self.token is None else self.token.get_secret_value()
-        try:
-            token = self.token_file.read_text().strip()
-        except OSError as error:
-            raise ConfigError(
-                f"token_file cannot be read ({error.strerror})", field="token_file"
-            ) from error
-        if not token:
-            raise ConfigError("token_file is empty", field="token_file")
-        return token
+    @property
+    def _has_static_token(self) -> bool:
+        return self.token is not None or self.token_file is not None
+
+    @property
+    def _names_devices(self) -> bool:
+        certificates = self.tls_client_ca_file is not None and not self.auth.shared_certificates
+        return certificates or self.auth.jwks_file is not None
+
+    def static_token(
+        self, on_read: Callable[[str, bool], None] = lambda setting, good: None
+    ) -> Callable[[], str] | None:
+        """What tells the token of the moment, if one is asked for. Raises `ConfigError`."""
+        if (path := self.token_file) is not None:
+            return Watched(
+                (path,),
+                lambda: read_secret(path, "token_file"),
+                on_read=lambda good: on_read("token_file", good),
+            )
+        return None if self.token is None else self.token.get_secret_value

@@ -19,6 +19,7 @@ from prometheus_client import (
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
+from isthmus.cloud.identity.base import Refusal
 from isthmus.core.decision import Outcome
 from isthmus.core.events import DraftVerdict
 from isthmus.core.money import Usage
@@ -89,10 +90,32 @@ class Metrics:
             registry=registry,
         )
 
+        self._refused = Counter(
+            "isthmus_cloud_refused_calls",
+            "Calls that were not let in, by why; the callers are not told.",
+            ["reason"],
+            registry=registry,
+        )
+        self._read_again = Counter(
+            "isthmus_cloud_files_read_again",
+            "Files of keys, certificates and secrets that changed while the gateway ran, by the "
+            "setting that names them; one that failed left the file before it in force.",
+            ["setting", "result"],
+            registry=registry,
+        )
+
     def watch_queue(self, running: Callable[[], float], waiting: Callable[[], float]) -> None:
         """Read both gauges from these functions whenever somebody scrapes."""
         self._in_flight.set_function(running)
         self._waiting.set_function(waiting)
+
+    def refused(self, reason: Refusal) -> None:
+        """A call was not let in."""
+        self._refused.labels(reason=reason.value).inc()
+
+    def read_again(self, setting: str, good: bool) -> None:
+        """A file that this setting names changed."""
+        self._read_again.labels(setting=setting, result="good" if good else "failed").inc()
 
     def ended(self, code: str) -> None:
         """A request ended with this gRPC code's name."""

@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
-from isthmus.cloud import backends
+from isthmus.cloud import backends, identity
 from isthmus.cloud.admission import Admission
 from isthmus.cloud.backends.base import Backend
 from isthmus.cloud.config import CloudConfig
@@ -53,7 +53,13 @@ class Gateway:
 
     async def _start(self) -> None:
         config = self.config
-        token = config.read_token()
+        authenticator = identity.create(
+            config.auth,
+            static_token=config.static_token(self.metrics.read_again),
+            client_certificates=config.tls_client_ca_file is not None,
+            on_read=self.metrics.read_again,
+        )
+        salts = identity.CacheSalts.of(config.cache_salt_key_file)
         if config.metrics_listen is not None:
             host, port = split(config.metrics_listen)
             try:
@@ -76,11 +82,12 @@ class Gateway:
             self.backend,
             admission,
             self.metrics,
+            identity.Door(authenticator, self.metrics.refused),
             ServiceOptions(
-                token=token,
                 price=Price(config.price.input_usd_per_mtok, config.price.output_usd_per_mtok),
                 same_model_demo=config.same_model_demo,
                 accept_privacy_classes=config.accept_privacy_classes,
+                cache_salt=salts,
             ),
         )
         self._server = grpc.aio.server(options=_options(config))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import logging
 import time
 import traceback
-from collections.abc import AsyncIterator, Set
+from collections.abc import AsyncIterator, Callable, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NoReturn
 
@@ -20,6 +19,7 @@ from isthmus.cloud.admission import Admission
 from isthmus.cloud.backends.base import Backend
 from isthmus.cloud.checks import check_request
 from isthmus.cloud.drafts import judged
+from isthmus.cloud.identity import Caller, Door, Scope
 from isthmus.cloud.metrics import Metrics
 from isthmus.core import wire
 from isthmus.core.chat import ChatRequest, PrivacyClass, ResponseKind, ToolChoice
@@ -31,7 +31,6 @@ from isthmus.core.errors import (
     IsthmusError,
     NotSupported,
     PolicyRefused,
-    Unauthenticated,
     Unavailable,
 )
 from isthmus.core.events import Delta, DraftVerdict, Event, Finished, FinishReason, Started
@@ -51,25 +50,31 @@ _CODE_NAMES: Final[dict[int, str]] = {code.value[0]: code.name for code in grpc.
 class ServiceOptions:
     """What the service itself is told; the rest is the backend's."""
 
-    token: str | None = None
     price: Price = field(default_factory=Price)
     same_model_demo: bool = False
     accept_privacy_classes: Set[PrivacyClass] = frozenset(
         {PrivacyClass.PUBLIC, PrivacyClass.REDACTED}
     )
+    cache_salt: Callable[[str], str] = lambda tenant: ""
+    """The salt of a tenant's prefixes in caches that tenants share."""
 
 
 class GatewayService(GatewayServiceServicer):
     """`isthmus.v1.GatewayService` in front of one backend."""
 
     def __init__(
-        self, backend: Backend, admission: Admission, metrics: Metrics, options: ServiceOptions
+        self,
+        backend: Backend,
+        admission: Admission,
+        metrics: Metrics,
+        door: Door,
+        options: ServiceOptions,
     ) -> None:
         self._backend = backend
         self._admission = admission
         self._metrics = metrics
+        self._door = door
         self._options = options
-        self._expected = None if options.token is None else f"Bearer {options.token}".encode()
         self._scopes: set[asyncio.Timeout] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -111,14 +116,14 @@ class GatewayService(GatewayServiceServicer):
         self, message: gateway_pb2.GetModelInfoRequest, context: Any
     ) -> gateway_pb2.GetModelInfoResponse:
         """Tell the model, what it can do and what it costs."""
-        await self._authenticate_or_abort(context)
+        await self._admitted(context, Scope.GENERATE)
         return wire.info_to_wire(self._info())
 
     async def GetLoad(  # noqa: N802
         self, message: gateway_pb2.GetLoadRequest, context: Any
     ) -> gateway_pb2.GetLoadResponse:
         """Tell how busy the gateway is."""
-        await self._authenticate_or_abort(context)
+        await self._admitted(context, Scope.GENERATE)
         return wire.load_to_wire(
             Load(
                 running_requests=self._admission.running,
@@ -133,7 +138,7 @@ class GatewayService(GatewayServiceServicer):
         self, message: gateway_pb2.ReportOutcomesRequest, context: Any
     ) -> gateway_pb2.ReportOutcomesResponse:
         """Count a batch of outcomes."""
-        await self._authenticate_or_abort(context)
+        await self._admitted(context, Scope.REPORT)
         try:
             if len(message.outcomes) > _MAX_OUTCOMES:
                 raise InvalidRequest(
@@ -154,7 +159,7 @@ class GatewayService(GatewayServiceServicer):
         self, message: fleet_pb2.SyncDeviceRequest, context: Any
     ) -> fleet_pb2.SyncDeviceResponse:
         """Hand the device what it should run."""
-        await self._authenticate_or_abort(context)
+        await self._admitted(context, Scope.SYNC)
         return fleet_pb2.SyncDeviceResponse()
 
     # --- stopping -----------------------------------------------------------------------------
@@ -184,30 +189,25 @@ class GatewayService(GatewayServiceServicer):
             same_model_demo=self._options.same_model_demo,
         )
 
-    def _authenticate(self, context: Any) -> None:
-        if self._expected is None:
-            return
-        sent = dict(context.invocation_metadata() or ()).get("authorization", "")
-        given = sent if isinstance(sent, bytes) else sent.encode()
-        if not hmac.compare_digest(given, self._expected):
-            raise Unauthenticated("a valid bearer token is needed in the authorization metadata")
-
-    async def _authenticate_or_abort(self, context: Any) -> None:
+    async def _admitted(self, context: Any, scope: Scope) -> Caller:
+        """Who makes this call, or its end."""
         try:
-            self._authenticate(context)
-        except Unauthenticated as error:
+            return self._door.admit(context, scope)
+        except IsthmusError as error:
             await _abort(context, error)
 
     def _admit(self, message: gateway_pb2.GenerateRequest, context: Any) -> ChatRequest:
         """The request, once its caller, its form and its wishes are all right."""
-        self._authenticate(context)
+        caller = self._door.admit(context, Scope.GENERATE)
         if self._draining:
             raise Unavailable("the gateway is stopping; ask another one")
         request = wire.request_from_wire(message)
         check_request(request, self._backend.info(), self._options.accept_privacy_classes)
         deadline = request.deadline.at_most(context.time_remaining())
         deadline.check()
-        return replace(request, deadline=deadline)
+        return replace(
+            request, deadline=deadline, cache_salt=self._options.cache_salt(caller.tenant)
+        )
 
     async def _answer(self, request: ChatRequest, context: Any, stream: _Stream) -> None:
         """Wait for a slot and stream, until the deadline or the end of a drain."""

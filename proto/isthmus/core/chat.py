@@ -191,6 +191,9 @@ class ChatRequest:
     received_tokens: int = 0
     """The tokens of that text."""
     priority: Priority = Priority.NORMAL
+    cache_salt: str = ""
+    """Keeps its prefixes apart from those of other salts in caches that tenants share. Never on the
+    wire: the gateway sets it from who is calling."""
     watched: bool = False
     """The router wants to see the device's doubt: `FirstToken` and every log-probability, whatever
     the sampling asks for. Never on the wire."""
