@@ -1,0 +1,120 @@
+"""What a ledger is: one entry a request, which is reservation, lease and charge at once.
+
+A gateway opens an account before it shows the first token, says what it wrote as it goes, and
+settles once. Whoever opens the same request again (another gateway, after this one died) takes it
+over: the entry's epoch rises, and what the former owner says afterwards is not heard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from isthmus.cloud.identity.base import Caller
+from isthmus.core.decision import Status
+from isthmus.core.money import Price, Usage
+
+CHECKPOINT_TOKENS: Final = 32
+"""So many tokens of an answer may be shown beyond what the ledger holds, and no more."""
+MAX_ATTEMPTS: Final = 16
+"""How often one request may be opened: what has to be written again is not charged again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A request that is about to be answered."""
+
+    caller: Caller
+    request_id: str
+    body_hash: bytes
+    """Of the request without what changes from one attempt to the next."""
+    model: str
+    prompt_tokens: int
+    """An estimate will do; it is reserved, and the first `wrote` tells the truth."""
+    max_tokens: int
+    """The most that the answer may still take."""
+    received_tokens: int = 0
+    """What the device has of this answer from earlier attempts: its acknowledgement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """What a device says that it received from the cloud for one request, all attempts together."""
+
+    request_id: str
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """What became of a batch of acknowledgements; they add up to its length."""
+
+    equal: int = 0
+    """The entry said the same."""
+    corrected: int = 0
+    """A kill had left the entry open; it is settled now, with what the device received."""
+    disputed: int = 0
+    """Too far from what the gateway wrote; the nearest figure that can be true stands."""
+    unknown: int = 0
+    """No such request, or it is still being answered."""
+
+
+class Account(Protocol):
+    """One request being answered, by this attempt. Every `usage` is this attempt's own."""
+
+    @property
+    def price(self) -> Price:
+        """What it is charged at, whatever the price book says later."""
+        ...
+
+    @property
+    def lost(self) -> asyncio.Event:
+        """Set when somebody else took the request over: stop writing at once."""
+        ...
+
+    @property
+    def behind(self) -> bool:
+        """Whether more was written than the ledger may lack: `await catch_up()` first."""
+        ...
+
+    def wrote(self, usage: Usage) -> None:
+        """So much is being shown in all. Cheap: a checkpoint is queued when one is due."""
+        ...
+
+    async def catch_up(self) -> None:
+        """Return when the ledger holds what was written. Raises `Unavailable` when it cannot."""
+        ...
+
+    async def settle(self, usage: Usage, status: Status) -> int:
+        """Close with what was shown in all; micro-dollars charged. Idempotent."""
+        ...
+
+
+class Ledger(Protocol):
+    """The book."""
+
+    async def start(self) -> None:
+        """Open it. Raises `ConfigError` or `Unavailable`."""
+        ...
+
+    async def open(self, opening: Opening) -> Account:
+        """Reserve before the first token is shown.
+
+        Raises `QuotaExceeded` (its field names the quota), `AlreadyExists` (another body under
+        this id, or too many attempts) and `Unavailable`.
+        """
+        ...
+
+    async def reconcile(self, caller: Caller, acknowledged: Sequence[Acknowledged]) -> Reconciled:
+        """Bring entries that a kill left behind to what the device received."""
+        ...
+
+    def price(self, model: str) -> Price:
+        """The present price of `model`."""
+        ...
+
+    async def close(self) -> None:
+        """Write what waits and close. Idempotent."""
+        ...

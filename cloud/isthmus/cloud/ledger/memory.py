@@ -1,0 +1,117 @@
+"""A ledger that forgets: for tests, and for a gateway whose ledger is off."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from isthmus.cloud.identity.base import Caller
+from isthmus.cloud.ledger.base import MAX_ATTEMPTS, Acknowledged, Opening, Reconciled
+from isthmus.core.decision import Status
+from isthmus.core.errors import AlreadyExists
+from isthmus.core.money import Price, Usage
+
+_KEPT: Final = 10_000
+
+
+class MemoryAccount:
+    """One request of a `MemoryLedger`."""
+
+    behind = False
+
+    def __init__(self, opening: Opening, price: Price) -> None:
+        self.opening = opening
+        self.price = price
+        self.lost = asyncio.Event()
+        self.attempts = 1
+        self.base = Usage(completion_tokens=opening.received_tokens)
+        self.usage = self.base
+        self.status: Status | None = None
+
+    def wrote(self, usage: Usage) -> None:
+        """Note it."""
+        if self.status is None and not self.lost.is_set():
+            self.usage = total(self.base, usage)
+
+    async def catch_up(self) -> None:
+        """Memory is never behind."""
+
+    async def settle(self, usage: Usage, status: Status) -> int:
+        """Note it, the first time."""
+        if self.status is None and not self.lost.is_set():
+            self.usage = total(self.base, usage)
+            self.status = status
+        return self.price.cost_micro_usd(self.usage)
+
+
+class MemoryLedger:
+    """Knows the last requests for as long as the process lives; no quotas."""
+
+    def __init__(self, price: Callable[[str], Price] = lambda model: Price()) -> None:
+        self._price = price
+        self.accounts: OrderedDict[tuple[str, str, str], MemoryAccount] = OrderedDict()
+
+    async def start(self) -> None:
+        """Nothing to open."""
+
+    async def open(self, opening: Opening) -> MemoryAccount:
+        """An account; the former one of the same request is lost."""
+        key = (opening.caller.tenant, opening.caller.device, opening.request_id)
+        account = MemoryAccount(opening, self.price(opening.model))
+        former = self.accounts.pop(key, None)
+        if former is not None:
+            self.accounts[key] = former
+            refuse_another(former.opening.body_hash, opening, former.attempts)
+            former.lost.set()
+            account.attempts = former.attempts + 1
+            account.price = former.price
+            account.base = Usage(
+                former.usage.prompt_tokens, opening.received_tokens, former.usage.cached_tokens
+            )
+            account.usage = account.base
+        self.accounts[key] = account
+        if len(self.accounts) > _KEPT:
+            self.accounts.popitem(last=False)
+        return account
+
+    async def reconcile(self, caller: Caller, acknowledged: Sequence[Acknowledged]) -> Reconciled:
+        """Nothing survives a kill here, so nothing can be brought right."""
+        return Reconciled(unknown=len(acknowledged))
+
+    def price(self, model: str) -> Price:
+        """What the function given says."""
+        return self._price(model)
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+def total(base: Usage, usage: Usage) -> Usage:
+    """All attempts together. The prompt is charged once: as the first attempt that knew it."""
+    if base.prompt_tokens:
+        return Usage(
+            base.prompt_tokens,
+            base.completion_tokens + usage.completion_tokens,
+            base.cached_tokens,
+        )
+    return Usage(
+        usage.prompt_tokens,
+        base.completion_tokens + usage.completion_tokens,
+        usage.cached_tokens,
+    )
+
+
+def refuse_another(body_hash: bytes, opening: Opening, attempts: int) -> None:
+    """Raise `AlreadyExists` unless `opening` may take over the entry that has this hash."""
+    if body_hash != opening.body_hash:
+        raise AlreadyExists(
+            "another request of this device has this request_id; ids are used once",
+            field="request_id",
+        )
+    if attempts >= MAX_ATTEMPTS:
+        raise AlreadyExists(
+            f"this request was attempted {attempts} times; ask it anew under another id",
+            field="request_id",
+        )
