@@ -1,0 +1,172 @@
+"""The database: SQLite in a file or PostgreSQL by its DSN, brought up to date at start.
+
+Foreign errors become ours here, without their messages: those may name hosts, users and rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from isthmus.core.errors import ConfigError, InternalError, IsthmusError, Unavailable
+
+_MIGRATIONS: Final = Path(__file__).parent / "migrations"
+_MIGRATION_LOCK: Final = 0x697374686D7573
+"""Any number that nobody else locks: PostgreSQL's advisory locks have numbers for names."""
+_TRANSIENT: Final = frozenset({"08", "28", "3D", "40", "53", "55", "57", "58"})
+"""Classes of SQLSTATE that are nothing against the statement: connection, sign-in, no database yet,
+serialization and deadlock, resources, locks, an operator's intervention, the system."""
+_SQLITE_OURS: Final = frozenset({"SQLITE_ERROR", "SQLITE_CONSTRAINT", "SQLITE_MISMATCH"})
+"""What SQLite says of a statement that no repetition makes right."""
+
+
+def sqlite_url(path: Path) -> sa.URL:
+    """The URL of a SQLite file."""
+    return sa.URL.create("sqlite", database=str(path))
+
+
+def make_engine(url: sa.URL | str, *, timeout_s: float = 5.0, writes: bool = True) -> sa.Engine:
+    """An engine for `sqlite:///path` or `postgresql://user:password@host/name`; opens nothing yet.
+
+    Whatever takes longer than `timeout_s` (connecting, a lock, a statement) is an error. Raises
+    `ConfigError`.
+    """
+    try:
+        parsed = sa.make_url(url)
+    except (ArgumentError, ValueError):
+        raise ConfigError("the ledger's URL cannot be read", field="ledger.url") from None
+    kind = parsed.get_backend_name()
+    if kind == "sqlite":
+        return _sqlite(parsed, timeout_s, writes=writes)
+    if kind == "postgresql":
+        return _postgres(parsed, timeout_s)
+    raise ConfigError("the ledger's URL must begin with sqlite: or postgresql:", field="ledger.url")
+
+
+def _sqlite(url: sa.URL, timeout_s: float, *, writes: bool) -> sa.Engine:
+    engine = sa.create_engine(url, hide_parameters=True, connect_args={"timeout": timeout_s})
+    if writes and url.database:
+        _make_folder(Path(url.database).parent)
+
+    @sa.event.listens_for(engine, "connect")
+    def _connected(connection: Any, record: Any) -> None:
+        # The driver's own transactions begin late and leave out the schema.
+        connection.isolation_level = None
+        if writes:
+            connection.execute("PRAGMA journal_mode = WAL")
+            # A kill takes nothing back; a power cut may take the last moments, and no more.
+            connection.execute("PRAGMA synchronous = NORMAL")
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        # The lock before the first look: a reader that turns into a writer may be refused.
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"the ledger's folder {folder} cannot be made ({error.strerror})", field="ledger.url"
+        ) from None
+
+
+def _postgres(url: sa.URL, timeout_s: float) -> sa.Engine:
+    ms = int(timeout_s * 1000)
+    try:
+        return sa.create_engine(
+            url.set(drivername="postgresql+psycopg"),
+            hide_parameters=True,
+            pool_pre_ping=True,
+            pool_size=4,
+            pool_timeout=timeout_s,
+            connect_args={
+                "connect_timeout": max(2, int(timeout_s)),
+                "tcp_user_timeout": ms,
+                "application_name": "isthmus",
+                "options": f"-c statement_timeout={ms} -c lock_timeout={ms} -c timezone=UTC",
+            },
+        )
+    except ImportError:
+        raise ConfigError(
+            "PostgreSQL needs its driver: pip install 'isthmus[postgres]'", field="ledger.url"
+        ) from None
+
+
+def migrate(engine: sa.Engine) -> None:
+    """Bring the schema up to date; gateways that start together wait for one another.
+
+    Raises `ConfigError` for a database that a newer program has written, `Unavailable` when it is
+    away.
+    """
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    with mapped(), engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+        config.attributes["connection"] = connection
+        try:
+            command.upgrade(config, "head")
+        except CommandError:
+            raise ConfigError(
+                "the ledger's database was written by a newer isthmus; update this one",
+                field="ledger.url",
+            ) from None
+
+
+@contextlib.contextmanager
+def mapped() -> Iterator[None]:
+    """Raise a database's errors as ours."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise as_ours(error) from None
+
+
+def as_ours(error: SQLAlchemyError) -> IsthmusError:
+    """A database's error: `Unavailable` when it is away or was in the way, else our own fault."""
+    what = type(error).__name__
+    if isinstance(error, DBAPIError):
+        code = _code(error)
+        what = f"{type(error.orig).__name__}{f', {code}' if code else ''}"
+    if is_transient(error):
+        return Unavailable(f"the ledger's database is away ({what}); try again", field="ledger")
+    return InternalError(f"the ledger's database refused a statement ({what})", field="ledger")
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether trying again may help: it is away, busy, or chose another transaction."""
+    if isinstance(error, PoolTimeout):
+        return True
+    if not isinstance(error, DBAPIError):
+        return False
+    if error.connection_invalidated:
+        return True
+    code = _code(error)
+    if type(error.orig).__name__ in {"OperationalError", "InterfaceError"} and not code:
+        return True
+    if code.startswith("SQLITE_"):
+        return "_".join(code.split("_")[:2]) not in _SQLITE_OURS
+    return code[:2] in _TRANSIENT
+
+
+def _code(error: DBAPIError) -> str:
+    """SQLSTATE or SQLite's name of the error; empty where the driver has none."""
+    orig = error.orig
+    return getattr(orig, "sqlstate", None) or getattr(orig, "sqlite_errorname", None) or ""

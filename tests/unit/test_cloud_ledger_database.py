@@ -1,0 +1,71 @@
+"""The ledger's database is brought up to date at start, whoever else starts."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from isthmus.cloud.ledger.database import make_engine, mapped, migrate, sqlite_url
+from isthmus.cloud.ledger.tables import metadata
+from isthmus.core.errors import ConfigError, InternalError, Unavailable
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> sa.URL:
+    return sqlite_url(tmp_path / "a folder, 100%" / "ledger.db")
+
+
+def migrated(url: sa.URL) -> sa.Engine:
+    engine = make_engine(url, timeout_s=20)
+    migrate(engine)
+    return engine
+
+
+def test_the_migrations_make_the_tables_that_the_code_knows(url: sa.URL) -> None:
+    engine = migrated(url)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    engine.dispose()
+
+
+def test_gateways_that_start_together_all_find_the_schema(url: sa.URL) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        for engine in pool.map(migrated, [url] * 8):
+            engine.dispose()
+
+
+def test_a_database_of_a_newer_program_is_not_touched(url: sa.URL) -> None:
+    engine = migrated(url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(ConfigError, match="newer isthmus"):
+        migrate(engine)
+    engine.dispose()
+
+
+@pytest.mark.parametrize("url", ["mysql://u:geheim@h/d", "geheim"])
+def test_a_wrong_url_is_refused_without_being_shown(url: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        make_engine(url)
+    assert "geheim" not in str(refused.value)
+
+
+def test_a_database_that_is_away_is_told_without_the_way_to_it() -> None:
+    engine = make_engine("postgresql://someone:geheim@127.0.0.1:1/books", timeout_s=1)
+    with pytest.raises(Unavailable) as away:
+        migrate(engine)
+    assert not {"geheim", "someone", "books", "127.0.0.1"} & set(str(away.value).split())
+    assert away.value.__cause__ is None
+
+
+def test_a_statement_that_is_wrong_is_our_fault_and_shows_no_value(url: sa.URL) -> None:
+    engine = migrated(url)
+    with pytest.raises(InternalError) as wrong, mapped(), engine.begin() as connection:
+        connection.execute(sa.text("INSERT INTO gateways VALUES (:secret)"), {"secret": "geheim"})
+    assert "geheim" not in str(wrong.value)
+    engine.dispose()
