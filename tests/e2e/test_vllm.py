@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 import urllib.request
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,8 @@ import jsonschema
 import openai
 import pytest
 
+from isthmus.cloud.serving.arguments import engine_arguments, serve_flags
+from isthmus.cloud.serving.config import ServingConfig
 from isthmus.core import chat, errors, events
 from isthmus.core.deadline import Deadline
 from isthmus.edge.remote import RemoteConfig, RemoteTier
@@ -50,17 +53,33 @@ REQUEST = chat.ChatRequest(
 LONG = replace(REQUEST, max_tokens=800, sampling=chat.Sampling(temperature=0, ignore_eos=True))
 IN_CLOUD = {"isthmus": {"route": "only_in_cloud"}}
 
+SERVING = """
+dtype = "bfloat16"
+max_model_len = 1024
+engine.enforce_eager = true
+[serving.prefill]
+chunked = true
+step_tokens = 512
+[serving.batching]
+sequences = 8
+[serving.kv_cache]
+prefix_caching = true
+[serving.parallel]
+tensor = 1
+[serving.overlap]
+async_scheduling = true
+[serving.admission]
+queued_requests = 64
+policy = "priority"
+"""
 GATEWAY = """
 listen = "127.0.0.1:0"
 metrics_listen = "127.0.0.1:0"
 [backend]
 kind = "vllm"
 model = {model}
-[backend.options]
-dtype = "bfloat16"
-max_model_len = 1024
-max_num_seqs = 8
-enforce_eager = true
+[serving]
+{serving}
 """
 
 
@@ -113,7 +132,7 @@ class Program:
 class RunningGateway:
     def __init__(self, folder):
         config = folder / "cloud.toml"
-        config.write_text(GATEWAY.format(model=json.dumps(MODEL)))
+        config.write_text(GATEWAY.format(model=json.dumps(MODEL), serving=SERVING))
         self.program = Program("cloud", "serve", "--config", str(config), "--json")
         ready = json.loads(self.program.wait_for(r"^\{.*\}$", 240).group())
         self.address = ready["address"]
@@ -196,6 +215,54 @@ def ask(client, route="only_in_cloud", **more):
 
 def text_of(answer):
     return "".join(event.text for event in answer if isinstance(event, events.Delta))
+
+
+# --- [serving] and the vLLM that is installed ---
+
+
+# Importing vLLM imports torch, which warns of itself.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_this_vllm_takes_every_feature_of_the_example():
+    from isthmus.cloud.serving import config as serving_config
+    from isthmus.cloud.serving.installed import installed
+
+    lines = [line[4:] for line in serving_config.__doc__.splitlines() if line[:4] in {"", "    "}]
+    example = tomllib.loads("\n".join(lines))["serving"]
+    assert len(example) > 8
+    installed().check(ServingConfig.model_validate(example))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_vllm_serve_reads_the_printed_flags_as_the_arguments_of_the_engine_in_process():
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    serving = ServingConfig.model_validate(
+        tomllib.loads(f"[serving]\n{SERVING}")["serving"]
+        | {"speculation": {"method": "ngram", "tokens": 3, "lookup_max": 4}}
+        | {"disaggregation": {"connector": "NixlConnector", "role": "kv_both"}}
+    )
+    arguments = engine_arguments(serving)
+    parsed = make_arg_parser(FlexibleArgumentParser()).parse_args(
+        ["--model", *serve_flags(MODEL, serving)]
+    )
+    by_flags = AsyncEngineArgs.from_cli_args(parsed)
+    assert by_flags.model == MODEL
+    transfer = by_flags.kv_transfer_config
+    assert (transfer.kv_connector, transfer.kv_role) == ("NixlConnector", "kv_both")
+    arguments.pop("kv_transfer_config")
+    assert {name: getattr(by_flags, name) for name in arguments} == arguments
+
+
+def test_an_option_that_vllm_does_not_know_ends_the_gateway_with_the_nearest_name(tmp_path):
+    config = tmp_path / "cloud.toml"
+    misspelt = SERVING.replace("enforce_eager", "enforce_eagr")
+    config.write_text(GATEWAY.format(model=json.dumps(MODEL), serving=misspelt))
+    program = Program("cloud", "serve", "--config", str(config))
+    program.wait_for(r"error: serving\.engine\.enforce_eagr .* did you mean 'enforce_eager'\?", 120)
+    assert program.process.wait(20) == 2
+    program.stop()
 
 
 # --- the gateway on vLLM ---

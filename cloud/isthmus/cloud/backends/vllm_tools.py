@@ -14,8 +14,7 @@ from isthmus.core.chat import ChatRequest, ToolChoice
 from isthmus.core.errors import ConfigError, InvalidRequest, NotSupported
 from isthmus.core.events import ToolCallDelta
 
-OPTION: Final = "tool_call_parser"
-"""The name of vLLM's server for the same setting."""
+SETTING: Final = "serving.tool_call_parser"
 _USUAL: Final = "hermes"
 _USUAL_MARK: Final = "<tool_call>"
 
@@ -48,7 +47,7 @@ class ToolCalling:
         except (TypeError, KeyError) as error:
             raise ConfigError(
                 f"vLLM cannot use the tool call parser {name or _USUAL!r} for this model: {error}",
-                field=f"backend.options.{OPTION}",
+                field=SETTING,
             ) from error
 
     def begin(self, request: ChatRequest) -> CallReader:
@@ -63,7 +62,7 @@ class ToolCalling:
         if request.tool_choice is ToolChoice.AUTO and not self._by_itself:
             raise NotSupported(
                 "how this model writes tool calls is not known here: set "
-                f"backend.options.{OPTION} of the gateway, or ask with tool_choice 'required'",
+                f"{SETTING} of the gateway, or ask with tool_choice 'required'",
                 field="tool_choice",
             )
         try:
