@@ -147,7 +147,9 @@ def test_the_configuration_cannot_be_changed_later():
 
 
 def test_an_unknown_backend_is_answered_with_the_known_ones_and_the_nearest():
-    with pytest.raises(ConfigError, match=r"embedded, openai, vllm; did you mean 'vllm'\?"):
+    with pytest.raises(
+        ConfigError, match=r"embedded, openai, scripted, vllm; did you mean 'vllm'\?"
+    ):
         backends.create(BackendConfig(kind="vlm"))
 
 

@@ -1,4 +1,4 @@
-"""`isthmus bench`: figures of the engine, beside a peer where one is installed."""
+"""`isthmus bench`: figures of the engine and the gateway, beside a peer where one is installed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from isthmus.cli.bench_gateway import gateway
 from isthmus.cli.bench_routing import routing
 from isthmus.cli.flags import backends
 from isthmus.cli.generate import read_text
@@ -56,11 +57,12 @@ _OWN = (*_SPECULATION, "stream_slowdown")
 app.command(epilog="Example: isthmus bench routing --cloud 127.0.0.1:50051 --out labels.jsonl")(
     routing
 )
+app.command(epilog="Example: isthmus bench gateway --rows ttft,cancel --rounds 5")(gateway)
 
 
 @app.callback()
 def bench() -> None:
-    """Figures of the engine, beside a peer where one is installed."""
+    """Figures of the engine and the gateway, beside a peer where one is installed."""
 
 
 @app.command(epilog="Example: isthmus bench engine --vs llama.cpp --runs 5")

@@ -1,4 +1,4 @@
-"""A child process that never outlives us: the gateway that `isthmus up` starts."""
+"""A child process that never outlives us: a gateway that a command starts."""
 
 from __future__ import annotations
 
@@ -16,10 +16,16 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Child:
-    """`isthmus ARGUMENTS` as a process of its own, its output in a file."""
+    """`isthmus ARGUMENTS`, or another module, as a process of its own, its output in a file."""
 
     def __init__(
-        self, arguments: Sequence[str], *, environment: Mapping[str, str], log_path: Path
+        self,
+        arguments: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        log_path: Path,
+        module: str = "isthmus.cli.main",
+        python: str = sys.executable,
     ) -> None:
         """Start it. Raises `ConfigError` where its output cannot be kept."""
         self.log_path = log_path
@@ -34,7 +40,7 @@ class Child:
             ) from None
         with output as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "isthmus.cli.main", *arguments],
+                [python, "-m", module, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -50,6 +56,11 @@ class Child:
         """Whether it is still there."""
         return self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
     def wait(self) -> int:
         """Block until it ends; its exit status."""
         return self._process.wait()
@@ -58,6 +69,11 @@ class Child:
         """Ask it to end."""
         if self.running:
             self._process.terminate()
+
+    def kill(self) -> None:
+        """End it without a word to it."""
+        self._process.kill()
+        self._process.wait()
 
     def kill_after(self, seconds: float) -> None:
         """Give it `seconds` to end by itself, then end it."""

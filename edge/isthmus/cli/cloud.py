@@ -46,7 +46,8 @@ def serve(
         typer.Option(help="host:port of /metrics, empty: none (default: 127.0.0.1:9464)"),
     ] = None,
     backend: Annotated[
-        str | None, typer.Option(help="embedded, openai or vllm (default: embedded)")
+        str | None,
+        typer.Option(help="embedded, openai, vllm, or scripted for load tests (default: embedded)"),
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="A catalogue name, a folder, or an upstream's model.")

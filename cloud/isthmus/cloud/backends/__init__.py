@@ -13,6 +13,7 @@ from isthmus.core.errors import ConfigError
 KINDS: Final[dict[str, str]] = {
     "embedded": "the edge engine itself: no GPU, no download beyond the model",
     "openai": "any OpenAI-compatible upstream, over HTTP",
+    "scripted": "no model: counts at a pace, for load tests and first steps",
     "vllm": "vLLM in this process",
 }
 """The names a configuration may use, with what each is."""
