@@ -16,7 +16,7 @@ from isthmus.cloud.testing import ScriptedBackend, gateway_config, running_gatew
 from isthmus.core import chat, errors, events, wire
 from isthmus.edge.breaker import BreakerState, CircuitBreaker
 from isthmus.edge.config import EdgeConfig
-from isthmus.edge.remote import RemoteConfig, RemoteTier
+from isthmus.edge.remote import RemoteConfig, RemoteTier, Tls
 from isthmus.edge.server import build_agent
 from isthmus.edge.testing import ScriptedEngine
 
@@ -244,7 +244,7 @@ async def test_a_gateway_with_a_certificate_is_trusted_by_its_root_alone(tmp_pat
         part.write_to_path(tmp_path / "cert.pem", append=True)
     files = {"tls_cert_file": tmp_path / "cert.pem", "tls_key_file": tmp_path / "key.pem"}
     async with running_gateway(**files) as address:
-        knowing = RemoteTier(RemoteConfig(address, tls_ca=authority.cert_pem.bytes()))
+        knowing = RemoteTier(RemoteConfig(address, tls=Tls(ca=authority.cert_pem.bytes())))
         assert isinstance((await collected(knowing))[-1], events.Finished)
         plain = RemoteTier(RemoteConfig(address))
         with pytest.raises(errors.Unavailable):
@@ -258,13 +258,13 @@ async def test_a_gateway_with_a_certificate_is_trusted_by_its_root_alone(tmp_pat
     [
         ({"address": "127.0.0.1:1"}, False),
         ({"address": "unix:/run/x"}, False),
-        ({"address": "127.0.0.1:1", "tls_ca": b"roots"}, True),
+        ({"address": "127.0.0.1:1", "tls": Tls(ca=b"roots")}, True),
         ({"address": "gateway.example:443"}, True),
         ({"address": "gateway.example:443", "plaintext": True}, False),
     ],
 )
 def test_what_leaves_this_machine_is_encrypted_unless_told_otherwise(settings, tls):
-    assert RemoteConfig(**settings).tls is tls
+    assert RemoteConfig(**settings).encrypted is tls
 
 
 async def test_the_agents_settings_reach_its_client(tmp_path, monkeypatch):
@@ -272,7 +272,7 @@ async def test_the_agents_settings_reach_its_client(tmp_path, monkeypatch):
     settings = {"gateway_address": "gateway.example:443", "gateway_token": "hush"}
     for more, tls in (({}, True), ({"gateway_plaintext": True}, False)):
         agent = build_agent(EdgeConfig(**settings, **more), ScriptedEngine)
-        assert (agent.cloud.config.tls, agent.cloud.config.token) == (tls, "hush")
+        assert (agent.cloud.config.encrypted, agent.cloud.config.token) == (tls, "hush")
         await agent.close()
     with pytest.raises(errors.ConfigError, match="gateway_ca_file"):
         build_agent(EdgeConfig(**settings, gateway_ca_file=tmp_path / "none"), ScriptedEngine)

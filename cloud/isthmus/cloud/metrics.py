@@ -5,7 +5,7 @@ The only module of the gateway that imports prometheus_client.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from prometheus_client import (
@@ -116,6 +116,21 @@ class Metrics:
     def read_again(self, setting: str, good: bool) -> None:
         """A file that this setting names changed."""
         self._read_again.labels(setting=setting, result="good" if good else "failed").inc()
+
+    def watch_certificates(self, expires_in_s: Callable[[], Mapping[str, float]]) -> None:
+        """Read when the certificates end, in seconds by their kind, whenever somebody scrapes."""
+        gauge = Gauge(
+            "isthmus_cloud_certificate_expires_in_seconds",
+            "Until the first certificate of a kind ends: the server's, or a root of its clients'.",
+            ["certificate"],
+            registry=self.registry,
+        )
+        for kind in expires_in_s():
+
+            def left_s(kind: str = kind) -> float:
+                return expires_in_s()[kind]
+
+            gauge.labels(certificate=kind).set_function(left_s)
 
     def ended(self, code: str) -> None:
         """A request ended with this gRPC code's name."""

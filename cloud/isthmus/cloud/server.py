@@ -17,8 +17,9 @@ from isthmus.cloud.backends.base import Backend
 from isthmus.cloud.config import CloudConfig
 from isthmus.cloud.metrics import Metrics, MetricsServer
 from isthmus.cloud.service import GatewayService, ServiceOptions
+from isthmus.cloud.tls import ServerTls
 from isthmus.core.addresses import split
-from isthmus.core.errors import ConfigError, IsthmusError, Unavailable
+from isthmus.core.errors import IsthmusError, Unavailable
 from isthmus.core.money import Price
 from isthmus.v1.gateway_pb2_grpc import add_GatewayServiceServicer_to_server
 
@@ -40,6 +41,7 @@ class Gateway:
         self.address = config.listen
         self.metrics_address: str | None = None
         self._metrics_server: MetricsServer | None = None
+        self._tls: ServerTls | None = None
         self._server: grpc.aio.Server | None = None
         self._service: GatewayService | None = None
         self._health = health.aio.HealthServicer()
@@ -62,6 +64,14 @@ class Gateway:
             on_read=self.metrics.read_again,
         )
         salts = identity.CacheSalts.of(config.cache_salt_key_file)
+        if config.tls_cert_file is not None and config.tls_key_file is not None:
+            self._tls = ServerTls(
+                config.tls_cert_file,
+                config.tls_key_file,
+                config.tls_client_ca_file,
+                self.metrics.read_again,
+            )
+            self.metrics.watch_certificates(self._tls.expires_in_s)
         if config.metrics_listen is not None:
             host, port = split(config.metrics_listen)
             try:
@@ -127,20 +137,13 @@ class Gateway:
     def _listen(self, server: grpc.aio.Server) -> str:
         config = self.config
         try:
-            if config.tls_cert_file is not None and config.tls_key_file is not None:
-                pair = (config.tls_key_file.read_bytes(), config.tls_cert_file.read_bytes())
-                credentials = grpc.ssl_server_credentials([pair])
-                port = server.add_secure_port(config.listen, credentials)
+            if self._tls is not None:
+                port = server.add_secure_port(config.listen, self._tls.credentials())
             else:
                 port = server.add_insecure_port(config.listen)
-        except OSError as error:
-            raise ConfigError(
-                f"a TLS file cannot be read ({error.strerror})", field="tls_cert_file"
-            ) from error
         except RuntimeError as error:  # gRPC has one error for all that can go wrong here
             raise Unavailable(
-                f"listen: {config.listen} cannot be listened on; is another gateway there, or a "
-                "TLS file wrong?",
+                f"listen: {config.listen} cannot be listened on; is another gateway there?",
                 field="listen",
             ) from error
         if config.listen.startswith("unix:"):

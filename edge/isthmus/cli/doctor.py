@@ -275,10 +275,12 @@ def _gateway(address: str) -> Check:
 
     from isthmus.core.errors import IsthmusError
     from isthmus.core.tier import ModelInfo
-    from isthmus.edge.remote import RemoteConfig, RemoteTier
+    from isthmus.edge.config import EdgeConfig
+    from isthmus.edge.gateway import gateway_of
+    from isthmus.edge.remote import RemoteTier
 
     async def ask() -> ModelInfo:
-        tier = RemoteTier(RemoteConfig(address, token=os.environ.get("ISTHMUS_EDGE_GATEWAY_TOKEN")))
+        tier = RemoteTier(gateway_of(address, EdgeConfig.load()))
         try:
             return await tier.info()
         finally:

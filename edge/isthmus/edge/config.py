@@ -54,10 +54,17 @@ class EdgeConfig(Settings):
     """`host:port` of the cloud gateway. None: the agent is offline and answers by itself."""
     gateway_token: Token | None = None
     """What the gateway asks for. None: nothing."""
+    gateway_token_file: Path | None = None
+    """A file that holds it, read again when it changes, instead of `gateway_token`."""
     gateway_plaintext: bool = False
     """Speak without TLS to a gateway on another machine (where a tunnel or a proxy does it)."""
     gateway_ca_file: Path | None = None
-    """Roots to trust in place of gRPC's own when the gateway shows its certificate, PEM."""
+    """Roots to trust in place of gRPC's own when the gateway shows its certificate, PEM; like the
+    next two read again when it changes."""
+    gateway_cert_file: Path | None = None
+    """The certificate that this device shows a gateway that asks for one, PEM."""
+    gateway_key_file: Path | None = None
+    """Its private key, PEM."""
     cloud_input_usd_per_mtok: Usd = Decimal(0)
     cloud_output_usd_per_mtok: Usd = Decimal(0)
     cloud_silence_s: Seconds = 15.0
@@ -104,8 +111,13 @@ class EdgeConfig(Settings):
 
     @model_validator(mode="after")
     def _one_way_to_speak(self) -> EdgeConfig:
-        if self.gateway_plaintext and self.gateway_ca_file is not None:
-            raise ValueError("gateway_plaintext and gateway_ca_file must not both be given")
+        if (self.gateway_cert_file is None) != (self.gateway_key_file is None):
+            raise ValueError("gateway_cert_file and gateway_key_file must be given together")
+        for name in ("gateway_ca_file", "gateway_cert_file"):
+            if self.gateway_plaintext and getattr(self, name) is not None:
+                raise ValueError(f"gateway_plaintext and {name} must not both be given")
+        if self.gateway_token is not None and self.gateway_token_file is not None:
+            raise ValueError("gateway_token and gateway_token_file must not both be given")
         return self
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ import contextlib
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -42,7 +42,19 @@ _DETAILS_TRAILER: Final = "grpc-status-details-bin"
 _TOKEN: Final = re.compile(r"[!-~]+")
 _UNARY_TIMEOUT_S: Final = 5.0
 _RECOVERY_S: Final = 0.2
+_RETIRING_S: Final = 600.0
 _NEW_SAMPLE_WEIGHT: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """What a channel is encrypted with, all PEM."""
+
+    ca: bytes | None = None
+    """Roots to trust instead of gRPC's own."""
+    certificate: bytes | None = None
+    """What this device shows, the chain; with `key`."""
+    key: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +62,12 @@ class RemoteConfig:
     """How to reach a gateway. Only `address` (`host:port` or `unix:/path`) has no default."""
 
     address: str
-    token: str | None = None
+    token: str | Callable[[], str] | None = None
+    """The token, or what tells it before each call: tokens are renewed while a device runs."""
     plaintext: bool = False
-    """Speak without TLS to another machine. On this one nothing is encrypted without `tls_ca`."""
-    tls_ca: bytes | None = None
-    """PEM roots to trust instead of gRPC's own."""
+    """Speak without TLS to another machine. On this one nothing is encrypted without `tls`."""
+    tls: Tls | Callable[[], Tls] | None = None
+    """What to encrypt with. Another value opens another connection; running calls keep theirs."""
     connect_timeout_s: float = 0.8
     info_max_age_s: float = 60.0
     max_message_bytes: int = 16 * 2**20
@@ -64,16 +77,31 @@ class RemoteConfig:
             is_local(self.address)
         except ValueError as error:
             raise ConfigError(f"the gateway's address {error}", field="address") from None
-        if self.token is not None and not _TOKEN.fullmatch(self.token):
+        if isinstance(self.token, str) and not _TOKEN.fullmatch(self.token):
             raise ConfigError("the gateway's token must be printable ASCII", field="token")
 
     def __repr__(self) -> str:
-        return f"RemoteConfig(address={self.address!r}, tls={self.tls})"
+        return f"RemoteConfig(address={self.address!r}, encrypted={self.encrypted})"
 
     @property
-    def tls(self) -> bool:
+    def encrypted(self) -> bool:
         """Whether the channel is encrypted: what leaves this machine is, unless told otherwise."""
-        return self.tls_ca is not None or not (self.plaintext or is_local(self.address))
+        return self.tls is not None or not (self.plaintext or is_local(self.address))
+
+    @property
+    def token_now(self) -> str | None:
+        """The token of the moment."""
+        return self.token() if callable(self.token) else self.token
+
+    @property
+    def tls_now(self) -> Tls | None:
+        """What a channel that opens now is encrypted with."""
+        if not self.encrypted:
+            return None
+        return self.tls() if callable(self.tls) else (self.tls or _GRPCS_OWN)
+
+
+_GRPCS_OWN: Final = Tls()
 
 
 class RemoteTier:
@@ -91,6 +119,8 @@ class RemoteTier:
         self.ttft_ms: float | None = None
         """Smoothed time to the first piece of text; `None` before the first."""
         self._channel: grpc.aio.Channel | None = None
+        self._opened_with: Tls | None = None
+        self._retiring: set[asyncio.Task[None]] = set()
         self._stub: Any = None
         self._generate: Any = None
         self._info: tuple[float, ModelInfo] | None = None
@@ -191,6 +221,8 @@ class RemoteTier:
         """Close the channel; running calls end as `Unavailable`. Safe to call twice."""
         self._closed = True
         channel, self._channel, self._stub = self._channel, None, None
+        for retiring in self._retiring:
+            retiring.cancel()
         if channel is not None:
             await channel.close()
 
@@ -205,10 +237,10 @@ class RemoteTier:
             return answer
 
     def _metadata(self) -> tuple[tuple[str, str], ...]:
-        token = self.config.token
+        token = self.config.token_now
         return (("authorization", f"Bearer {token}"),) if token else ()
 
-    def _open(self) -> grpc.aio.Channel:
+    def _open(self, tls: Tls | None) -> grpc.aio.Channel:
         config = self.config
         options: list[tuple[str, int]] = [
             # A gateway that vanished without a word is noticed by pings, within 12 s of silence.
@@ -226,8 +258,8 @@ class RemoteTier:
         ]
         if is_local(config.address):
             options.append(("grpc.enable_http_proxy", 0))
-        if config.tls:
-            credentials = grpc.ssl_channel_credentials(config.tls_ca)
+        if tls is not None:
+            credentials = grpc.ssl_channel_credentials(tls.ca, tls.key, tls.certificate)
             return grpc.aio.secure_channel(config.address, credentials, options=options)
         return grpc.aio.insecure_channel(config.address, options=options)
 
@@ -235,8 +267,12 @@ class RemoteTier:
         """The stub, once the channel is ready. Raises `Unavailable` within `connect_timeout_s`."""
         if self._closed:
             raise Unavailable("the cloud client is closed")
+        tls = self.config.tls_now
+        if self._channel is not None and tls != self._opened_with:
+            self._retire(self._channel)
+            self._channel = None
         if self._channel is None:
-            self._channel = self._open()
+            self._channel, self._opened_with = self._open(tls), tls
             self._stub = GatewayServiceStub(self._channel)
             # As bytes: what was looked at is what leaves.
             self._generate = self._channel.unary_stream(
@@ -244,12 +280,12 @@ class RemoteTier:
                 request_serializer=bytes,
                 response_deserializer=gateway_pb2.GenerateResponse.FromString,
             )
-        stub = self._stub
+        stub, channel = self._stub, self._channel
         try:
             async with asyncio.timeout(
                 deadline.at_most(self.config.connect_timeout_s).remaining_s()
             ):
-                await _until_ready(self._channel)
+                await _until_ready(channel)
         except TimeoutError:
             deadline.check()
             raise Unavailable(
@@ -257,6 +293,12 @@ class RemoteTier:
                 f"{self.config.connect_timeout_s:g} s; is it running?"
             ) from None
         return stub
+
+    def _retire(self, channel: grpc.aio.Channel) -> None:
+        """Close `channel` when its calls have ended."""
+        closing = asyncio.create_task(channel.close(grace=_RETIRING_S))
+        self._retiring.add(closing)
+        closing.add_done_callback(self._retiring.discard)
 
 
 async def _until_ready(channel: grpc.aio.Channel) -> None:

@@ -11,11 +11,10 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import uvicorn
 
-from isthmus.core.errors import ConfigError, Unavailable
+from isthmus.core.errors import Unavailable
 from isthmus.edge.agent import Agent
 from isthmus.edge.app import create_app
 from isthmus.edge.config import EdgeConfig
@@ -143,28 +142,12 @@ def _sha256_of(model: str) -> str:
 
 
 def _cloud_of(config: EdgeConfig) -> Cloud | None:
-    address = config.gateway_address
-    if address is None:
+    if config.gateway_address is None:
         return None
-    from isthmus.edge.remote import RemoteConfig, RemoteTier
+    from isthmus.edge.gateway import gateway_of
+    from isthmus.edge.remote import RemoteTier
 
-    return RemoteTier(
-        RemoteConfig(
-            address,
-            token=config.gateway_token.get_secret_value() if config.gateway_token else None,
-            plaintext=config.gateway_plaintext,
-            tls_ca=_read_roots(config.gateway_ca_file),
-        )
-    )
-
-
-def _read_roots(path: Path | None) -> bytes | None:
-    try:
-        return None if path is None else path.read_bytes()
-    except OSError as error:
-        raise ConfigError(
-            f"gateway_ca_file cannot be read ({error.strerror})", field="gateway_ca_file"
-        ) from None
+    return RemoteTier(gateway_of(config.gateway_address, config))
 
 
 def load_engine(config: EdgeConfig) -> Callable[[], LocalEngine]:
