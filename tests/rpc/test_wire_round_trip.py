@@ -224,10 +224,10 @@ def test_a_backends_own_error_travels_as_the_class_of_cores_that_it_is():
     assert described(as_status) == told
 
 
-def test_model_info_and_load_come_back_as_they_were():
-    info = ModelInfo(
-        "m", "vllm", 4096, Price(Decimal("0.15"), Decimal("0.6")), True, True, False, True
-    )
+@pytest.mark.parametrize("cached", [None, Decimal(0), Decimal("0.075")])
+def test_model_info_and_load_come_back_as_they_were(cached: Decimal | None) -> None:
+    price = Price(Decimal("0.15"), Decimal("0.6"), cached)
+    info = ModelInfo("m", "vllm", 4096, price, True, True, False, True)
     load = Load(3, 2, 64, 256, draining=True)
     assert wire.info_from_wire(over_the_wire(wire.info_to_wire(info))) == info
     assert wire.load_from_wire(over_the_wire(wire.load_to_wire(load))) == load

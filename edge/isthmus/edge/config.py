@@ -67,6 +67,8 @@ class EdgeConfig(Settings):
     """Its private key, PEM."""
     cloud_input_usd_per_mtok: Usd = Decimal(0)
     cloud_output_usd_per_mtok: Usd = Decimal(0)
+    cloud_cached_usd_per_mtok: Usd | None = None
+    """Of the part of a prompt that the cloud had cached. None: as the rest of it."""
     cloud_silence_s: Seconds = 15.0
     """How long the cloud may say nothing before the device goes on in its place."""
 
@@ -138,4 +140,8 @@ class EdgeConfig(Settings):
     @property
     def cloud_price(self) -> Price:
         """What the cloud costs."""
-        return Price(self.cloud_input_usd_per_mtok, self.cloud_output_usd_per_mtok)
+        return Price(
+            self.cloud_input_usd_per_mtok,
+            self.cloud_output_usd_per_mtok,
+            self.cloud_cached_usd_per_mtok,
+        )

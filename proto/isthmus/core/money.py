@@ -28,6 +28,8 @@ class Price:
 
     input_usd_per_mtok: Decimal = Decimal(0)
     output_usd_per_mtok: Decimal = Decimal(0)
+    cached_usd_per_mtok: Decimal | None = None
+    """Of the prompt's tokens that were not computed again; None: as the others."""
 
     def cost_micro_usd(self, usage: Usage) -> int:
         """The price of `usage` in micro-dollars, rounded half up once at the end."""
@@ -36,6 +38,9 @@ class Price:
             self.input_usd_per_mtok * usage.prompt_tokens
             + self.output_usd_per_mtok * usage.completion_tokens
         )
+        if self.cached_usd_per_mtok is not None:
+            cached = min(usage.cached_tokens, usage.prompt_tokens)
+            exact += (self.cached_usd_per_mtok - self.input_usd_per_mtok) * cached
         return int(exact.to_integral_value(rounding=ROUND_HALF_UP))
 
 

@@ -581,6 +581,7 @@ class GetModelInfoResponse(_message.Message):
     SUPPORTS_JSON_FIELD_NUMBER: _builtins.int
     VERIFIES_DRAFTS_FIELD_NUMBER: _builtins.int
     MODEL_SHA256_FIELD_NUMBER: _builtins.int
+    CACHED_USD_PER_MTOK_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model's name."""
     backend: _builtins.str
@@ -603,6 +604,8 @@ class GetModelInfoResponse(_message.Message):
     """It can judge the draft of a request."""
     model_sha256: _builtins.str
     """The sha256 of the model's weights, in hexadecimal; empty: the backend does not tell."""
+    cached_usd_per_mtok: _builtins.str
+    """Dollars per million tokens of prompt that were cached, as a decimal number; empty: as the others."""
     def __init__(
         self,
         *,
@@ -617,10 +620,11 @@ class GetModelInfoResponse(_message.Message):
         supports_json: _builtins.bool = ...,
         verifies_drafts: _builtins.bool = ...,
         model_sha256: _builtins.str = ...,
+        cached_usd_per_mtok: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "context_tokens", b"context_tokens", "input_usd_per_mtok", b"input_usd_per_mtok", "model", b"model", "model_sha256", b"model_sha256", "output_usd_per_mtok", b"output_usd_per_mtok", "same_model_demo", b"same_model_demo", "supports_images", b"supports_images", "supports_json", b"supports_json", "supports_tools", b"supports_tools", "verifies_drafts", b"verifies_drafts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "cached_usd_per_mtok", b"cached_usd_per_mtok", "context_tokens", b"context_tokens", "input_usd_per_mtok", b"input_usd_per_mtok", "model", b"model", "model_sha256", b"model_sha256", "output_usd_per_mtok", b"output_usd_per_mtok", "same_model_demo", b"same_model_demo", "supports_images", b"supports_images", "supports_json", b"supports_json", "supports_tools", b"supports_tools", "verifies_drafts", b"verifies_drafts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

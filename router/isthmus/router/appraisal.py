@@ -67,7 +67,8 @@ def appraise(signals: Signals, config: RouterConfig) -> Appraisal:
     edge_ms, cloud_ms = _waits_ms(signals, config, tokens)
     edge_moving_ms, cloud_moving_ms = _moving_ms(signals, edge_ms, cloud_ms)
     edge_energy, cloud_energy = _energies(signals, config, tokens)
-    price = float(signals.cloud.price.cost_micro_usd(Usage(signals.prompt_tokens, tokens)))
+    usage = Usage(signals.prompt_tokens, tokens, signals.session.cloud_cached_tokens)
+    price = float(signals.cloud.price.cost_micro_usd(usage))
     shadow = signals.budget.shadow_price
     return Appraisal(
         edge=Worth(

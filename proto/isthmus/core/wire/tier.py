@@ -12,6 +12,7 @@ from isthmus.v1 import gateway_pb2
 
 def info_to_wire(info: ModelInfo) -> gateway_pb2.GetModelInfoResponse:
     """The message for a model's description."""
+    cached = info.price.cached_usd_per_mtok
     return gateway_pb2.GetModelInfoResponse(
         model=info.model,
         backend=info.backend,
@@ -24,6 +25,7 @@ def info_to_wire(info: ModelInfo) -> gateway_pb2.GetModelInfoResponse:
         supports_json=info.supports_json,
         verifies_drafts=info.verifies_drafts,
         model_sha256=info.sha256,
+        cached_usd_per_mtok="" if cached is None else str(cached),
     )
 
 
@@ -33,7 +35,11 @@ def info_from_wire(wire: gateway_pb2.GetModelInfoResponse) -> ModelInfo:
         model=wire.model,
         backend=wire.backend,
         context_tokens=wire.context_tokens,
-        price=Price(_price(wire.input_usd_per_mtok), _price(wire.output_usd_per_mtok)),
+        price=Price(
+            _price(wire.input_usd_per_mtok),
+            _price(wire.output_usd_per_mtok),
+            _price(wire.cached_usd_per_mtok) if wire.cached_usd_per_mtok else None,
+        ),
         same_model_demo=wire.same_model_demo,
         supports_tools=wire.supports_tools,
         supports_images=wire.supports_images,
