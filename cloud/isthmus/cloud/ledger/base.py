@@ -7,7 +7,6 @@ over: the entry's epoch rises, and what the former owner says afterwards is not 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -44,7 +43,8 @@ class Acknowledged:
     """What a device says that it received from the cloud for one request, all attempts together."""
 
     request_id: str
-    usage: Usage
+    received: Usage
+    """No tokens of the prompt: the gateway told none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +60,16 @@ class Reconciled:
     unknown: int = 0
     """No such request, or it is still being answered."""
 
+    @property
+    def settled(self) -> int:
+        """What the ledger and the device say the same of now."""
+        return self.equal + self.corrected
+
 
 class Account(Protocol):
-    """One request being answered, by this attempt. Every `usage` is this attempt's own."""
+    """One request being answered. Every `usage` is of the whole answer, earlier attempts included:
+    what the device received of them, and what was shown since.
+    """
 
     @property
     def price(self) -> Price:
@@ -70,8 +77,8 @@ class Account(Protocol):
         ...
 
     @property
-    def lost(self) -> asyncio.Event:
-        """Set when somebody else took the request over: stop writing at once."""
+    def lost(self) -> bool:
+        """Whether somebody else took the request over: stop writing at once."""
         ...
 
     @property
@@ -80,7 +87,7 @@ class Account(Protocol):
         ...
 
     def wrote(self, usage: Usage) -> None:
-        """So much is being shown in all. Cheap: a checkpoint is queued when one is due."""
+        """So much is shown from now on. Cheap: a checkpoint is queued when one is due."""
         ...
 
     async def catch_up(self) -> None:

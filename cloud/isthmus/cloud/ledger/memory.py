@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from isthmus.cloud.identity.base import Caller
@@ -24,24 +24,23 @@ class MemoryAccount:
     def __init__(self, opening: Opening, price: Price) -> None:
         self.opening = opening
         self.price = price
-        self.lost = asyncio.Event()
+        self.lost = False
         self.attempts = 1
-        self.base = Usage(completion_tokens=opening.received_tokens)
-        self.usage = self.base
+        self.usage = Usage(completion_tokens=opening.received_tokens)
         self.status: Status | None = None
 
     def wrote(self, usage: Usage) -> None:
         """Note it."""
-        if self.status is None and not self.lost.is_set():
-            self.usage = total(self.base, usage)
+        if self.status is None and not self.lost:
+            self.usage = usage
 
     async def catch_up(self) -> None:
         """Memory is never behind."""
 
     async def settle(self, usage: Usage, status: Status) -> int:
         """Note it, the first time."""
-        if self.status is None and not self.lost.is_set():
-            self.usage = total(self.base, usage)
+        if self.status is None and not self.lost:
+            self.usage = shown(usage, status)
             self.status = status
         return self.price.cost_micro_usd(self.usage)
 
@@ -64,13 +63,10 @@ class MemoryLedger:
         if former is not None:
             self.accounts[key] = former
             refuse_another(former.opening.body_hash, opening, former.attempts)
-            former.lost.set()
+            former.lost = True
             account.attempts = former.attempts + 1
             account.price = former.price
-            account.base = Usage(
-                former.usage.prompt_tokens, opening.received_tokens, former.usage.cached_tokens
-            )
-            account.usage = account.base
+            account.usage = replace(former.usage, completion_tokens=opening.received_tokens)
         self.accounts[key] = account
         if len(self.accounts) > _KEPT:
             self.accounts.popitem(last=False)
@@ -88,19 +84,9 @@ class MemoryLedger:
         """Nothing to close."""
 
 
-def total(base: Usage, usage: Usage) -> Usage:
-    """All attempts together. The prompt is charged once: as the first attempt that knew it."""
-    if base.prompt_tokens:
-        return Usage(
-            base.prompt_tokens,
-            base.completion_tokens + usage.completion_tokens,
-            base.cached_tokens,
-        )
-    return Usage(
-        usage.prompt_tokens,
-        base.completion_tokens + usage.completion_tokens,
-        usage.cached_tokens,
-    )
+def shown(usage: Usage, status: Status) -> Usage:
+    """What is charged of an answer that ended so: without a first token a failure is free."""
+    return usage if usage.completion_tokens or status is Status.OK else Usage()
 
 
 def refuse_another(body_hash: bytes, opening: Opening, attempts: int) -> None:
