@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from isthmus.cli import cloud_serving
+from isthmus.cli import cloud_plan, cloud_serving
 from isthmus.cli.flags import given
 
 if TYPE_CHECKING:
     from isthmus.cloud.config import CloudConfig
 
 app = typer.Typer(help="The cloud tier: a gRPC gateway in front of a model.", no_args_is_help=True)
+app.command(epilog=cloud_plan.EXAMPLE)(cloud_plan.plan)
 app.command(epilog=cloud_serving.EXAMPLE)(cloud_serving.serving)
 
 _EXAMPLE = """
