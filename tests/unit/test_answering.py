@@ -29,11 +29,13 @@ from isthmus.core.errors import DeadlineExceeded, Unavailable
 from isthmus.core.events import FirstToken
 from isthmus.core.money import Price
 from isthmus.core.tier import ModelInfo
+from isthmus.edge.answers import isthmus_object
 from isthmus.edge.ledger import Ledger, open_ledger
 from isthmus.edge.leg import LegEnd
 from isthmus.edge.testing import ScriptedEngine, ScriptedTier
 from isthmus.edge.trail import Trail
 from isthmus.privacy.policy import PrivacyConfig
+from isthmus.router.config import BudgetLimits, RouterConfig
 from isthmus.router.doubt.cascade import WatchConfig
 from isthmus.router.doubt.handover import CascadeConfig
 from isthmus.router.doubt.second_look import Build, SecondLook
@@ -152,6 +154,32 @@ async def test_a_race_that_both_lose_tells_the_failure_of_the_one_decided_on() -
     async with agent_over(engine, cloud, decided(Target.CLOUD, race=True)) as agent:
         with pytest.raises(Unavailable, match="the cloud is gone"):
             await answer_of(agent, Trail(request()))
+
+
+@pytest.mark.parametrize(
+    ("preference", "limits", "reason"),
+    [
+        (RoutePreference(max_price_usd=1e-6), BudgetLimits(), "price_above_limit"),
+        (RoutePreference(), BudgetLimits(day_usd=Decimal("0.00001")), "budget_spent"),
+    ],
+)
+@pytest.mark.parametrize("race", [False, True])
+async def test_money_that_is_gone_after_the_decision_is_no_failure_of_the_cloud(
+    preference: RoutePreference, limits: BudgetLimits, reason: str, *, race: bool
+) -> None:
+    engine, cloud = ScriptedEngine(WORDS, delay_s=0.05), ScriptedTier(WORDS)
+    trail = Trail(request(preference=preference))
+    decision = decided(Target.CLOUD, race=race)
+    settings = {**PRICE, "router": RouterConfig(budget=limits)}
+    async with agent_over(engine, cloud, decision, **settings) as agent:
+        pieces, _ = await answer_of(agent, trail)
+        counted = {family.name: family.samples for family in agent.metrics.registry.collect()}
+    assert text_of(pieces) == TEXT
+    assert cloud.left == []
+    assert counted["isthmus_edge_fallbacks"] == []
+    assert [one.value for one in trail.reasons] == [*decision.reasons, reason]
+    assert trail.error_kind == ""
+    assert isthmus_object(trail)["fallback_error"] is None
 
 
 async def test_a_client_that_goes_away_stops_both_racers() -> None:

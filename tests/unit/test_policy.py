@@ -131,9 +131,30 @@ def test_the_gain_that_would_be_needed_is_where_the_decision_turns() -> None:
 def test_an_estimate_that_nobody_calibrated_is_believed_in_part_and_says_so() -> None:
     guessed = replace(HARD, quality=Quality(0.6, 0.8))
     assert choice(guessed) == ("edge", ["value_on_edge", "uncalibrated"])
-    known = replace(HARD, quality=Quality(0.6, 0.8, Basis.CALIBRATED))
+    known = replace(HARD, quality=Quality(0.6, 0.96, Basis.CALIBRATED))
     assert choice(known) == ("cloud", ["value_in_cloud"])
     assert choice(guessed, RouterConfig(uncalibrated_trust=1))[0] == "cloud"
+
+
+@pytest.mark.parametrize(
+    ("preset", "free", "told"),
+    [(Preset.SAVER, 0.5, 0.3), (Preset.BALANCED, 0.35, 0.15), (Preset.BEST, 0.05, 0.02)],
+)
+def test_a_cloud_that_told_no_price_is_not_taken_to_be_free(
+    preset: Preset, free: float, told: float
+) -> None:
+    config = RouterConfig(preset=preset)
+    assert decide(HARD, config).thresholds["gain"] == pytest.approx(free)
+    next_to_nothing = CloudState(price=Price(Decimal("1e-9"), Decimal("1e-9")))
+    priced = decide(replace(HARD, cloud=next_to_nothing), config)
+    assert priced.thresholds["gain"] == pytest.approx(told)
+
+
+def test_a_gain_that_nothing_can_reach_is_told_as_two() -> None:
+    spent = BudgetState(day=PeriodState(10**6, 999_000, 0.1))
+    dear = decide(replace(HARD, cloud=PRICED, budget=spent), CONFIG)
+    assert dear.scores["cloud.price_micro_usd"] > 2 * CONFIG.weights.good_answer_usd * 1e6
+    assert (dear.target, dear.thresholds["gain"]) == (Target.EDGE, 2.0)
 
 
 def test_a_threshold_stands_in_the_place_of_worths() -> None:
@@ -145,7 +166,10 @@ def test_a_threshold_stands_in_the_place_of_worths() -> None:
 
 
 def test_a_target_without_its_threshold_is_not_taken_for_kept() -> None:
-    assert Reason.UNCALIBRATED in decide(HARD, RouterConfig(max_cloud_share=0.2)).reasons
+    hoped = RouterConfig(max_cloud_share=0.2)
+    assert choice(HARD, hoped) == ("cloud", ["value_in_cloud", "no_threshold"])
+    guessed = replace(HARD, quality=replace(HARD.quality, reason=Basis.UNCALIBRATED))
+    assert decide(guessed, hoped).reasons[-2:] == (Reason.UNCALIBRATED, Reason.NO_THRESHOLD)
     kept = RouterConfig(max_cloud_share=0.2, threshold=0.4)
     assert decide(HARD, kept).reasons == (Reason.HARD,)
 
@@ -273,7 +297,7 @@ def test_a_conversation_stays_where_its_cache_is_unless_moving_gains_more() -> N
     there = Session(Target.EDGE, edge_cached_tokens=6000)
     signals = replace(
         HARD,
-        quality=Quality(0.5, 0.75, Basis.CALIBRATED),
+        quality=Quality(0.5, 0.95, Basis.CALIBRATED),
         prompt_tokens=6100,
         session=there,
         edge=EdgeState(latency=taking(200)),
@@ -285,7 +309,7 @@ def test_a_conversation_stays_where_its_cache_is_unless_moving_gains_more() -> N
     assert choice(worth_it) == ("cloud", ["value_in_cloud"])
     moved = replace(
         signals,
-        quality=Quality(0.5, 0.6, Basis.CALIBRATED),
+        quality=Quality(0.5, 0.8, Basis.CALIBRATED),
         session=Session(Target.CLOUD, cloud_cached_tokens=6000),
         edge=EdgeState(latency=taking(6200)),
         cloud=CloudState(latency=taking(200)),

@@ -16,6 +16,7 @@ _TERMS = ("quality", "price", "time", "energy", "moving", "leaving", "value")
 
 def taken_apart(signals: Signals, config: RouterConfig) -> dict[str, Any]:
     """The decision, or the refusal, with everything that it was made from; never the text."""
+    from isthmus.cli.route_why import why
     from isthmus.core.errors import PolicyRefused
     from isthmus.router.gates import shut_gates
     from isthmus.router.policy import decide
@@ -24,6 +25,7 @@ def taken_apart(signals: Signals, config: RouterConfig) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "target": None,
         "reasons": [],
+        "why": "",
         "preset": config.preset.value,
         "weights": asdict(config.weights),
         "goal": config.target,
@@ -54,10 +56,11 @@ def taken_apart(signals: Signals, config: RouterConfig) -> dict[str, Any]:
     try:
         decision = decide(signals, config)
     except PolicyRefused as error:
-        return shown | {"reasons": [error.reason], "refused": error.message}
+        return shown | {"reasons": [error.reason], "why": error.message, "refused": error.message}
     return shown | {
         "target": decision.target.value,
         "reasons": [reason.value for reason in decision.reasons],
+        "why": why(decision),
         "fallback_allowed": decision.fallback_allowed,
         "race": decision.race,
         "scores": dict(decision.scores),
@@ -77,6 +80,7 @@ def _presets(signals: Signals, config: RouterConfig) -> dict[str, str | None]:
         second_usd=None,
         battery_percent_usd=None,
         leave_usd=None,
+        unpriced_usd=None,
         threshold=None,
     )
     targets: dict[str, str | None] = {}
@@ -95,9 +99,8 @@ def show(shown: dict[str, Any]) -> None:
     console = Console()
     target = shown["target"] or "refused"
     console.print(f"[bold]{target}[/bold]: {', '.join(shown['reasons'])}", highlight=False)
-    if "refused" in shown:
-        console.print(shown["refused"], highlight=False)
-    else:
+    console.print(shown["why"], highlight=False)
+    if "refused" not in shown:
         allowed = "may" if shown["fallback_allowed"] else "may not"
         both = " Both may start at once." if shown["race"] else ""
         console.print(f"The other tier {allowed} answer if this one fails.{both}")
@@ -155,6 +158,20 @@ COMPARED = {
 """Each score of a decision, and the thresholds that it is held against."""
 
 
+_DEAR = 1000.0
+"""From here on parts say nothing, and a price that is felt so many times is above all worths."""
+
+
+def _plain(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= _DEAR else f"{value:.4g}"
+
+
+def _figure(name: str, value: float) -> str:
+    if name != "shadow_price":
+        return _plain(value)
+    return f"price felt {value + 1:,.3g} times" if value < _DEAR else "price felt above 1,000 times"
+
+
 def _facts_table(shown: dict[str, Any]) -> Table:
     table = _table("Decision", "compared", "value", "limit")
     labels = shown["privacy"]["labels"]
@@ -163,8 +180,8 @@ def _facts_table(shown: dict[str, Any]) -> Table:
     scores, thresholds = shown.get("scores", {}), shown.get("thresholds", {})
     for score, limits in COMPARED.items():
         if score in scores:
-            against = (f"{one} {thresholds[one]:g}" for one in limits if one in thresholds)
-            table.add_row(score, f"{scores[score]:g}", ", ".join(against))
+            against = (f"{one} {_plain(thresholds[one])}" for one in limits if one in thresholds)
+            table.add_row(score, _figure(score, scores[score]), ", ".join(against))
     if shown["goal"]:
         source = shown["threshold_source"] or "not calibrated: isthmus route calibrate"
         table.add_row("target", shown["goal"], source)

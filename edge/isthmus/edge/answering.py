@@ -62,6 +62,10 @@ log = logging.getLogger(__name__)
 _ALL_TOKENS = 1 << 20
 """To hold back when the client waits for the whole answer: longer than any."""
 
+_AFTER_THE_DECISION = {Reason.BUDGET_SPENT, Reason.PRICE_ABOVE_LIMIT}
+"""What money may refuse when a leg begins: other requests were paid in the meantime, or what would
+leave became longer than what was decided on."""
+
 
 class Answering:
     """Gives the answers that were decided on. For one event loop."""
@@ -301,8 +305,13 @@ class _Course:
             raise failure from None
 
     def _moved(self, source: Target, failure: IsthmusError) -> None:
-        """The other tier makes good what failed."""
+        """The other tier makes good what failed, or was refused after the decision."""
         trail = self._trail
+        if isinstance(failure, PolicyRefused) and failure.reason in _AFTER_THE_DECISION:
+            # Nothing failed. Said before the first token alone: afterwards the answer is cut short.
+            trail.note(Reason(failure.reason))
+            log.info("%s after the decision: the %s answers", failure.reason, source.other)
+            return
         trail.error_kind = failure.kind
         if isinstance(failure, ContextTooLong) and source is Target.EDGE:
             trail.note(Reason.CONTEXT_TOO_LONG_FOR_EDGE)

@@ -80,6 +80,8 @@ class Reason(StrEnum):
     """What the cloud's answer is expected to gain reaches the threshold of a target."""
     UNCALIBRATED = "uncalibrated"
     """Nobody calibrated the estimate for this pair of models: it is believed in part alone."""
+    NO_THRESHOLD = "no_threshold"
+    """A target was set, and nobody made a threshold of it yet: what things are worth decided."""
     BUDGET_PACE = "budget_pace"
     """Spending ran ahead of its pace: at the plain price the cloud would have been chosen."""
     STICKY_SESSION = "sticky_session"

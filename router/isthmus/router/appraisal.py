@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from isthmus.core.money import Usage
+from isthmus.core.money import Price, Usage
 from isthmus.router import value
 from isthmus.router.config import RouterConfig
 from isthmus.router.quality import Basis
@@ -46,10 +46,15 @@ class Appraisal:
         return bool(cloud.value + cloud.moving > edge.value + edge.moving)
 
     def required_gain(self, good_answer_micro_usd: float) -> float | None:
-        """The gain in quality from which on the cloud would be worth more."""
+        """The gain in quality from which on the cloud would be worth more, -2 to 2.
+
+        A gain is between -1 and 1: beyond them no gain is enough, or every one is, and how far
+        beyond says nothing.
+        """
         if not good_answer_micro_usd:
             return None
-        return float(self.cloud.cost - self.edge.cost) / good_answer_micro_usd
+        needed = float(self.cloud.cost - self.edge.cost) / good_answer_micro_usd
+        return min(2.0, max(-2.0, needed))
 
     def terms(self) -> Iterator[tuple[str, float]]:
         """Every term by name, in micro-dollars."""
@@ -61,7 +66,10 @@ class Appraisal:
 def appraise(signals: Signals, config: RouterConfig) -> Appraisal:
     """What each tier's answer is worth."""
     weights, quality = config.weights, signals.quality
-    trust = 1.0 if quality.reason is Basis.CALIBRATED else config.uncalibrated_trust
+    calibrated = quality.reason is Basis.CALIBRATED
+    trust = 1.0 if calibrated else config.uncalibrated_trust
+    # Of a guess a part alone is believed, which is caution enough.
+    priced = signals.cloud.price != Price() or not calibrated
     cloud_quality = value.believed(quality.edge, quality.cloud, trust)
     tokens = expected_tokens(signals, config)
     edge_ms, cloud_ms = _waits_ms(signals, config, tokens)
@@ -83,7 +91,7 @@ def appraise(signals: Signals, config: RouterConfig) -> Appraisal:
             time=value.time_worth(cloud_ms - cloud_moving_ms, weights),
             energy=cloud_energy,
             moving=value.time_worth(cloud_moving_ms, weights),
-            leaving=value.leaving_worth(weights),
+            leaving=value.leaving_worth(weights, priced=priced),
         ),
         gain=float(cloud_quality - quality.edge),
         plain_price_micro_usd=price,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, tzinfo
 from decimal import Decimal
 from zoneinfo import ZoneInfo
@@ -59,6 +59,10 @@ class BudgetLimits:
         return None if limit is None else int(limit * MICRO_USD_PER_USD)
 
 
+_WORTHS = tuple(each.name for each in fields(Weights))
+"""What a preset sets, and a number of one's own stands over."""
+
+
 @dataclass(frozen=True, slots=True)
 class RouterConfig:
     """What the policy may be tuned with. Raises `ConfigError` with the field when out of range."""
@@ -68,13 +72,15 @@ class RouterConfig:
     the device cannot do, and for requests that prefer it. `offline`: nothing leaves."""
     good_answer_usd: float | None = None
     """What a good answer in the place of a bad one is worth: the one number that says how much
-    quality is worth. None: the preset's, as with the next three."""
+    quality is worth. None: the preset's, as with the next four."""
     second_usd: float | None = None
     """What a second less of waiting is worth."""
     battery_percent_usd: float | None = None
     """What a hundredth of the full battery is worth; more the emptier it is."""
     leave_usd: float | None = None
     """What it is worth that a request stays on the device."""
+    unpriced_usd: float | None = None
+    """What an answer of a cloud that told no price is taken to cost."""
 
     max_cloud_share: float | None = None
     """A target in the place of worths: at most this share of requests goes to the cloud."""
@@ -130,7 +136,7 @@ class RouterConfig:
     """When the device's answer is doubted while it is made, and handed over."""
 
     def __post_init__(self) -> None:
-        for name in ("good_answer_usd", "second_usd", "battery_percent_usd", "leave_usd"):
+        for name in _WORTHS:
             self._check(name, 0.0, 1e6)
         for name in ("max_cloud_share", "min_quality_share", "uncalibrated_trust"):
             self._check(name, 0.0, 1.0)
@@ -161,11 +167,7 @@ class RouterConfig:
     def weights(self) -> Weights:
         """What things are worth: the preset's, where no number of its own stands over it."""
         base = self.preset.weights
-        own = {
-            name: value
-            for name in ("good_answer_usd", "second_usd", "battery_percent_usd", "leave_usd")
-            if (value := getattr(self, name)) is not None
-        }
+        own = {name: value for name in _WORTHS if (value := getattr(self, name)) is not None}
         return replace(base, **own) if own else base
 
     @property

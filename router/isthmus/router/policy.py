@@ -11,8 +11,9 @@
    (`value_on_edge`, `value_in_cloud`; `isthmus.router.value` has the terms), or, where a target was
    calibrated, the gain in quality against its threshold (`easy`, `hard`).
 
-Further reasons say what tipped it: `uncalibrated`, `budget_pace`, `sticky_session`; `race` that
-both tiers may start; `privacy_redacted` that placeholders leave in the place of values.
+Further reasons say what tipped it: `uncalibrated`, `no_threshold` (of a target), `budget_pace`,
+`sticky_session`; `race` that both tiers may start; `privacy_redacted` that placeholders leave in
+the place of values.
 """
 
 from __future__ import annotations
@@ -131,10 +132,10 @@ def _choice(
     else:
         target = Target.CLOUD if appraisal.prefers_cloud else Target.EDGE
         reasons = list(_reasons_of_value(target, appraisal))
-    if signals.quality.reason is Basis.UNCALIBRATED or (
-        config.target is not None and config.threshold is None
-    ):
+    if signals.quality.reason is Basis.UNCALIBRATED:
         reasons.append(Reason.UNCALIBRATED)
+    if config.target is not None and config.threshold is None:
+        reasons.append(Reason.NO_THRESHOLD)
     return target, reasons
 
 

@@ -3,7 +3,8 @@
 All worths are dollars, so only their ratios decide. They are opinions, stated openly: `balanced`
 says that a good answer in place of a bad one is worth a cent, as much as half a minute of waiting
 or ten percent of a battery, and that the cloud has to be better by 15 of a hundred answers before
-a request leaves the device. Whoever thinks otherwise sets the numbers.
+a request leaves the device, by 35 where nobody told what it costs. Whoever thinks otherwise sets
+the numbers.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ class Weights:
     battery_percent_usd: float
     """A hundredth of the battery when it is full; it becomes dearer towards the floor."""
     leave_usd: float
-    """That a request stays on the device. It stands also for a price that nobody has told."""
+    """That a request stays on the device."""
+    unpriced_usd: float
+    """What an answer of a cloud that told no price is taken to cost. What is not known is not free:
+    else all that gains anything would leave."""
 
 
 class Preset(StrEnum):
@@ -55,11 +59,11 @@ class Preset(StrEnum):
         return _CLOUD_USE.get(self, CloudUse.WHEN_WORTH_MORE)
 
 
-_BALANCED = Weights(0.01, 0.0003, 0.001, 0.0015)
+_BALANCED = Weights(0.01, 0.0003, 0.001, 0.0015, 0.002)
 _WEIGHTS = {
-    Preset.SAVER: Weights(0.002, 0.00006, 0.0005, 0.0006),
+    Preset.SAVER: Weights(0.002, 0.00006, 0.0005, 0.0006, 0.0004),
     Preset.BALANCED: _BALANCED,
-    Preset.BEST: Weights(0.1, 0.001, 0.001, 0.002),
+    Preset.BEST: Weights(0.1, 0.001, 0.001, 0.002, 0.003),
     Preset.PRIVATE: _BALANCED,
     Preset.OFFLINE: _BALANCED,
 }

@@ -38,7 +38,7 @@ class Worth:
     moving: Numbers = 0.0
     """The time to compute again what the other tier has in its cache."""
     leaving: Numbers = 0.0
-    """What staying on the device would have been worth."""
+    """What staying on the device would have been worth, and a price that nobody told."""
 
     @property
     def cost(self) -> Numbers:
@@ -71,9 +71,9 @@ def time_worth(waiting_ms: Numbers, weights: Weights) -> Numbers:
     return waiting_ms * (weights.second_usd * MICRO_USD_PER_USD / 1000.0)
 
 
-def leaving_worth(weights: Weights) -> float:
-    """What is given up when a request leaves the device."""
-    return weights.leave_usd * MICRO_USD_PER_USD
+def leaving_worth(weights: Weights, *, priced: bool = True) -> float:
+    """What is given up when a request leaves the device, for a cloud that told its price or not."""
+    return (weights.leave_usd + (0.0 if priced else weights.unpriced_usd)) * MICRO_USD_PER_USD
 
 
 def waiting_ms(ttft_ms: Numbers, tpot_ms: Numbers, tokens: Numbers, reading_ms: Numbers) -> Numbers:
