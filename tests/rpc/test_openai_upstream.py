@@ -16,9 +16,9 @@ from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
 from isthmus.cloud.backends.base import BackendConfig
-from isthmus.cloud.backends.openai import OpenAIBackend
-from isthmus.cloud.backends.openai_stream import sse_data
+from isthmus.cloud.backends.openai_stream import Answer, ServerSentEvents
 from isthmus.cloud.testing import running_gateway
+from isthmus.cloud.upstreams.pool import UpstreamPool
 from isthmus.core import chat, errors, events
 from isthmus.core.money import Usage
 from isthmus.edge.remote import RemoteConfig, RemoteTier
@@ -88,7 +88,7 @@ async def tier_over(upstream, **settings):
         await asyncio.sleep(0.005)
     port = server.servers[0].sockets[0].getsockname()[1]
     settings = {"url": f"http://127.0.0.1:{port}/v1", "model": "m"} | settings
-    backend = OpenAIBackend(BackendConfig(kind="openai", **settings))
+    backend = UpstreamPool(BackendConfig(kind="openai", **settings))
     async with running_gateway(backend) as address:
         tier = RemoteTier(RemoteConfig(address))
         yield tier
@@ -116,7 +116,7 @@ async def test_an_upstreams_answer_streams_through():
 
 @pytest.mark.parametrize("value", ["\ud800", math.inf])
 async def test_a_schema_that_no_json_can_hold_is_the_callers_to_mend(value):
-    backend = OpenAIBackend(BackendConfig(kind="openai", url="http://127.0.0.1:9/v1", model="m"))
+    backend = UpstreamPool(BackendConfig(kind="openai", url="http://127.0.0.1:9/v1", model="m"))
     await backend.start()
     asked = replace(REQUEST, tools=(chat.Tool("f", parameters={"default": value}),))
     with pytest.raises(errors.InvalidRequest, match="schema"):
@@ -210,11 +210,83 @@ async def test_every_wish_of_the_request_reaches_the_upstream():
 
 async def test_an_answer_begun_elsewhere_is_handed_over_to_be_continued():
     upstream = Upstream()
+    upstream.owner = "vllm"
     async with tier_over(upstream) as tier:
-        await collected(tier, replace(REQUEST, answer_so_far="Once upon"))
+        info = await tier.info()
+        answer = await collected(tier, replace(REQUEST, answer_so_far="Once upon"))
     body = upstream.bodies[0]
+    assert info.continues_answers
     assert body["messages"][-1] == {"role": "assistant", "content": "Once upon"}
     assert (body["continue_final_message"], body["add_generation_prompt"]) == (True, False)
+    assert not answer[0].anew
+
+
+async def test_an_upstream_that_cannot_continue_begins_anew_and_says_so():
+    upstream = Upstream()
+    async with tier_over(upstream) as tier:
+        info = await tier.info()
+        answer = await collected(tier, replace(REQUEST, answer_so_far="Once upon"))
+    (body,) = upstream.bodies
+    assert not info.continues_answers
+    assert body["messages"][-1] == {"role": "user", "content": "hello"}
+    assert "continue_final_message" not in body
+    assert answer[0].anew
+
+
+@pytest.mark.parametrize(
+    ("pieces", "told"),
+    [
+        (["\n", "\nThe end"], "The end"),
+        (["\n\nThe end"], "The end"),
+        (["The end"], "The end"),
+        (["\n", "The end"], "The end"),
+        (["\n\n", "\nThe end"], "\nThe end"),
+    ],
+)
+async def test_the_spaces_that_a_begun_answer_ends_with_are_not_said_twice(pieces, told):
+    upstream = Upstream()
+    upstream.owner = "vllm"
+    upstream.chunks = [*(chunk(piece) for piece in pieces), chunk(finish="stop")]
+    upstream.delay_s = 0.005
+    async with tier_over(upstream) as tier:
+        answer = await collected(tier, replace(REQUEST, answer_so_far="Once.\n\n"))
+    assert upstream.bodies[0]["messages"][-1]["content"] == "Once."
+    assert "".join(one.text for one in answer[1:-1]) == told
+
+
+async def test_a_vllm_server_tells_the_tokens_of_every_piece():
+    upstream = Upstream()
+    upstream.owner = "vllm"
+    upstream.delay_s = 0.005
+    upstream.chunks = [
+        {**chunk(text, finish), "usage": {"prompt_tokens": 7, "completion_tokens": tokens}}
+        for text, tokens, finish in (
+            ("", 0, None),
+            ("Par", 3, None),
+            ("is", 4, None),
+            ("", 5, "stop"),
+        )
+    ]
+    async with tier_over(upstream) as tier:
+        answer = await collected(tier)
+    assert upstream.bodies[0]["stream_options"]["continuous_usage_stats"] is True
+    assert answer[0].prompt_tokens == 7
+    assert [(one.text, one.tokens) for one in answer[1:-1]] == [("Par", 3), ("is", 1)]
+
+
+def test_events_that_come_together_are_one_piece():
+    events_of = [chunk("a"), chunk("b"), chunk("c"), chunk(finish="stop")]
+    answer = Answer()
+    delta, failure = answer.read([json.dumps(one).encode() for one in events_of])
+    assert (delta, failure) == (events.Delta("abc", 3), None)
+    assert answer.end() == events.Finished(events.FinishReason.STOP, Usage(0, 3))
+
+
+def test_what_came_before_an_error_in_one_piece_is_told():
+    answer = Answer()
+    delta, failure = answer.read([json.dumps(chunk("a")).encode(), b'{"error": {"code": 500}}'])
+    assert delta == events.Delta("a")
+    assert isinstance(failure, errors.Unavailable)
 
 
 async def test_log_probabilities_and_tool_calls_are_carried():
@@ -315,7 +387,7 @@ async def test_a_stream_that_breaks_is_unavailable_and_never_a_short_answer(chun
 
 
 async def test_an_upstream_that_is_not_there_is_unavailable():
-    backend = OpenAIBackend(BackendConfig(kind="openai", url="http://127.0.0.1:9/v1", model="m"))
+    backend = UpstreamPool(BackendConfig(kind="openai", url="http://127.0.0.1:9/v1", model="m"))
     async with running_gateway(backend) as address:
         tier = RemoteTier(RemoteConfig(address))
         with pytest.raises(errors.Unavailable):
@@ -323,17 +395,19 @@ async def test_an_upstream_that_is_not_there_is_unavailable():
         await tier.close()
 
 
-async def test_events_are_found_however_the_bytes_are_cut():
+def test_events_are_found_however_the_bytes_are_cut():
     raw = (
         'data: {"a":"é"}\r\n\r\n: note\n\ndata: 1\ndata: 2\n\ndata: [DONE]\n\ndata: x\n\n'.encode()
     )
 
-    async def pieces(size):
-        for i in range(0, len(raw), size):
-            yield raw[i : i + size]
-
     for size in (1, 2, 7, len(raw)):
-        assert [data async for data in sse_data(pieces(size))] == ['{"a":"é"}', "1\n2"]
+        events = ServerSentEvents()
+        pieces = [raw[i : i + size] for i in range(0, len(raw), size)]
+        assert [data for piece in pieces for data in events.feed(piece)] == [
+            '{"a":"é"}'.encode(),
+            b"1\n2",
+        ]
+        assert events.ended
 
 
 DRAFTED = replace(REQUEST, answer_so_far="It is", draft=" Paris or Rome")
@@ -378,3 +452,4 @@ async def test_an_upstream_that_is_not_vllm_is_not_asked_to_judge():
         await collected(tier, DRAFTED)
     assert not info.verifies_drafts
     assert len(upstream.bodies) == 1
+    assert "continue_final_message" not in upstream.bodies[0]

@@ -21,7 +21,7 @@ from isthmus.core.events import Event, Started
 from isthmus.core.money import Price
 
 if TYPE_CHECKING:
-    from isthmus.cloud.backends.openai import OpenAIBackend
+    from isthmus.cloud.upstreams.pool import UpstreamPool
     from isthmus.core.tier import ModelInfo
     from isthmus.edge.agent import Agent
     from isthmus.edge.breaker import CircuitBreaker
@@ -84,7 +84,7 @@ class RemoteModel:
 class Endpoint:
     """An OpenAI-compatible endpoint in the gateway's place."""
 
-    def __init__(self, backend: OpenAIBackend, breaker: CircuitBreaker) -> None:
+    def __init__(self, backend: UpstreamPool, breaker: CircuitBreaker) -> None:
         self._backend = backend
         self.breaker = breaker
         self.rtt_ms: float | None = None
@@ -225,7 +225,7 @@ async def _endpoint(
     from pydantic import SecretStr
 
     from isthmus.cloud.backends.base import BackendConfig
-    from isthmus.cloud.backends.openai import OpenAIBackend
+    from isthmus.cloud.upstreams.pool import UpstreamPool
     from isthmus.edge.agent import Agent
     from isthmus.edge.breaker import CircuitBreaker
     from isthmus.edge.device import Device
@@ -235,7 +235,7 @@ async def _endpoint(
     if model is None:
         raise InvalidRequest("is needed: the model's name at that address", field="--cloud-model")
     key = os.environ.get(API_KEY)
-    backend = OpenAIBackend(
+    backend = UpstreamPool(
         BackendConfig(kind="openai", url=url, model=model, api_key=SecretStr(key) if key else None)
     )
     await backend.start()

@@ -76,6 +76,9 @@ class Started:
     """The cloud's model is the device's own: a demonstration, not a better answer."""
     draft: DraftVerdict | None = None
     """What became of the request's draft; None when it brought none."""
+    anew: bool = False
+    """It does not continue the request's `answer_so_far`, which its model cannot do: what follows
+    is an answer from its beginning."""
 
 
 @dataclass(frozen=True, slots=True)

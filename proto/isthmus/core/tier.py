@@ -23,6 +23,8 @@ class ModelInfo:
     supports_json: bool = False
     verifies_drafts: bool = False
     """It can judge a draft that a request brings (`ChatRequest.draft`)."""
+    continues_answers: bool = True
+    """It goes on with an answer that was begun elsewhere (`ChatRequest.answer_so_far`)."""
     sha256: str = ""
     """Of the model's weights, in hexadecimal; empty: the backend does not tell."""
 

@@ -27,49 +27,49 @@ from isthmus.v1 import fleet_pb2 as isthmus_dot_v1_dot_fleet__pb2
 from isthmus.v1 import outcome_pb2 as isthmus_dot_v1_dot_outcome__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18isthmus/v1/gateway.proto\x12\nisthmus.v1\x1a\x15isthmus/v1/chat.proto\x1a\x16isthmus/v1/fleet.proto\x1a\x18isthmus/v1/outcome.proto\"\xec\x05\n\x0fGenerateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12%\n\x08messages\x18\x03 \x03(\x0b\x32\x13.isthmus.v1.Message\x12&\n\x08sampling\x18\x04 \x01(\x0b\x32\x14.isthmus.v1.Sampling\x12\x17\n\nmax_tokens\x18\x05 \x01(\rH\x00\x88\x01\x01\x12\x1f\n\x05tools\x18\x06 \x03(\x0b\x32\x10.isthmus.v1.Tool\x12+\n\x0btool_choice\x18\x07 \x01(\x0e\x32\x16.isthmus.v1.ToolChoice\x12\x16\n\ttool_name\x18\x08 \x01(\tH\x01\x88\x01\x01\x12\x33\n\x0fresponse_format\x18\t \x01(\x0b\x32\x1a.isthmus.v1.ResponseFormat\x12\"\n\x15\x64\x65\x61\x64line_remaining_ms\x18\n \x01(\x04H\x02\x88\x01\x01\x12/\n\rprivacy_class\x18\x0b \x01(\x0e\x32\x18.isthmus.v1.PrivacyClass\x12 \n\x13max_price_micro_usd\x18\x0c \x01(\x04H\x03\x88\x01\x01\x12\x18\n\x0bttft_slo_ms\x18\r \x01(\x01H\x04\x88\x01\x01\x12\x15\n\ranswer_so_far\x18\x0e \x01(\t\x12 \n\x13parallel_tool_calls\x18\x0f \x01(\x08H\x05\x88\x01\x01\x12\r\n\x05\x64raft\x18\x10 \x01(\t\x12\x15\n\x08received\x18\x11 \x01(\tH\x06\x88\x01\x01\x12\x17\n\x0freceived_tokens\x18\x12 \x01(\x04\x12&\n\x08priority\x18\x13 \x01(\x0e\x32\x14.isthmus.v1.PriorityB\r\n\x0b_max_tokensB\x0c\n\n_tool_nameB\x18\n\x16_deadline_remaining_msB\x16\n\x14_max_price_micro_usdB\x0e\n\x0c_ttft_slo_msB\x16\n\x14_parallel_tool_callsB\x0b\n\t_received\"\xd9\x01\n\x10GenerateResponse\x12&\n\x07started\x18\x01 \x01(\x0b\x32\x13.isthmus.v1.StartedH\x00\x12\"\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x11.isthmus.v1.DeltaH\x00\x12\"\n\x05usage\x18\x03 \x01(\x0b\x32\x11.isthmus.v1.UsageH\x00\x12(\n\x08\x66inished\x18\x04 \x01(\x0b\x32\x14.isthmus.v1.FinishedH\x00\x12\"\n\x05\x65rror\x18\x05 \x01(\x0b\x32\x11.isthmus.v1.ErrorH\x00\x42\x07\n\x05\x65vent\"\x97\x01\n\x07Started\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rprompt_tokens\x18\x02 \x01(\x04\x12\x15\n\rcached_tokens\x18\x03 \x01(\x04\x12\x17\n\x0fsame_model_demo\x18\x04 \x01(\x08\x12,\n\x05\x64raft\x18\x05 \x01(\x0b\x32\x18.isthmus.v1.DraftVerdictH\x00\x88\x01\x01\x42\x08\n\x06_draft\"_\n\x0c\x44raftVerdict\x12\x0e\n\x06judged\x18\x01 \x01(\x08\x12\x16\n\x0e\x61\x63\x63\x65pted_bytes\x18\x02 \x01(\x04\x12\x17\n\x0f\x61\x63\x63\x65pted_tokens\x18\x03 \x01(\x04\x12\x0e\n\x06tokens\x18\x04 \x01(\x04\"\x80\x01\n\x05\x44\x65lta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0e\n\x06tokens\x18\x02 \x01(\r\x12*\n\x08logprobs\x18\x03 \x03(\x0b\x32\x18.isthmus.v1.TokenLogprob\x12-\n\ntool_calls\x18\x04 \x03(\x0b\x32\x19.isthmus.v1.ToolCallDelta\"[\n\x0cTokenLogprob\x12&\n\x06\x63hosen\x18\x01 \x01(\x0b\x32\x16.isthmus.v1.TopLogprob\x12#\n\x03top\x18\x02 \x03(\x0b\x32\x16.isthmus.v1.TopLogprob\"9\n\nTopLogprob\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0f\n\x07logprob\x18\x02 \x01(\x01\x12\x0b\n\x03raw\x18\x03 \x01(\x0c\"P\n\rToolCallDelta\x12\r\n\x05index\x18\x01 \x01(\r\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x04 \x01(\t\"4\n\x08\x46inished\x12(\n\x06reason\x18\x01 \x01(\x0e\x32\x18.isthmus.v1.FinishReason\"\x8b\x01\n\x05\x45rror\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x12\n\x05\x66ield\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x1b\n\x0eretry_after_ms\x18\x04 \x01(\x04H\x01\x88\x01\x01\x12\x15\n\rpolicy_reason\x18\x05 \x01(\tB\x08\n\x06_fieldB\x11\n\x0f_retry_after_ms\"\x15\n\x13GetModelInfoRequest\"\xb4\x02\n\x14GetModelInfoResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\x16\n\x0e\x63ontext_tokens\x18\x03 \x01(\x04\x12\x1a\n\x12input_usd_per_mtok\x18\x04 \x01(\t\x12\x1b\n\x13output_usd_per_mtok\x18\x05 \x01(\t\x12\x17\n\x0fsame_model_demo\x18\x06 \x01(\x08\x12\x16\n\x0esupports_tools\x18\x07 \x01(\x08\x12\x17\n\x0fsupports_images\x18\x08 \x01(\x08\x12\x15\n\rsupports_json\x18\t \x01(\x08\x12\x17\n\x0fverifies_drafts\x18\n \x01(\x08\x12\x14\n\x0cmodel_sha256\x18\x0b \x01(\t\x12\x1b\n\x13\x63\x61\x63hed_usd_per_mtok\x18\x0c \x01(\t\"\x10\n\x0eGetLoadRequest\"\x93\x01\n\x0fGetLoadResponse\x12\x18\n\x10running_requests\x18\x01 \x01(\r\x12\x18\n\x10waiting_requests\x18\x02 \x01(\r\x12\x1c\n\x14max_running_requests\x18\x03 \x01(\r\x12\x1c\n\x14max_waiting_requests\x18\x04 \x01(\r\x12\x10\n\x08\x64raining\x18\x05 \x01(\x08\"u\n\x15ReportOutcomesRequest\x12%\n\x08outcomes\x18\x01 \x03(\x0b\x32\x13.isthmus.v1.Outcome\x12\x35\n\x10\x61\x63knowledgements\x18\x02 \x03(\x0b\x32\x1b.isthmus.v1.Acknowledgement\"a\n\x16ReportOutcomesResponse\x12\x19\n\x11\x61\x63\x63\x65pted_outcomes\x18\x01 \x01(\r\x12\x18\n\x10\x63ounted_outcomes\x18\x02 \x01(\r\x12\x12\n\nreconciled\x18\x03 \x01(\r*g\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x01\x12\x13\n\x0fPRIORITY_NORMAL\x10\x02\x12\x12\n\x0ePRIORITY_BATCH\x10\x03*\x9f\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1c\n\x18\x46INISH_REASON_TOOL_CALLS\x10\x03\x12 \n\x1c\x46INISH_REASON_CONTENT_FILTER\x10\x04\x32\x96\x03\n\x0eGatewayService\x12G\n\x08Generate\x12\x1b.isthmus.v1.GenerateRequest\x1a\x1c.isthmus.v1.GenerateResponse0\x01\x12Q\n\x0cGetModelInfo\x12\x1f.isthmus.v1.GetModelInfoRequest\x1a .isthmus.v1.GetModelInfoResponse\x12\x42\n\x07GetLoad\x12\x1a.isthmus.v1.GetLoadRequest\x1a\x1b.isthmus.v1.GetLoadResponse\x12W\n\x0eReportOutcomes\x12!.isthmus.v1.ReportOutcomesRequest\x1a\".isthmus.v1.ReportOutcomesResponse\x12K\n\nSyncDevice\x12\x1d.isthmus.v1.SyncDeviceRequest\x1a\x1e.isthmus.v1.SyncDeviceResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18isthmus/v1/gateway.proto\x12\nisthmus.v1\x1a\x15isthmus/v1/chat.proto\x1a\x16isthmus/v1/fleet.proto\x1a\x18isthmus/v1/outcome.proto\"\xec\x05\n\x0fGenerateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12%\n\x08messages\x18\x03 \x03(\x0b\x32\x13.isthmus.v1.Message\x12&\n\x08sampling\x18\x04 \x01(\x0b\x32\x14.isthmus.v1.Sampling\x12\x17\n\nmax_tokens\x18\x05 \x01(\rH\x00\x88\x01\x01\x12\x1f\n\x05tools\x18\x06 \x03(\x0b\x32\x10.isthmus.v1.Tool\x12+\n\x0btool_choice\x18\x07 \x01(\x0e\x32\x16.isthmus.v1.ToolChoice\x12\x16\n\ttool_name\x18\x08 \x01(\tH\x01\x88\x01\x01\x12\x33\n\x0fresponse_format\x18\t \x01(\x0b\x32\x1a.isthmus.v1.ResponseFormat\x12\"\n\x15\x64\x65\x61\x64line_remaining_ms\x18\n \x01(\x04H\x02\x88\x01\x01\x12/\n\rprivacy_class\x18\x0b \x01(\x0e\x32\x18.isthmus.v1.PrivacyClass\x12 \n\x13max_price_micro_usd\x18\x0c \x01(\x04H\x03\x88\x01\x01\x12\x18\n\x0bttft_slo_ms\x18\r \x01(\x01H\x04\x88\x01\x01\x12\x15\n\ranswer_so_far\x18\x0e \x01(\t\x12 \n\x13parallel_tool_calls\x18\x0f \x01(\x08H\x05\x88\x01\x01\x12\r\n\x05\x64raft\x18\x10 \x01(\t\x12\x15\n\x08received\x18\x11 \x01(\tH\x06\x88\x01\x01\x12\x17\n\x0freceived_tokens\x18\x12 \x01(\x04\x12&\n\x08priority\x18\x13 \x01(\x0e\x32\x14.isthmus.v1.PriorityB\r\n\x0b_max_tokensB\x0c\n\n_tool_nameB\x18\n\x16_deadline_remaining_msB\x16\n\x14_max_price_micro_usdB\x0e\n\x0c_ttft_slo_msB\x16\n\x14_parallel_tool_callsB\x0b\n\t_received\"\xd9\x01\n\x10GenerateResponse\x12&\n\x07started\x18\x01 \x01(\x0b\x32\x13.isthmus.v1.StartedH\x00\x12\"\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x11.isthmus.v1.DeltaH\x00\x12\"\n\x05usage\x18\x03 \x01(\x0b\x32\x11.isthmus.v1.UsageH\x00\x12(\n\x08\x66inished\x18\x04 \x01(\x0b\x32\x14.isthmus.v1.FinishedH\x00\x12\"\n\x05\x65rror\x18\x05 \x01(\x0b\x32\x11.isthmus.v1.ErrorH\x00\x42\x07\n\x05\x65vent\"\xa5\x01\n\x07Started\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rprompt_tokens\x18\x02 \x01(\x04\x12\x15\n\rcached_tokens\x18\x03 \x01(\x04\x12\x17\n\x0fsame_model_demo\x18\x04 \x01(\x08\x12,\n\x05\x64raft\x18\x05 \x01(\x0b\x32\x18.isthmus.v1.DraftVerdictH\x00\x88\x01\x01\x12\x0c\n\x04\x61new\x18\x06 \x01(\x08\x42\x08\n\x06_draft\"_\n\x0c\x44raftVerdict\x12\x0e\n\x06judged\x18\x01 \x01(\x08\x12\x16\n\x0e\x61\x63\x63\x65pted_bytes\x18\x02 \x01(\x04\x12\x17\n\x0f\x61\x63\x63\x65pted_tokens\x18\x03 \x01(\x04\x12\x0e\n\x06tokens\x18\x04 \x01(\x04\"\x80\x01\n\x05\x44\x65lta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0e\n\x06tokens\x18\x02 \x01(\r\x12*\n\x08logprobs\x18\x03 \x03(\x0b\x32\x18.isthmus.v1.TokenLogprob\x12-\n\ntool_calls\x18\x04 \x03(\x0b\x32\x19.isthmus.v1.ToolCallDelta\"[\n\x0cTokenLogprob\x12&\n\x06\x63hosen\x18\x01 \x01(\x0b\x32\x16.isthmus.v1.TopLogprob\x12#\n\x03top\x18\x02 \x03(\x0b\x32\x16.isthmus.v1.TopLogprob\"9\n\nTopLogprob\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0f\n\x07logprob\x18\x02 \x01(\x01\x12\x0b\n\x03raw\x18\x03 \x01(\x0c\"P\n\rToolCallDelta\x12\r\n\x05index\x18\x01 \x01(\r\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x04 \x01(\t\"4\n\x08\x46inished\x12(\n\x06reason\x18\x01 \x01(\x0e\x32\x18.isthmus.v1.FinishReason\"\x8b\x01\n\x05\x45rror\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x12\n\x05\x66ield\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x1b\n\x0eretry_after_ms\x18\x04 \x01(\x04H\x01\x88\x01\x01\x12\x15\n\rpolicy_reason\x18\x05 \x01(\tB\x08\n\x06_fieldB\x11\n\x0f_retry_after_ms\"\x15\n\x13GetModelInfoRequest\"\xcf\x02\n\x14GetModelInfoResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\x16\n\x0e\x63ontext_tokens\x18\x03 \x01(\x04\x12\x1a\n\x12input_usd_per_mtok\x18\x04 \x01(\t\x12\x1b\n\x13output_usd_per_mtok\x18\x05 \x01(\t\x12\x17\n\x0fsame_model_demo\x18\x06 \x01(\x08\x12\x16\n\x0esupports_tools\x18\x07 \x01(\x08\x12\x17\n\x0fsupports_images\x18\x08 \x01(\x08\x12\x15\n\rsupports_json\x18\t \x01(\x08\x12\x17\n\x0fverifies_drafts\x18\n \x01(\x08\x12\x14\n\x0cmodel_sha256\x18\x0b \x01(\t\x12\x1b\n\x13\x63\x61\x63hed_usd_per_mtok\x18\x0c \x01(\t\x12\x19\n\x11\x63ontinues_answers\x18\r \x01(\x08\"\x10\n\x0eGetLoadRequest\"\x93\x01\n\x0fGetLoadResponse\x12\x18\n\x10running_requests\x18\x01 \x01(\r\x12\x18\n\x10waiting_requests\x18\x02 \x01(\r\x12\x1c\n\x14max_running_requests\x18\x03 \x01(\r\x12\x1c\n\x14max_waiting_requests\x18\x04 \x01(\r\x12\x10\n\x08\x64raining\x18\x05 \x01(\x08\"u\n\x15ReportOutcomesRequest\x12%\n\x08outcomes\x18\x01 \x03(\x0b\x32\x13.isthmus.v1.Outcome\x12\x35\n\x10\x61\x63knowledgements\x18\x02 \x03(\x0b\x32\x1b.isthmus.v1.Acknowledgement\"a\n\x16ReportOutcomesResponse\x12\x19\n\x11\x61\x63\x63\x65pted_outcomes\x18\x01 \x01(\r\x12\x18\n\x10\x63ounted_outcomes\x18\x02 \x01(\r\x12\x12\n\nreconciled\x18\x03 \x01(\r*g\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x01\x12\x13\n\x0fPRIORITY_NORMAL\x10\x02\x12\x12\n\x0ePRIORITY_BATCH\x10\x03*\x9f\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1c\n\x18\x46INISH_REASON_TOOL_CALLS\x10\x03\x12 \n\x1c\x46INISH_REASON_CONTENT_FILTER\x10\x04\x32\x96\x03\n\x0eGatewayService\x12G\n\x08Generate\x12\x1b.isthmus.v1.GenerateRequest\x1a\x1c.isthmus.v1.GenerateResponse0\x01\x12Q\n\x0cGetModelInfo\x12\x1f.isthmus.v1.GetModelInfoRequest\x1a .isthmus.v1.GetModelInfoResponse\x12\x42\n\x07GetLoad\x12\x1a.isthmus.v1.GetLoadRequest\x1a\x1b.isthmus.v1.GetLoadResponse\x12W\n\x0eReportOutcomes\x12!.isthmus.v1.ReportOutcomesRequest\x1a\".isthmus.v1.ReportOutcomesResponse\x12K\n\nSyncDevice\x12\x1d.isthmus.v1.SyncDeviceRequest\x1a\x1e.isthmus.v1.SyncDeviceResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'isthmus.v1.gateway_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PRIORITY']._serialized_start=2616
-  _globals['_PRIORITY']._serialized_end=2719
-  _globals['_FINISHREASON']._serialized_start=2722
-  _globals['_FINISHREASON']._serialized_end=2881
+  _globals['_PRIORITY']._serialized_start=2657
+  _globals['_PRIORITY']._serialized_end=2760
+  _globals['_FINISHREASON']._serialized_start=2763
+  _globals['_FINISHREASON']._serialized_end=2922
   _globals['_GENERATEREQUEST']._serialized_start=114
   _globals['_GENERATEREQUEST']._serialized_end=862
   _globals['_GENERATERESPONSE']._serialized_start=865
   _globals['_GENERATERESPONSE']._serialized_end=1082
   _globals['_STARTED']._serialized_start=1085
-  _globals['_STARTED']._serialized_end=1236
-  _globals['_DRAFTVERDICT']._serialized_start=1238
-  _globals['_DRAFTVERDICT']._serialized_end=1333
-  _globals['_DELTA']._serialized_start=1336
-  _globals['_DELTA']._serialized_end=1464
-  _globals['_TOKENLOGPROB']._serialized_start=1466
-  _globals['_TOKENLOGPROB']._serialized_end=1557
-  _globals['_TOPLOGPROB']._serialized_start=1559
-  _globals['_TOPLOGPROB']._serialized_end=1616
-  _globals['_TOOLCALLDELTA']._serialized_start=1618
-  _globals['_TOOLCALLDELTA']._serialized_end=1698
-  _globals['_FINISHED']._serialized_start=1700
-  _globals['_FINISHED']._serialized_end=1752
-  _globals['_ERROR']._serialized_start=1755
-  _globals['_ERROR']._serialized_end=1894
-  _globals['_GETMODELINFOREQUEST']._serialized_start=1896
-  _globals['_GETMODELINFOREQUEST']._serialized_end=1917
-  _globals['_GETMODELINFORESPONSE']._serialized_start=1920
-  _globals['_GETMODELINFORESPONSE']._serialized_end=2228
-  _globals['_GETLOADREQUEST']._serialized_start=2230
-  _globals['_GETLOADREQUEST']._serialized_end=2246
-  _globals['_GETLOADRESPONSE']._serialized_start=2249
-  _globals['_GETLOADRESPONSE']._serialized_end=2396
-  _globals['_REPORTOUTCOMESREQUEST']._serialized_start=2398
-  _globals['_REPORTOUTCOMESREQUEST']._serialized_end=2515
-  _globals['_REPORTOUTCOMESRESPONSE']._serialized_start=2517
-  _globals['_REPORTOUTCOMESRESPONSE']._serialized_end=2614
-  _globals['_GATEWAYSERVICE']._serialized_start=2884
-  _globals['_GATEWAYSERVICE']._serialized_end=3290
+  _globals['_STARTED']._serialized_end=1250
+  _globals['_DRAFTVERDICT']._serialized_start=1252
+  _globals['_DRAFTVERDICT']._serialized_end=1347
+  _globals['_DELTA']._serialized_start=1350
+  _globals['_DELTA']._serialized_end=1478
+  _globals['_TOKENLOGPROB']._serialized_start=1480
+  _globals['_TOKENLOGPROB']._serialized_end=1571
+  _globals['_TOPLOGPROB']._serialized_start=1573
+  _globals['_TOPLOGPROB']._serialized_end=1630
+  _globals['_TOOLCALLDELTA']._serialized_start=1632
+  _globals['_TOOLCALLDELTA']._serialized_end=1712
+  _globals['_FINISHED']._serialized_start=1714
+  _globals['_FINISHED']._serialized_end=1766
+  _globals['_ERROR']._serialized_start=1769
+  _globals['_ERROR']._serialized_end=1908
+  _globals['_GETMODELINFOREQUEST']._serialized_start=1910
+  _globals['_GETMODELINFOREQUEST']._serialized_end=1931
+  _globals['_GETMODELINFORESPONSE']._serialized_start=1934
+  _globals['_GETMODELINFORESPONSE']._serialized_end=2269
+  _globals['_GETLOADREQUEST']._serialized_start=2271
+  _globals['_GETLOADREQUEST']._serialized_end=2287
+  _globals['_GETLOADRESPONSE']._serialized_start=2290
+  _globals['_GETLOADRESPONSE']._serialized_end=2437
+  _globals['_REPORTOUTCOMESREQUEST']._serialized_start=2439
+  _globals['_REPORTOUTCOMESREQUEST']._serialized_end=2556
+  _globals['_REPORTOUTCOMESRESPONSE']._serialized_start=2558
+  _globals['_REPORTOUTCOMESRESPONSE']._serialized_end=2655
+  _globals['_GATEWAYSERVICE']._serialized_start=2925
+  _globals['_GATEWAYSERVICE']._serialized_end=3331
 # @@protoc_insertion_point(module_scope)

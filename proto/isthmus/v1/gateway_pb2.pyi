@@ -281,6 +281,7 @@ class Started(_message.Message):
     CACHED_TOKENS_FIELD_NUMBER: _builtins.int
     SAME_MODEL_DEMO_FIELD_NUMBER: _builtins.int
     DRAFT_FIELD_NUMBER: _builtins.int
+    ANEW_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model that answers."""
     prompt_tokens: _builtins.int
@@ -289,6 +290,10 @@ class Started(_message.Message):
     """Tokens of the prompt that were cached."""
     same_model_demo: _builtins.bool
     """The cloud's model is the device's own: a demonstration, not a better answer."""
+    anew: _builtins.bool
+    """It does not continue the request's answer_so_far, which the model cannot do: what follows is an
+    answer from its beginning.
+    """
     @_builtins.property
     def draft(self) -> Global___DraftVerdict:
         """What became of the request's draft; not set when it brought none."""
@@ -301,10 +306,11 @@ class Started(_message.Message):
         cached_tokens: _builtins.int = ...,
         same_model_demo: _builtins.bool = ...,
         draft: Global___DraftVerdict | None = ...,
+        anew: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_draft", b"_draft", "draft", b"draft"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_draft", b"_draft", "cached_tokens", b"cached_tokens", "draft", b"draft", "model", b"model", "prompt_tokens", b"prompt_tokens", "same_model_demo", b"same_model_demo"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_draft", b"_draft", "anew", b"anew", "cached_tokens", b"cached_tokens", "draft", b"draft", "model", b"model", "prompt_tokens", b"prompt_tokens", "same_model_demo", b"same_model_demo"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__draft: _TypeAlias = _typing.Literal["draft"]  # noqa: Y015
     _WhichOneofArgType__draft: _TypeAlias = _typing.Literal["_draft", b"_draft"]  # noqa: Y015
@@ -582,6 +588,7 @@ class GetModelInfoResponse(_message.Message):
     VERIFIES_DRAFTS_FIELD_NUMBER: _builtins.int
     MODEL_SHA256_FIELD_NUMBER: _builtins.int
     CACHED_USD_PER_MTOK_FIELD_NUMBER: _builtins.int
+    CONTINUES_ANSWERS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model's name."""
     backend: _builtins.str
@@ -606,6 +613,8 @@ class GetModelInfoResponse(_message.Message):
     """The sha256 of the model's weights, in hexadecimal; empty: the backend does not tell."""
     cached_usd_per_mtok: _builtins.str
     """Dollars per million tokens of prompt that were cached, as a decimal number; empty: as the others."""
+    continues_answers: _builtins.bool
+    """It goes on with an answer that was begun elsewhere."""
     def __init__(
         self,
         *,
@@ -621,10 +630,11 @@ class GetModelInfoResponse(_message.Message):
         verifies_drafts: _builtins.bool = ...,
         model_sha256: _builtins.str = ...,
         cached_usd_per_mtok: _builtins.str = ...,
+        continues_answers: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "cached_usd_per_mtok", b"cached_usd_per_mtok", "context_tokens", b"context_tokens", "input_usd_per_mtok", b"input_usd_per_mtok", "model", b"model", "model_sha256", b"model_sha256", "output_usd_per_mtok", b"output_usd_per_mtok", "same_model_demo", b"same_model_demo", "supports_images", b"supports_images", "supports_json", b"supports_json", "supports_tools", b"supports_tools", "verifies_drafts", b"verifies_drafts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "cached_usd_per_mtok", b"cached_usd_per_mtok", "context_tokens", b"context_tokens", "continues_answers", b"continues_answers", "input_usd_per_mtok", b"input_usd_per_mtok", "model", b"model", "model_sha256", b"model_sha256", "output_usd_per_mtok", b"output_usd_per_mtok", "same_model_demo", b"same_model_demo", "supports_images", b"supports_images", "supports_json", b"supports_json", "supports_tools", b"supports_tools", "verifies_drafts", b"verifies_drafts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from isthmus.cloud.drafts import JudgedToken
+from isthmus.cloud.upstreams.config import UpstreamsConfig
 from isthmus.core.chat import ChatRequest
 from isthmus.core.errors import ConfigError
 from isthmus.core.events import Event
@@ -29,12 +30,16 @@ class BackendConfig(BaseModel):
     """A catalogue name, a folder or a file; for an upstream the name it knows."""
     url: str = ""
     """An upstream's base address, ending before `/chat/completions`."""
+    urls: tuple[str, ...] = ()
+    """Those of several upstreams that serve the same model, instead of `url`."""
     api_key: SecretStr | None = None
     """An upstream's key."""
     threads: int | None = Field(default=None, ge=1)
     """Threads of an engine on the CPU; none: as many as it likes."""
     connect_timeout_s: float = Field(default=5.0, gt=0)
     """How long an upstream may take to accept a connection."""
+    upstreams: UpstreamsConfig = Field(default_factory=UpstreamsConfig)
+    """How upstreams are found, watched and chosen."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Passed to the engine behind; names that it does not know are errors."""
 

@@ -24,7 +24,7 @@ class EmbeddedBackend:
     """One engine in this process. Reads `model`, `threads` and the option `backend`."""
 
     def __init__(self, config: BackendConfig) -> None:
-        refuse_settings(config, "url", "api_key", "connect_timeout_s")
+        refuse_settings(config, "url", "urls", "upstreams", "api_key", "connect_timeout_s")
         check_options(config, ["backend"])
         self._config = config
         self._engine: Engine | None = None

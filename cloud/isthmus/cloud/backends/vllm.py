@@ -56,7 +56,9 @@ class VllmBackend:
     """Reads `model` (a folder or a hub name); how it is served is said in `[serving]`."""
 
     def __init__(self, config: BackendConfig, serving: ServingConfig) -> None:
-        refuse_settings(config, "url", "api_key", "threads", "connect_timeout_s", "options")
+        refuse_settings(
+            config, "url", "urls", "upstreams", "api_key", "threads", "connect_timeout_s", "options"
+        )
         self._config = config
         self._serving = serving
         self._engine: Any = None

@@ -20,6 +20,7 @@ def event_to_wire(event: events.Event) -> tuple[gateway_pb2.GenerateResponse, ..
                 cached_tokens=event.cached_tokens,
                 same_model_demo=event.same_model_demo,
                 draft=None if event.draft is None else _verdict_to_wire(event.draft),
+                anew=event.anew,
             )
             return (response(started=started),)
         case events.Delta():
@@ -65,6 +66,7 @@ class EventReader:
                     cached_tokens=started.cached_tokens,
                     same_model_demo=started.same_model_demo,
                     draft=_verdict_from_wire(started),
+                    anew=started.anew,
                 )
             case "delta":
                 return _delta_from_wire(wire.delta)

@@ -24,6 +24,7 @@ def info_to_wire(info: ModelInfo) -> gateway_pb2.GetModelInfoResponse:
         supports_images=info.supports_images,
         supports_json=info.supports_json,
         verifies_drafts=info.verifies_drafts,
+        continues_answers=info.continues_answers,
         model_sha256=info.sha256,
         cached_usd_per_mtok="" if cached is None else str(cached),
     )
@@ -45,6 +46,7 @@ def info_from_wire(wire: gateway_pb2.GetModelInfoResponse) -> ModelInfo:
         supports_images=wire.supports_images,
         supports_json=wire.supports_json,
         verifies_drafts=wire.verifies_drafts,
+        continues_answers=wire.continues_answers,
         sha256=wire.model_sha256,
     )
 
