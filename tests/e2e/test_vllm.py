@@ -26,6 +26,7 @@ import jsonschema
 import openai
 import pytest
 
+from device_tokens import AUDIENCE, ISSUER, Signer, write_jwks
 from isthmus.cloud.serving.arguments import engine_arguments, serve_flags
 from isthmus.cloud.serving.config import ServingConfig
 from isthmus.core import chat, errors, events
@@ -43,6 +44,7 @@ pytestmark = [
     ),
 ]
 
+SIGNER = Signer()
 QUESTION = "What is the capital of France?"
 REQUEST = chat.ChatRequest(
     "r1",
@@ -75,6 +77,10 @@ policy = "priority"
 GATEWAY = """
 listen = "127.0.0.1:0"
 metrics_listen = "127.0.0.1:0"
+[auth]
+jwks_file = {jwks}
+issuer = "{issuer}"
+audience = "{audience}"
 [backend]
 kind = "vllm"
 model = {model}
@@ -96,12 +102,14 @@ class Program:
             env=os.environ | environment,
         )
         self.lines: queue.Queue[str] = queue.Queue()
+        self.said: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self):
         for line in self.process.stdout:
             sys.stdout.write(line)
+            self.said.append(line)
             self.lines.put(line)
         self.lines.put("")
 
@@ -132,8 +140,20 @@ class Program:
 class RunningGateway:
     def __init__(self, folder):
         config = folder / "cloud.toml"
-        config.write_text(GATEWAY.format(model=json.dumps(MODEL), serving=SERVING))
-        self.program = Program("cloud", "serve", "--config", str(config), "--json")
+        jwks = write_jwks(folder / "jwks.json", SIGNER)
+        config.write_text(
+            GATEWAY.format(
+                model=json.dumps(MODEL),
+                serving=SERVING,
+                jwks=json.dumps(str(jwks)),
+                issuer=ISSUER,
+                audience=AUDIENCE,
+            )
+        )
+        # Even an operator who debugs sees no user's words.
+        self.program = Program(
+            "cloud", "serve", "--config", str(config), "--json", VLLM_LOGGING_LEVEL="DEBUG"
+        )
         ready = json.loads(self.program.wait_for(r"^\{.*\}$", 240).group())
         self.address = ready["address"]
         self._metrics = ready["metrics"]
@@ -168,6 +188,7 @@ def gateway(tmp_path_factory):
 @contextlib.contextmanager
 def running_agent(gateway, **environment):
     environment["ISTHMUS_EDGE_PRIVACY__CONSENT"] = "true"
+    environment["ISTHMUS_EDGE_GATEWAY_TOKEN"] = SIGNER.token()
     program = Program(
         "edge", "serve", "--listen", "127.0.0.1:0", "--gateway", gateway.address, **environment
     )
@@ -194,8 +215,8 @@ async def client_of(url):
 
 
 @contextlib.asynccontextmanager
-async def tier_of(gateway):
-    tier = RemoteTier(RemoteConfig(gateway.address))
+async def tier_of(gateway, tenant="acme"):
+    tier = RemoteTier(RemoteConfig(gateway.address, token=SIGNER.token(tenant=tenant)))
     try:
         yield tier
     finally:
@@ -562,6 +583,106 @@ async def test_the_agents_deadline_reaches_vllm(gateway):
                 await ask(client, max_tokens=900, messages=story)
             assert time.monotonic() - began_s < 3
     await gateway.until_idle(1)
+
+
+# --- tenants and logs ---
+
+
+async def test_a_prefix_is_cached_for_its_own_tenant_alone(gateway):
+    long = " ".join(f"Fact {i}: the number {i} is followed by {i + 1}." for i in range(30))
+    request = replace(
+        REQUEST,
+        messages=(chat.Message(chat.Role.USER, (chat.TextPart(long + " " + QUESTION),)),),
+        max_tokens=2,
+    )
+
+    async def cached_tokens(tenant):
+        async with tier_of(gateway, tenant) as tier:
+            answer = [event async for event in tier.generate(request)]
+        return answer[-1].usage.cached_tokens
+
+    assert await cached_tokens("acme") == 0
+    assert await cached_tokens("acme") > 100
+    assert await cached_tokens("rival") == 0
+
+
+SECRET = "Xylophonia"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"sampling": chat.Sampling(temperature=0, stop=(SECRET,))},
+        {"answer_so_far": f"{SECRET} is", "draft": f" {SECRET} soup"},
+        {"tools": (chat.Tool(SECRET, parameters={"type": SECRET}),)},
+        {
+            "tools": (chat.Tool("f", SECRET, {"type": "object", "pattern": f"({SECRET}"}),),
+            "tool_choice": chat.ToolChoice.REQUIRED,
+        },
+        {
+            "response_format": chat.ResponseFormat(
+                chat.ResponseKind.JSON_SCHEMA,
+                SECRET,
+                {"type": "string", "pattern": f"^{SECRET}(?=x)[", "minLength": 5},
+            )
+        },
+        {"messages": (chat.Message(chat.Role.USER, (chat.TextPart(f"{SECRET} " * 900),)),)},
+    ],
+    ids=["plain", "stop", "draft", "tool", "broken tool", "broken form", "too long"],
+)
+async def test_no_word_of_a_user_is_in_the_log(gateway, change):
+    asked = (chat.Message(chat.Role.USER, (chat.TextPart(f"Say {SECRET} once."),)),)
+    request = replace(REQUEST, **{"messages": asked} | change)
+    async with tier_of(gateway) as tier:
+        with contextlib.suppress(errors.IsthmusError):
+            answer = [event async for event in tier.generate(request)]
+            assert answer
+        await tier.load()
+    said = "".join(gateway.program.said)
+    assert "vllm" in said
+    assert SECRET.lower() not in said.lower()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_vllm_dumps_when_it_crashes_shows_no_word_of_a_user():
+    """Its dump quotes sampling parameters: stop strings and schemas."""
+    program = (
+        "from isthmus.cloud.backends.vllm import _prepare_environment\n"
+        "import sys\n"
+        "_prepare_environment() if sys.argv[1] == 'ours' else None\n"
+        "from vllm.logging_utils.dump_input import dump_engine_exception\n"
+        "from vllm import SamplingParams\n"
+        "from vllm.config.logging import LoggingConfig\n"
+        "from vllm.logger import configure_logging\n"
+        "from vllm.v1.core.sched.output import NewRequestData\n"
+        "configure_logging(LoggingConfig())\n"
+        f"asked = SamplingParams(stop=[{SECRET!r}])\n"
+        "request = NewRequestData('r1', [1], [], asked, None, ([0],), 0, None)\n"
+        "dump_engine_exception('config', request, None)\n"
+    )
+
+    def said(whose):
+        command = [sys.executable, "-c", program, whose]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+        return done.stdout + done.stderr
+
+    assert SECRET in said("theirs")
+    assert SECRET not in said("ours")
+
+
+@pytest.mark.parametrize("name", ["enable_log_requests", "log_config_file"])
+async def test_an_argument_that_logs_what_users_write_is_refused(name):
+    from isthmus.cloud.backends.base import BackendConfig
+    from isthmus.cloud.backends.vllm import VllmBackend
+
+    serving = ServingConfig.model_validate({"engine": {name: True}})
+    with pytest.raises(errors.ConfigError) as caught:
+        await VllmBackend(BackendConfig(kind="vllm", model=MODEL), serving).start()
+    assert caught.value.field == f"serving.engine.{name}"
+
+
+# --- the end ---
 
 
 async def test_stopping_the_gateway_leaves_the_user_with_an_answer(gateway, agent):

@@ -13,6 +13,7 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 from isthmus.cloud.backends.base import BackendConfig, refuse_settings
@@ -49,6 +50,7 @@ from isthmus.core.tier import Load, ModelInfo
 
 # Nothing of the engine is worth keeping: its processes are ended when they take longer.
 _SHUTDOWN_S: Final = 1.0
+_LOGGING_ARGUMENTS: Final = ("enable_log_requests", "log_config_file", "logging_config")
 _FINISH: Final = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
 
 
@@ -71,6 +73,7 @@ class VllmBackend:
     async def start(self) -> None:
         """Load the model. Raises `Unavailable` without vLLM, `ConfigError` for what it refuses."""
         _prepare_environment()
+        _refuse_logging(self._serving)
         # Before a model is loaded: a misspelt option should not cost minutes.
         installed().check(self._serving)
         from vllm.engine.arg_utils import AsyncEngineArgs
@@ -100,7 +103,7 @@ class VllmBackend:
         try:
             # Closed by hand: leaving an `async for` does not close what it iterates.
             async with aclosing(
-                engine.generate({"prompt_token_ids": prompt}, params, request.request_id)
+                engine.generate(_salted(prompt, request), params, request.request_id)
             ) as outputs:
                 began, completion_tokens, cached_tokens = False, 0, 0
                 async for output in outputs:
@@ -151,7 +154,7 @@ class VllmBackend:
         try:
             async with aclosing(
                 self._opened().generate(
-                    {"prompt_token_ids": prompt}, params, f"{request.request_id}-draft"
+                    _salted(prompt, begun), params, f"{request.request_id}-draft"
                 )
             ) as outputs:
                 async for output in outputs:
@@ -326,15 +329,35 @@ def _byte_symbols() -> dict[str, int]:
 _BYTE_OF_SYMBOL: Final = _byte_symbols()
 
 
+def _salted(prompt: list[int], request: ChatRequest) -> dict[str, Any]:
+    """What vLLM is asked, its blocks kept apart from those of other salts."""
+    asked: dict[str, Any] = {"prompt_token_ids": prompt}
+    if request.cache_salt:
+        asked["cache_salt"] = request.cache_salt
+    return asked
+
+
 def _prepare_environment() -> None:
     """Set what vLLM reads from the environment, unless the operator has set it."""
     for name, value in {
         # Its processes fork by default, which breaks once gRPC has threads.
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
         "VLLM_NO_USAGE_STATS": "1",
-        "VLLM_LOGGING_STREAM": "ext://sys.stderr",
+        # Its own would show, after a crash or for a form that does not compile, stop strings,
+        # schemas and tokens of the requests; at DEBUG, prompts.
+        "VLLM_LOGGING_CONFIG_PATH": str(Path(__file__).with_name("vllm_logging.json")),
     }.items():
         os.environ.setdefault(name, value)
+
+
+def _refuse_logging(serving: ServingConfig) -> None:
+    """Raise `ConfigError` for an engine argument that would log what requests hold."""
+    for name in _LOGGING_ARGUMENTS:
+        if serving.engine.get(name):
+            raise ConfigError(
+                f"serving.engine.{name} would log what users write; remove it",
+                field=f"serving.engine.{name}",
+            )
 
 
 def _spoken(message: Message) -> dict[str, Any]:
