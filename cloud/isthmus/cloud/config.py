@@ -56,6 +56,10 @@ class CloudConfig(Settings):
     """Where gRPC listens: `host:port` (port 0: any free one) or `unix:/path`."""
     metrics_listen: HostPort | None = "127.0.0.1:9464"
     """Where `/metrics` is served, `host:port`; empty: nowhere."""
+    health_listen: HostPort | None = None
+    """Where gRPC health alone is answered, without TLS, `host:port`: for Kubernetes' probes, which
+    speak none. It tells whether the gateway lives (`live`) and whether it takes requests (the
+    empty name), and nothing else."""
     allow_plaintext: bool = False
     """Listen without TLS on an address that other machines reach (behind a TLS proxy)."""
     tls_cert_file: Path | None = None
@@ -90,7 +94,7 @@ class CloudConfig(Settings):
     serving: ServingConfig = Field(default_factory=ServingConfig)
     price: PriceConfig = Field(default_factory=PriceConfig)
 
-    @field_validator("metrics_listen", mode="before")
+    @field_validator("metrics_listen", "health_listen", mode="before")
     @classmethod
     def _nowhere(cls, value: object) -> object:
         # Neither TOML nor the environment has a word for none.

@@ -16,6 +16,7 @@ from isthmus.cloud.admission import Admission
 from isthmus.cloud.backends.base import Backend
 from isthmus.cloud.config import CloudConfig
 from isthmus.cloud.metrics import Metrics, MetricsServer
+from isthmus.cloud.probes import ProbeServer
 from isthmus.cloud.service import GatewayService, ServiceOptions
 from isthmus.cloud.tls import ServerTls
 from isthmus.core.addresses import split
@@ -45,6 +46,7 @@ class Gateway:
         self._server: grpc.aio.Server | None = None
         self._service: GatewayService | None = None
         self._health = health.aio.HealthServicer()
+        self._probes: ProbeServer | None = None
         self._watch: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -108,6 +110,9 @@ class Gateway:
         self.address = self._listen(self._server)
         await self._set_health(serving=True)
         await self._server.start()
+        if config.health_listen is not None:
+            self._probes = ProbeServer(self._health, config.health_listen)
+            await self._probes.start()
         self._watch = asyncio.create_task(self._watch_backend())
         _log.info("gateway on %s, backend %s", self.address, config.backend.kind)
 
@@ -124,10 +129,17 @@ class Gateway:
             await self._service.drain(grace_s)
             await self._server.stop(grace=0.5)
             self._server = None
+        if self._probes is not None:
+            await self._probes.stop()
         await self.backend.close()
         if self._metrics_server is not None:
             await asyncio.to_thread(self._metrics_server.close)
             self._metrics_server = None
+
+    @property
+    def health_address(self) -> str | None:
+        """Where probes are answered; None: nowhere of their own."""
+        return None if self._probes is None else self._probes.address
 
     async def wait(self) -> None:
         """Return when the server has stopped."""
