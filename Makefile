@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format proto test-vllm test-neon test-opencl test-native-sanitize
-.PHONY: bench bench-peers soak clean
+.PHONY: bench bench-peers chaos soak clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -23,7 +23,7 @@ demo: setup  ## run everything on this machine: agent, gateway, metrics
 
 test: setup  ## the test suite: no vLLM, no GPU, no browser needed
 	$(BIN)/isthmus model pull smollm2-135m
-	$(BIN)/python -m pytest -m 'not vllm'
+	$(BIN)/python -m pytest -m 'not vllm and not chaos'
 
 check: setup  ## lint, types, import rules, wire contract
 	$(BIN)/ruff check .
@@ -46,9 +46,13 @@ test-vllm: setup  ## the whole road through a real vLLM, in an environment of it
 test-native-sanitize: setup  ## the native kernels under address, undefined and thread sanitizers
 	scripts/test_native_sanitize.sh
 
-soak: setup  ## 10,000 requests on one engine, 100,000 conversations through the privacy gate
+chaos: setup  ## load, faults and fuzzing against gateways in processes of their own, reduced counts
+	$(BIN)/python -m pytest tests/chaos
+
+soak: setup  ## the full counts: engine, privacy gate, gateways under load and faults, fuzzing
 	ISTHMUS_SOAK_REQUESTS=10000 $(BIN)/python -m pytest tests/unit/test_soak.py
 	ISTHMUS_SOAK_CONVERSATIONS=100000 $(BIN)/python -m pytest tests/e2e/test_privacy_leaks.py
+	ISTHMUS_SOAK=1 $(BIN)/python -m pytest --timeout 3600 tests/chaos
 
 bench: setup  ## what this machine reaches: the engine, and the kernels of its OpenCL device
 	$(BIN)/isthmus model pull smollm2-135m

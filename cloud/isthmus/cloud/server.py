@@ -19,6 +19,7 @@ from isthmus.cloud.metrics import Metrics, MetricsServer
 from isthmus.cloud.probes import ProbeServer
 from isthmus.cloud.service import GatewayService, ServiceOptions
 from isthmus.cloud.tls import ServerTls
+from isthmus.cloud.unreadable import RefuseUnreadable
 from isthmus.core.addresses import split
 from isthmus.core.errors import IsthmusError, Unavailable
 from isthmus.core.money import Price
@@ -104,7 +105,7 @@ class Gateway:
                 cache_salt=salts,
             ),
         )
-        self._server = grpc.aio.server(options=_options(config))
+        self._server = grpc.aio.server(interceptors=[RefuseUnreadable()], options=_options(config))
         add_GatewayServiceServicer_to_server(self._service, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self.address = self._listen(self._server)

@@ -35,6 +35,7 @@ from isthmus.edge.faults import fault
 from isthmus.edge.feedback import parse_feedback, unknown_answer
 from isthmus.edge.http import ClientGone, Refused, Reply, Stopping, attend, read_json
 from isthmus.edge.openai_api import MODELS, ParsedRequest, parse_chat_request
+from isthmus.edge.openapi import openapi
 from isthmus.edge.preview import preview
 from isthmus.edge.security import Guard
 from isthmus.edge.trail import Trail
@@ -74,6 +75,7 @@ def create_app(
             Route("/v1/models", api.models),
             Route("/v1/models/{model}", api.model),
             Route("/metrics", api.metrics),
+            Route("/openapi.json", api.openapi),
             Route("/healthz", api.healthz),
             Route("/readyz", api.readyz),
         ],
@@ -240,6 +242,10 @@ class _Api:
     async def metrics(self, request: Request) -> Response:
         """GET /metrics"""
         return Response(self._agent.metrics.text(), media_type=metrics.CONTENT_TYPE)
+
+    async def openapi(self, request: Request) -> Response:
+        """GET /openapi.json"""
+        return JSONResponse(openapi())
 
     async def healthz(self, request: Request) -> Response:
         """GET /healthz: the process answers."""
