@@ -30,7 +30,7 @@ class Learning:
 
     def __init__(self, ledger: Ledger | None, pace: Pace) -> None:
         self._ledger = ledger
-        self._pace = pace
+        self.pace = pace
         self._tasks: set[asyncio.Task[None]] = set()
         self.correction = Correction()
         if ledger is not None:
@@ -91,4 +91,4 @@ class Learning:
     ) -> None:
         lessons.note(db, request_id, source, lesson)
         # All of them again: a changed judgement counts once, and a restart changes nothing.
-        self.correction = learnt(lessons.latest(db), self._pace)
+        self.correction = learnt(lessons.latest(db), self.pace)

@@ -49,7 +49,8 @@ class Shadows:
         draw: Callable[[], float] = random.random,
     ) -> None:
         """`record` books a second answer; `draw` gives numbers from 0 to 1."""
-        self._share = share
+        self.share = share
+        """Of the requests that may be compared."""
         self._answering = answering
         self._spending = spending
         self._metrics = metrics
@@ -65,7 +66,7 @@ class Shadows:
     def consider(self, trail: Trail, look: Look) -> None:
         """Have an answer that is complete given once more, if the lot falls on it."""
         busy = self._running is not None and not self._running.done()
-        if busy or self._draw() >= self._share or not self._comparable(trail):
+        if busy or self._draw() >= self.share or not self._comparable(trail):
             return
         self._running = asyncio.create_task(self._shadow(trail, look), name="isthmus-shadow")
 

@@ -32,10 +32,19 @@ class Spending:
         """Reads what was spent this month; blocking."""
         self._ledger = ledger
         self._clock = clock
-        self.limited = limits.day_usd is not None or limits.month_usd is not None
-        """Whether there is a budget to keep."""
-        known = ledger.spent_since if ledger is not None and self.limited else lambda unix_s: 0
+        # Also without limits: those that come later count what was spent before them.
+        known = (lambda unix_s: 0) if ledger is None else ledger.spent_since
         self.budget = Budget(limits, spent_since=known, clock=clock)
+
+    @property
+    def limited(self) -> bool:
+        """Whether there is a budget to keep."""
+        limits = self.budget.limits
+        return limits.day_usd is not None or limits.month_usd is not None
+
+    def limit(self, limits: BudgetLimits) -> None:
+        """Keep these limits from now on. Days and months go on as they began."""
+        self.budget.limits = limits
 
     @property
     def state(self) -> BudgetState:

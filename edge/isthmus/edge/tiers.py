@@ -66,12 +66,18 @@ class Tiers:
         self.usual_answer_tokens: float | None = None
         """How long answers were of late."""
         self._rtt_ms: float | None = None
+        self.fleet_price: Price | None = None
+        """What the operator's bundle says that the cloud costs."""
 
     @property
     def cloud_price(self) -> Price:
-        """The configured price, else what the gateway last said."""
+        """The configured price, else the operator's, else what the gateway last said."""
         configured = self._config.cloud_price
-        if configured != Price() or self.cloud is None or self.cloud.last_info is None:
+        if configured != Price():
+            return configured
+        if self.fleet_price is not None:
+            return self.fleet_price
+        if self.cloud is None or self.cloud.last_info is None:
             return configured
         return self.cloud.last_info.price
 
@@ -83,7 +89,7 @@ class Tiers:
     @property
     def knows_cloud_price(self) -> bool:
         """Whether a price was configured, or the gateway has told its own."""
-        return self.knows_cloud or self._config.cloud_price != Price()
+        return self.knows_cloud or self.cloud_price != Price()
 
     async def ask_cloud_price(self) -> None:
         """Have the gateway tell its price, if it does so within `PRICE_PATIENCE_S`."""

@@ -70,6 +70,8 @@ class Trained:
         Raises `ConfigError` when the file cannot be read now.
         """
         self.file = router_file.shipped() if path is None else router_file.load(path)
+        self._own = self.file
+        self._fleets: RouterFile | None = None
         self.second_look: SecondLook | None = None
         self._path = path
         self._shadow_set = shadow_set
@@ -126,18 +128,41 @@ class Trained:
             log.warning("the trained file stays as it was: %s", error.message)
             self._on_file(Taken.BROKEN, self.file.version)
             return
-        before, after = self._figure(self.file), self._figure(new)
-        if after < before:
-            log.warning(
-                "the trained file %s is not taken: APGR %.3f on the shadow set, %.3f before",
-                new.version, after, before,
-            )  # fmt: skip
+        if self._worse(new, self._own):
             self._on_file(Taken.WORSE, self.file.version)
             return
-        self.file = new
-        self._read_second_look(new)
-        log.info("decisions rest on the trained file %s from now on", new.version)
-        self._on_file(Taken.LOADED, new.version)
+        self._own = new
+        if self._fleets is None:
+            self._use(new)
+
+    def take(self, fleets: RouterFile | None, *, judge: bool = True) -> Taken:
+        """Use the operator's file in the place of the device's own, or none any more. Blocking.
+
+        With `judge` one that does worse on the shadow set than the file in use is not taken.
+        """
+        if judge and fleets is not None and self._worse(fleets, self.file):
+            self._on_file(Taken.WORSE, self.file.version)
+            return Taken.WORSE
+        self._fleets = fleets
+        wanted = self._own if fleets is None else fleets
+        if wanted.version != self.file.version:
+            self._use(wanted)
+        return Taken.LOADED
+
+    def _use(self, file: RouterFile) -> None:
+        self.file = file
+        self._read_second_look(file)
+        log.info("decisions rest on the trained file %s from now on", file.version)
+        self._on_file(Taken.LOADED, file.version)
+
+    def _worse(self, new: RouterFile, before: RouterFile) -> bool:
+        after, now = self._figure(new), self._figure(before)
+        if after < now:
+            log.warning(
+                "the trained file %s is not taken: APGR %.3f on the shadow set, %.3f before",
+                new.version, after, now,
+            )  # fmt: skip
+        return after < now
 
     def _figure(self, file: RouterFile) -> float:
         """APGR on the shadow set, over the pairs that the file knows of this device."""

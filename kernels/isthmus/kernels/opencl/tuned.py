@@ -165,7 +165,7 @@ def _check_values(variant: Variant) -> None:
 
 
 class TunedFiles:
-    """The user's choices in `folder` (None: none), and before them nothing but the package's."""
+    """The user's choices in `folder` (None: none), behind them the operator's and the package's."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
@@ -177,15 +177,18 @@ class TunedFiles:
 
     def own(self) -> tuple[Tuned, ...]:
         """The user's. Raises `ConfigError` for a damaged file."""
-        if self.path is None:
+        return self._read(self.path)
+
+    def _read(self, path: Path | None) -> tuple[Tuned, ...]:
+        if path is None:
             return ()
         try:
-            text = self.path.read_text("utf-8")
+            text = path.read_text("utf-8")
         except FileNotFoundError:
             return ()
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"cannot read {self.path}: {error}", field="tuned") from None
-        return parse(text, str(self.path))
+            raise ConfigError(f"cannot read {path}: {error}", field="tuned") from None
+        return parse(text, str(path))
 
     def keep(self, entries: Sequence[Tuned]) -> None:
         """Add entries to the user's; a form that is there already is replaced.
@@ -210,6 +213,27 @@ class TunedFiles:
         else:
             remove(self.path)
 
+    @property
+    def fleet_path(self) -> Path | None:
+        """Where the operator's are kept: behind the user's own, before the package's."""
+        return None if self._folder is None else self._folder / "fleet.json"
+
+    def fleets(self) -> tuple[Tuned, ...]:
+        """The operator's. Raises `ConfigError` for a damaged file."""
+        return self._read(self.fleet_path)
+
+    def keep_fleets(self, text: str) -> None:
+        """Have this file in the place of the operator's; an empty text: none.
+
+        Raises `ConfigError` where the folder cannot be written.
+        """
+        if self.fleet_path is None:
+            raise ValueError("there is no folder to keep choices in")
+        if text:
+            write_whole(self.fleet_path, text)
+        else:
+            remove(self.fleet_path)
+
     def choices(self, device: Capabilities) -> Choices:
         """What `device` uses. A damaged file costs a warning and its choices, not the start."""
         default = default_choices(device)
@@ -230,7 +254,7 @@ class TunedFiles:
         return Choices(table, default.default)
 
     def _all(self) -> Iterator[Tuned]:
-        for read in (self.own, shipped):
+        for read in (self.own, self.fleets, shipped):
             try:
                 yield from read()
             except ConfigError as error:
