@@ -462,10 +462,11 @@ async def test_a_prompt_that_costs_too_much_is_refused():
 
 async def test_every_call_but_health_needs_the_token():
     outcome = Outcome("r", 0.0, Target.EDGE, (), Status.OK, chat.PrivacyClass.PUBLIC)
+    raw = wire.outcome_to_wire(outcome).SerializeToString()
     async with running_gateway(token="right") as address:
         for wrong in (None, "wrong", "rightt"):
             async with connected(address, token=wrong) as tier:
-                for call in (collected(tier), tier.info(), tier.load(), tier.report([outcome])):
+                for call in (collected(tier), tier.info(), tier.load(), tier.report([raw], [])):
                     with pytest.raises(errors.Unauthenticated):
                         await call
         async with connected(address, token="right") as tier:
@@ -490,17 +491,18 @@ async def test_the_model_tells_its_abilities_and_price():
 
 async def test_outcomes_are_counted_whole_batches_only():
     outcome = Outcome("r", 0.0, Target.EDGE, (Reason.EASY,), Status.OK, chat.PrivacyClass.PUBLIC)
+    raw = wire.outcome_to_wire(outcome).SerializeToString()
     gateway = Gateway(gateway_config(metrics_listen="127.0.0.1:0"), ScriptedBackend())
     await gateway.start()
     async with connected(gateway.address) as tier, raw_stub(gateway.address) as stub:
-        assert await tier.report([outcome, outcome]) == 2
+        assert await tier.report([raw, raw], []) == 2
         spoiled = gateway_pb2.ReportOutcomesRequest(outcomes=[wire.outcome_to_wire(outcome)] * 2)
         spoiled.outcomes[1].route = 0
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.ReportOutcomes(spoiled)
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         with pytest.raises(errors.InvalidRequest):
-            await tier.report([outcome] * 1001)
+            await tier.report([raw] * 1001, [])
         text = await scraped(gateway.metrics_address)
     await gateway.stop()
     assert 'isthmus_cloud_reported_outcomes_total{route="edge",status="ok"} 2.0' in text

@@ -15,11 +15,14 @@ from isthmus.core.chat import ChatRequest, RouteMode
 from isthmus.core.decision import Decision, Reason, Status
 from isthmus.core.errors import IsthmusError, Overloaded, PolicyRefused
 from isthmus.core.events import Finished
+from isthmus.core.money import Price
 from isthmus.edge.answering import Answering
 from isthmus.edge.config import EdgeConfig
 from isthmus.edge.consent import Consent
 from isthmus.edge.device import Device, DeviceState
 from isthmus.edge.faults import fault
+from isthmus.edge.fleet.link import FleetLink
+from isthmus.edge.fleet.member import Member
 from isthmus.edge.learning import Learning
 from isthmus.edge.ledger import Ledger
 from isthmus.edge.leg import LegEnd
@@ -35,6 +38,7 @@ from isthmus.edge.trail import Trail
 from isthmus.edge.trained import Trained
 from isthmus.privacy.scan import TextScanner
 from isthmus.privacy.scanner import Scanner
+from isthmus.router.config import RouterConfig
 from isthmus.router.gates import MAY_LEAVE
 from isthmus.router.online import Pace
 from isthmus.router.policy import decide
@@ -67,6 +71,8 @@ class Agent:
         trained: Trained | None = None,
     ) -> None:
         self.config = config
+        self.router = config.router
+        """The policy in effect: the device's own, as far as no bundle tunes it."""
         self.device = device
         self.cloud = cloud
         self.tiers = Tiers(config, device, cloud)
@@ -78,7 +84,7 @@ class Agent:
         self.sessions = Sessions()
         self.sensors = sensors or Sensors()
         self.trained = trained or Trained()
-        self.consent = consent or Consent(config.privacy.consent)
+        self.consent = consent or Consent(config.privacy.consent, share=config.fleet.share)
         self.screen = Screen(scanner or Scanner(), config.privacy, timeout_s=config.scan_timeout_s)
         self.answering = Answering(
             self.tiers,
@@ -99,6 +105,12 @@ class Agent:
             metrics=self.metrics,
             record=self._record,
         )
+        link: object = cloud
+        path = None if ledger is None else ledger.path
+        self.member = (
+            Member(self, link, path, self.metrics.fleet) if isinstance(link, FleetLink) else None
+        )
+        """Of the fleet, where the cloud's client can tell of it."""
         self._in_flight = 0
         self.metrics.routing.watch(
             health=lambda: self.sensors.health,
@@ -163,16 +175,29 @@ class Agent:
                 self.shadows.consider(trail, look)
                 self.learning.consider(trail)
 
+    def use_policy(self, router: RouterConfig, price: Price | None = None) -> None:
+        """Decide by `router` from the next request on, with the operator's price of the cloud."""
+        self.router = router
+        self.tiers.fleet_price = price
+        self.spending.limit(router.budget)
+        self.answering.cascade = router.cascade
+        self.shadows.share = router.shadow_share
+        self.learning.pace = Pace(router.feedback_step, router.feedback_bound)
+
     def start(self) -> None:
         """Begin to load the model, and to look at sensors and files. Needs a running event loop."""
         self.device.start()
         self.sensors.start()
         self.trained.start()
+        if self.member is not None:
+            self.member.start()
         if self._cloud_may_be_asked:
             self.tiers.learn_of_cloud()
 
     async def close(self) -> None:
         """Close both tiers and the ledger."""
+        if self.member is not None:
+            await self.member.close()
         await self.shadows.close()
         await self.learning.close()
         await self.trained.close()
@@ -206,7 +231,7 @@ class Agent:
             usual_answer_tokens=self.tiers.usual_answer_tokens,
             elapsed_ms=elapsed_ms,
         )
-        return decide(signals, self.config.router)
+        return decide(signals, self.router)
 
     async def _decide(self, trail: Trail) -> Look:
         look = await self.look(trail.request)
@@ -236,7 +261,7 @@ class Agent:
 
     @property
     def _cloud_may_be_asked(self) -> bool:
-        return self.consent.granted and self.config.router.cloud_use is not CloudUse.NEVER
+        return self.consent.granted and self.router.cloud_use is not CloudUse.NEVER
 
     async def _learn_of_cloud(self, request: ChatRequest, look: Look) -> None:
         """Have the gateway tell what it serves, lest a pair that was calibrated pass for unknown.
@@ -282,4 +307,5 @@ class Agent:
             # Without the id, so that the same question is known again.
             content = wire.request_as_bytes(replace(trail.request, request_id=""))
             hmac = self.ledger.key.content_hmac(content)
-            self.ledger.record(outcome, trail.receipt(hmac), trail.leg_rows())
+            spooled = () if self.member is None else self.member.spooled(trail)
+            self.ledger.record(outcome, trail.receipt(hmac), trail.leg_rows(), spooled)

@@ -13,6 +13,7 @@ from isthmus.core.addresses import Address, is_loopback
 from isthmus.core.errors import ConfigError
 from isthmus.core.money import Price
 from isthmus.core.settings import Settings, Token
+from isthmus.edge.fleet.config import FleetConfig
 from isthmus.privacy.policy import PrivacyConfig
 from isthmus.router.config import RouterConfig
 
@@ -107,6 +108,8 @@ class EdgeConfig(Settings):
     """Graded prompts (`isthmus route label`) on which a changed file has to do as well as the one
     in use; else it is not taken."""
 
+    fleet: FleetConfig = Field(default_factory=FleetConfig)
+    """What the operator may hand out, and what is told in return."""
     privacy: PrivacyConfig = Field(default_factory=PrivacyConfig)
     """What may leave, and in which form."""
     router: RouterConfig = Field(default_factory=RouterConfig)

@@ -21,6 +21,8 @@ from isthmus.core.errors import ConfigError
 from isthmus.core.money import Usage
 from isthmus.core.paths import home
 from isthmus.edge import leg_rows, lessons, receipts
+from isthmus.edge.fleet import spool
+from isthmus.edge.fleet.spool import SpoolRow
 from isthmus.edge.leg_rows import LegRow
 from isthmus.privacy.receipts import DeviceKey, Entry, Receipt
 
@@ -55,7 +57,7 @@ CREATE TABLE holds (
 ) STRICT;
 """
 """What was set aside for requests that have no outcome yet."""
-_SCHEMAS = (_OUTCOMES, receipts.SCHEMA, _HOLDS, lessons.SCHEMA, leg_rows.SCHEMA)
+_SCHEMAS = (_OUTCOMES, receipts.SCHEMA, _HOLDS, lessons.SCHEMA, leg_rows.SCHEMA, spool.SCHEMA)
 """What each version of the schema added."""
 _INSERT = f"INSERT OR REPLACE INTO outcomes VALUES ({', '.join('?' * 17)})"
 _SPENT = """
@@ -79,6 +81,7 @@ class _Entry:
     receipt: Receipt | None = None
     hold: _Hold | None = None
     legs: Sequence[LegRow] = ()
+    spooled: Sequence[SpoolRow] = ()
 
 
 class Ledger:
@@ -108,10 +111,14 @@ class Ledger:
         self._writer.start()
 
     def record(
-        self, outcome: Outcome, receipt: Receipt | None = None, legs: Sequence[LegRow] = ()
+        self,
+        outcome: Outcome,
+        receipt: Receipt | None = None,
+        legs: Sequence[LegRow] = (),
+        spooled: Sequence[SpoolRow] = (),
     ) -> None:
-        """Write `outcome` and the legs of its answer, and sign `receipt`, soon."""
-        self._put(_Entry(outcome, receipt, legs=legs))
+        """Write `outcome` and the legs of its answer, sign `receipt`, and spool, soon."""
+        self._put(_Entry(outcome, receipt, legs=legs, spooled=spooled))
 
     def set_aside(self, request_id: str, at_unix_s: float, micro_usd: int) -> None:
         """Write soon what a request may cost, in the place of what was written for it before.
@@ -199,6 +206,7 @@ class Ledger:
         self._db.executemany("DELETE FROM holds WHERE request_id = ?", settled)
         signed = [entry.receipt for entry in entries if entry.receipt is not None]
         receipts.append(self._db, self.key, signed)
+        spool.append(self._db, [row for entry in entries for row in entry.spooled])
 
     def _lost(self, rows: int, why: str) -> None:
         log.error("the ledger lost %d rows (%s): %s", rows, why, self.path)

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -21,7 +21,6 @@ from isthmus.core import wire
 from isthmus.core.addresses import is_local
 from isthmus.core.chat import ChatRequest
 from isthmus.core.deadline import Deadline
-from isthmus.core.decision import Outcome
 from isthmus.core.errors import (
     ConfigError,
     DeadlineExceeded,
@@ -32,7 +31,7 @@ from isthmus.core.errors import (
 from isthmus.core.events import Delta, Event, Finished
 from isthmus.core.tier import Load, ModelInfo
 from isthmus.edge.breaker import CircuitBreaker
-from isthmus.v1 import gateway_pb2
+from isthmus.v1 import fleet_pb2, gateway_pb2, outcome_pb2
 from isthmus.v1.gateway_pb2_grpc import GatewayServiceStub
 
 _T = TypeVar("_T")
@@ -41,6 +40,8 @@ _GENERATE: Final = "/isthmus.v1.GatewayService/Generate"
 _DETAILS_TRAILER: Final = "grpc-status-details-bin"
 _TOKEN: Final = re.compile(r"[!-~]+")
 _UNARY_TIMEOUT_S: Final = 5.0
+_FLEET_TIMEOUT_S: Final = 60.0
+"""For a bundle of a few MiB over a slow network; nobody waits for it."""
 _RECOVERY_S: Final = 0.2
 _RETIRING_S: Final = 600.0
 _NEW_SAMPLE_WEIGHT: Final = 0.2
@@ -209,13 +210,21 @@ class RemoteTier:
             )
         )
 
-    async def report(self, outcomes: Iterable[Outcome]) -> int:
-        """Send a batch of at most 1,000 outcomes; returns how many were taken."""
+    async def report(self, outcomes: Sequence[bytes], acknowledgements: Sequence[bytes]) -> int:
+        """Send at most 1,000 serialized messages of each kind; how many outcomes were taken."""
         message = gateway_pb2.ReportOutcomesRequest(
-            outcomes=[wire.outcome_to_wire(outcome) for outcome in outcomes]
+            outcomes=map(outcome_pb2.Outcome.FromString, outcomes),
+            acknowledgements=map(outcome_pb2.Acknowledgement.FromString, acknowledgements),
         )
-        answer = await self._unary(lambda stub, **options: stub.ReportOutcomes(message, **options))
+        answer = await self._beside(lambda stub, **options: stub.ReportOutcomes(message, **options))
         return int(answer.accepted_outcomes)
+
+    async def sync(self, request: fleet_pb2.SyncDeviceRequest) -> fleet_pb2.SyncDeviceResponse:
+        """Tell what runs here; what should."""
+        answer: fleet_pb2.SyncDeviceResponse = await self._beside(
+            lambda stub, **options: stub.SyncDevice(request, **options)
+        )
+        return answer
 
     async def close(self) -> None:
         """Close the channel; running calls end as `Unavailable`. Safe to call twice."""
@@ -235,6 +244,14 @@ class RemoteTier:
             self.rtt_ms = _smoothed(self.rtt_ms, sent_at_s)
             verdict.good()
             return answer
+
+    async def _beside(self, call: Callable[..., Awaitable[_T]]) -> _T:
+        """A call of the fleet's: what becomes of it is no word about answers."""
+        if not self.available:
+            raise Unavailable("the gateway failed too often of late; it is tried again later")
+        stub = await self._connected_stub(Deadline.NEVER)
+        with _mapped_errors():
+            return await call(stub, timeout=_FLEET_TIMEOUT_S, metadata=self._metadata())
 
     def _metadata(self) -> tuple[tuple[str, str], ...]:
         token = self.config.token_now

@@ -104,7 +104,7 @@ def build_agent(
     cloud = _cloud_of(config)
     metrics = Metrics(ttft_slo_ms=config.ttft_slo_ms, tpot_slo_ms=config.tpot_slo_ms)
     ledger = Ledger(on_loss=metrics.ledger_lost)
-    consent = Consent(config.privacy.consent, own_gateway=own_gateway)
+    consent = Consent(config.privacy.consent, share=config.fleet.share, own_gateway=own_gateway)
     if cloud is not None and not consent.granted:
         log.warning(
             "nobody has consented to the use of the cloud, so every request stays on the device: "

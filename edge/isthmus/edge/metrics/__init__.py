@@ -21,6 +21,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from isthmus.core.decision import Outcome, Reason, Status, Target
 from isthmus.core.money import Usage, usd
 from isthmus.edge.metrics.collectors import EngineCollector
+from isthmus.edge.metrics.fleet import FleetMetrics
 from isthmus.edge.metrics.routing import RoutingMetrics
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self.routing = RoutingMetrics(self.registry)
+        self.fleet = FleetMetrics(self.registry)
         self._requests = Counter(
             "isthmus_edge_requests",
             "Requests, by route, deciding reason and how they ended.",

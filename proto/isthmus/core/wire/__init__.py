@@ -13,7 +13,11 @@ from isthmus.core.wire.errors import (
     error_to_wire,
 )
 from isthmus.core.wire.events import EventReader, event_to_wire
-from isthmus.core.wire.outcomes import outcome_from_wire, outcome_to_wire
+from isthmus.core.wire.outcomes import (
+    acknowledgement_to_wire,
+    outcome_from_wire,
+    outcome_to_wire,
+)
 from isthmus.core.wire.requests import (
     request_as_bytes,
     request_as_json,
@@ -26,6 +30,7 @@ from isthmus.core.wire.tier import info_from_wire, info_to_wire, load_from_wire,
 __all__ = [
     "CODE_OF_KIND",
     "EventReader",
+    "acknowledgement_to_wire",
     "error_from_status",
     "error_from_wire",
     "error_to_status",

@@ -55,6 +55,15 @@ def outcome_from_wire(wire: outcome_pb2.Outcome, field: str = "outcome") -> Outc
     )
 
 
+def acknowledgement_to_wire(
+    request_id: str, at_unix_s: float, model: str, received: Usage
+) -> outcome_pb2.Acknowledgement:
+    """The message for what a device received of the gateway's answers to one request."""
+    return outcome_pb2.Acknowledgement(
+        request_id=request_id, at_unix_s=at_unix_s, model=model, received=usage_to_wire(received)
+    )
+
+
 def usage_to_wire(usage: Usage) -> outcome_pb2.Usage:
     """The message for `usage`."""
     return outcome_pb2.Usage(
