@@ -8,6 +8,8 @@ from pathlib import Path
 # Before numpy is imported: its threads wait by spinning, which on a busy machine takes minutes.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # scikit-learn's too
+# A gateway that a test starts as a program leaves nothing in the home of whoever runs the tests.
+os.environ.setdefault("ISTHMUS_CLOUD_LEDGER__KIND", "off")
 
 import pytest
 from hypothesis import HealthCheck, settings

@@ -147,7 +147,7 @@ async def test_the_gateways_price_is_what_an_answer_costs_once_it_is_known() -> 
     info = ModelInfo(model="big", backend="scripted", context_tokens=4096)
     price = {"output_usd_per_mtok": "2"}
     async with (
-        running_gateway(ScriptedBackend(WORDS, info=info), price=price) as address,
+        running_gateway(ScriptedBackend(WORDS, info=info), prices=[price]) as address,
         running_agent(cloud=RemoteTier(RemoteConfig(address))) as agent,
         openai_client(agent) as client,
     ):

@@ -16,11 +16,17 @@ max_running_requests = 5
 kind = "openai"
 url = "http://127.0.0.1:8000/v1"
 model = "m"
-[price]
+[[prices]]
 input_usd_per_mtok = "0.15"
 """
 
 TOKENS = "[auth]\njwks_file = 'j'\nissuer = 'i'\naudience = 'a'\n"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_preset(monkeypatch):
+    # conftest.py sets it for programs that tests start.
+    monkeypatch.delenv("ISTHMUS_CLOUD_LEDGER__KIND", raising=False)
 
 
 @pytest.fixture
@@ -38,7 +44,7 @@ def test_flags_go_over_the_environment_and_that_over_the_file(path, monkeypatch)
     assert config.listen == "127.0.0.1:6001"
     assert config.max_running_requests == 7
     assert (config.backend.kind, config.backend.model) == ("openai", "n")
-    assert str(config.price.input_usd_per_mtok) == "0.15"
+    assert str(config.prices[0].input_usd_per_mtok) == "0.15"
 
 
 def test_without_a_file_everything_has_a_default():
@@ -58,7 +64,11 @@ def test_without_a_file_everything_has_a_default():
         ("token = ''", "token"),
         ("max_running_requests = 0", "max_running_requests"),
         ("[backend]\nmodle = 'x'", "backend.modle"),
-        ("[price]\ninput_usd_per_mtok = '-1'", "price.input_usd_per_mtok"),
+        ("[[prices]]\ninput_usd_per_mtok = '-1'", "prices.0.input_usd_per_mtok"),
+        ("[[prices]]\ninput_usd_per_mtok = '1'\n[ledger]\nkind = 'postgresql'", "ledger"),
+        ("[ledger]\ndsn = 'postgresql://u:p@h/d'", "ledger"),
+        ("[quotas.tenant]\nrequests_per_hour = 1", "quotas.tenant.requests_per_hour"),
+        ("[quotas.tenants.acme.device]\nstreams = -1", "quotas.tenants.acme.device.streams"),
         ("tls_cert_file = 'x'", "tls_cert_file"),
         ("token = 'a'\ntoken_file = 'b'", "token"),
         ("tls_client_ca_file = 'x'", "tls_client_ca_file"),

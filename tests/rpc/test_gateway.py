@@ -440,7 +440,7 @@ async def test_an_answer_never_costs_more_than_its_limit():
     price = {"input_usd_per_mtok": "0", "output_usd_per_mtok": "1"}
     limit = chat.RoutePreference(max_price_usd=0.000003)
     backend = ScriptedBackend(["x"] * 50, delay_s=0.001)
-    async with gateway_and_tier(backend, price=price) as tier:
+    async with gateway_and_tier(backend, prices=[price]) as tier:
         answer = await collected(tier, replace(REQUEST, preference=limit))
         await eventually(lambda: backend.stopped_at_s)
     assert text_of(answer) == "xxx"
@@ -451,7 +451,7 @@ async def test_an_answer_never_costs_more_than_its_limit():
 async def test_a_prompt_that_costs_too_much_is_refused():
     price = {"input_usd_per_mtok": "10", "output_usd_per_mtok": "1"}
     limit = chat.RoutePreference(max_price_usd=0.000003)
-    async with gateway_and_tier(price=price) as tier:
+    async with gateway_and_tier(prices=[price]) as tier:
         with pytest.raises(errors.PolicyRefused) as caught:
             await collected(tier, replace(REQUEST, preference=limit))
     assert caught.value.reason == Reason.PRICE_ABOVE_LIMIT
@@ -483,7 +483,7 @@ async def test_every_call_but_health_needs_the_token():
 async def test_the_model_tells_its_abilities_and_price():
     price = {"input_usd_per_mtok": "0.15", "output_usd_per_mtok": "0.6"}
     info = ModelInfo("big", "scripted", 8192, supports_tools=True)
-    async with gateway_and_tier(ScriptedBackend(info=info), price=price) as tier:
+    async with gateway_and_tier(ScriptedBackend(info=info), prices=[price]) as tier:
         told = await tier.info()
     assert (told.model, told.context_tokens, told.supports_tools) == ("big", 8192, True)
     assert str(told.price.output_usd_per_mtok) == "0.6"

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from isthmus.cloud.ledger.database import make_engine, mapped, migrate, sqlite_url
+from isthmus.cloud.ledger.database import make_engine, mapped, migrate, parse_url, sqlite_url
 from isthmus.cloud.ledger.tables import metadata
 from isthmus.core.errors import ConfigError, InternalError, Unavailable
 
@@ -51,12 +51,12 @@ def test_a_database_of_a_newer_program_is_not_touched(url: sa.URL) -> None:
 @pytest.mark.parametrize("url", ["mysql://u:geheim@h/d", "geheim"])
 def test_a_wrong_url_is_refused_without_being_shown(url: str) -> None:
     with pytest.raises(ConfigError) as refused:
-        make_engine(url)
+        parse_url(url)
     assert "geheim" not in str(refused.value)
 
 
 def test_a_database_that_is_away_is_told_without_the_way_to_it() -> None:
-    engine = make_engine("postgresql://someone:geheim@127.0.0.1:1/books", timeout_s=1)
+    engine = make_engine(parse_url("postgresql://someone:geheim@127.0.0.1:1/books"))
     with pytest.raises(Unavailable) as away:
         migrate(engine)
     assert not {"geheim", "someone", "books", "127.0.0.1"} & set(str(away.value).split())

@@ -14,37 +14,33 @@ Every setting can be given as `ISTHMUS_CLOUD_<NAME>`, and one of a table with tw
     url = "http://127.0.0.1:8000/v1"
     model = "qwen2.5-7b-instruct"
 
-    [price]
+    [[prices]]
     input_usd_per_mtok = "0.15"
     output_usd_per_mtok = "0.60"
+
+    [quotas.device]
+    requests_per_minute = 30
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import Decimal
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from isthmus.cloud.backends.base import BackendConfig
 from isthmus.cloud.identity.config import AuthConfig
+from isthmus.cloud.ledger.config import LedgerConfig
+from isthmus.cloud.ledger.prices import PriceEntry
+from isthmus.cloud.ledger.quotas import QuotaConfig
 from isthmus.cloud.serving.config import ServingConfig
 from isthmus.core.addresses import Address, HostPort, is_local
 from isthmus.core.chat import PrivacyClass
 from isthmus.core.settings import Settings, Token
 from isthmus.core.watched import Watched, read_secret
-
-
-class PriceConfig(BaseModel):
-    """What the answers cost, in dollars per million tokens."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    input_usd_per_mtok: Decimal = Field(default=Decimal(0), ge=0)
-    output_usd_per_mtok: Decimal = Field(default=Decimal(0), ge=0)
 
 
 class CloudConfig(Settings):
@@ -92,7 +88,12 @@ class CloudConfig(Settings):
     """The model is the device's own; every answer says so."""
     backend: BackendConfig = Field(default_factory=BackendConfig)
     serving: ServingConfig = Field(default_factory=ServingConfig)
-    price: PriceConfig = Field(default_factory=PriceConfig)
+    prices: tuple[PriceEntry, ...] = ()
+    """What the models cost, and since when; none: nothing."""
+    prices_file: Path | None = None
+    """A file that holds them, instead of `prices`; read again when it changes."""
+    quotas: QuotaConfig = Field(default_factory=QuotaConfig)
+    ledger: LedgerConfig = Field(default_factory=LedgerConfig)
 
     @field_validator("metrics_listen", "health_listen", mode="before")
     @classmethod
@@ -106,6 +107,8 @@ class CloudConfig(Settings):
             raise ValueError("tls_cert_file and tls_key_file must be given together")
         if self.token is not None and self.token_file is not None:
             raise ValueError("token and token_file must not both be given")
+        if self.prices and self.prices_file is not None:
+            raise ValueError("prices and prices_file must not both be given")
         if self.tls_client_ca_file is not None and self.tls_cert_file is None:
             raise ValueError("tls_client_ca_file needs tls_cert_file and tls_key_file")
         if self.auth.jwks_file is not None and self._has_static_token:

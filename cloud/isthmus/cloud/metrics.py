@@ -5,6 +5,7 @@ The only module of the gateway that imports prometheus_client.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -20,12 +21,14 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from isthmus.cloud.identity.base import Refusal
+from isthmus.cloud.ledger.base import LedgerState, Reconciled
 from isthmus.core.decision import Outcome
 from isthmus.core.events import DraftVerdict
 from isthmus.core.money import Usage
 
 # An SLO must be an edge: the share of requests within it is then exact.
 TTFT_EDGES_S: Final = (0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+_MOST_TENANTS: Final = 100
 TPOT_EDGES_S: Final = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
@@ -34,6 +37,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        self.ledger = LedgerMetrics(registry)
         self._requests = Counter(
             "isthmus_cloud_requests",
             "Requests that ended, by gRPC status code.",
@@ -166,6 +170,65 @@ class Metrics:
         """Serve a backend's own collectors too."""
         for collector in collectors:
             self.registry.register(collector)
+
+
+class LedgerMetrics:
+    """What the ledger tells: spending by tenant, refusals by quota, how far behind it is."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+        self._tenants: set[str] = set()
+        self._spent = Counter(
+            "isthmus_cloud_spent_micro_usd",
+            "Micro-dollars charged, by tenant; those of many tenants are told together as 'other'.",
+            ["tenant"],
+            registry=registry,
+        )
+        self._refused = Counter(
+            "isthmus_cloud_quota_refusals",
+            "Requests that a quota refused, by the quota's name.",
+            ["quota"],
+            registry=registry,
+        )
+        self._reconciled = Counter(
+            "isthmus_cloud_reconciled",
+            "What devices acknowledged beside what was charged: equal, corrected (a kill had cut "
+            "the answer off), disputed (beyond what can be true), unknown.",
+            ["result"],
+            registry=registry,
+        )
+
+    def watch(self, state: Callable[[], LedgerState]) -> None:
+        """Read the ledger's state whenever somebody scrapes."""
+        for name, told, what in (
+            ("open_reservations", "Requests with a reservation, not settled yet.", "open_accounts"),
+            ("ledger_queue_length", "Changes not in the database yet.", "waiting_changes"),
+            ("ledger_lag_seconds", "How long the last transaction's oldest waited.", "lag_s"),
+            ("ledger_away_seconds", "How long the ledger's database has been away.", "away_s"),
+        ):
+            gauge = Gauge(f"isthmus_cloud_{name}", told, registry=self._registry)
+            gauge.set_function(functools.partial(_attribute, state, what))
+
+    def settled(self, tenant: str, micro_usd: int) -> None:
+        """A request was charged."""
+        if tenant not in self._tenants and len(self._tenants) >= _MOST_TENANTS:
+            tenant = "other"
+        else:
+            self._tenants.add(tenant)
+        self._spent.labels(tenant=tenant).inc(micro_usd)
+
+    def refused(self, quota: str) -> None:
+        """A quota refused a request."""
+        self._refused.labels(quota=quota).inc()
+
+    def reconciled(self, result: Reconciled) -> None:
+        """A batch of acknowledgements was compared."""
+        for name in ("equal", "corrected", "disputed", "unknown"):
+            self._reconciled.labels(result=name).inc(getattr(result, name))
+
+
+def _attribute(state: Callable[[], LedgerState], name: str) -> float:
+    return float(getattr(state(), name))
 
 
 class ProcessMetrics(Collector):

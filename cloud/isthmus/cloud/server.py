@@ -11,10 +11,11 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
-from isthmus.cloud import backends, identity
+from isthmus.cloud import backends, identity, ledger
 from isthmus.cloud.admission import Admission
 from isthmus.cloud.backends.base import Backend
 from isthmus.cloud.config import CloudConfig
+from isthmus.cloud.ledger.prices import PriceBook
 from isthmus.cloud.metrics import Metrics, MetricsServer
 from isthmus.cloud.probes import ProbeServer
 from isthmus.cloud.service import GatewayService, ServiceOptions
@@ -22,7 +23,6 @@ from isthmus.cloud.tls import ServerTls
 from isthmus.cloud.unreadable import RefuseUnreadable
 from isthmus.core.addresses import split
 from isthmus.core.errors import IsthmusError, Unavailable
-from isthmus.core.money import Price
 from isthmus.v1.gateway_pb2_grpc import add_GatewayServiceServicer_to_server
 
 _log = logging.getLogger(__name__)
@@ -40,6 +40,12 @@ class Gateway:
             backend if backend is not None else backends.create(config.backend, config.serving)
         )
         self.metrics = Metrics()
+        self.ledger = ledger.create(
+            config.ledger,
+            PriceBook(config.prices, path=config.prices_file),
+            config.quotas,
+            self.metrics.ledger,
+        )
         self.address = config.listen
         self.metrics_address: str | None = None
         self._metrics_server: MetricsServer | None = None
@@ -86,6 +92,8 @@ class Gateway:
                     field="metrics_listen",
                 ) from error
             self.metrics_address = self._metrics_server.address
+        self.metrics.ledger.watch(self.ledger.state)
+        await self.ledger.start()
         # The backend comes before any gRPC object: vLLM starts processes.
         await self.backend.start()
         self.metrics.add(self.backend.collectors())
@@ -99,7 +107,7 @@ class Gateway:
             self.metrics,
             identity.Door(authenticator, self.metrics.refused),
             ServiceOptions(
-                price=Price(config.price.input_usd_per_mtok, config.price.output_usd_per_mtok),
+                price=self.ledger.price(self.backend.info().model),
                 same_model_demo=config.same_model_demo,
                 accept_privacy_classes=config.accept_privacy_classes,
                 cache_salt=salts,
@@ -133,6 +141,7 @@ class Gateway:
         if self._probes is not None:
             await self._probes.stop()
         await self.backend.close()
+        await self.ledger.close()
         if self._metrics_server is not None:
             await asyncio.to_thread(self._metrics_server.close)
             self._metrics_server = None

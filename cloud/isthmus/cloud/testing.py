@@ -141,11 +141,14 @@ def _logprobs(word: str, request: ChatRequest) -> tuple[TokenLogprob, ...]:
 
 
 def gateway_config(**overrides: Any) -> CloudConfig:
-    """A configuration for tests: any free port on loopback, no metrics page, a short drain."""
+    """A configuration for tests: any free port on loopback, no metrics page, a short drain,
+    a ledger that forgets.
+    """
     defaults: dict[str, Any] = {
         "listen": "127.0.0.1:0",
         "metrics_listen": None,
         "drain_s": 0.2,
+        "ledger": {"kind": "off"},
     }
     return CloudConfig.load(flags=defaults | overrides)
 

@@ -99,6 +99,36 @@ class Account(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class LedgerState:
+    """How the ledger is doing."""
+
+    open_accounts: int = 0
+    """Reservations of requests that are being answered."""
+    waiting_changes: int = 0
+    """Changes that are not in the database yet."""
+    lag_s: float = 0.0
+    """How long the oldest change of the last transaction had waited for it."""
+    away_s: float = 0.0
+    """How long the database has been away."""
+
+
+class Observer(Protocol):
+    """Hears what is worth counting, on the event loop."""
+
+    def settled(self, tenant: str, micro_usd: int) -> None:
+        """A request was charged."""
+        ...
+
+    def refused(self, quota: str) -> None:
+        """A quota refused a request."""
+        ...
+
+    def reconciled(self, result: Reconciled) -> None:
+        """A batch of acknowledgements was compared."""
+        ...
+
+
 class Ledger(Protocol):
     """The book."""
 
@@ -116,6 +146,10 @@ class Ledger(Protocol):
 
     async def reconcile(self, caller: Caller, acknowledged: Sequence[Acknowledged]) -> Reconciled:
         """Bring entries that a kill left behind to what the device received."""
+        ...
+
+    def state(self) -> LedgerState:
+        """How it is doing; cheap, from any thread."""
         ...
 
     def price(self, model: str) -> Price:

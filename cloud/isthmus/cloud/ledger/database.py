@@ -32,22 +32,29 @@ def sqlite_url(path: Path) -> sa.URL:
     return sa.URL.create("sqlite", database=str(path))
 
 
-def make_engine(url: sa.URL | str, *, timeout_s: float = 5.0, writes: bool = True) -> sa.Engine:
-    """An engine for `sqlite:///path` or `postgresql://user:password@host/name`; opens nothing yet.
+def parse_url(dsn: str) -> sa.URL:
+    """The URL of a PostgreSQL database. Raises `ConfigError`, which does not show it."""
+    try:
+        url = sa.make_url(dsn)
+    except (ArgumentError, ValueError):
+        raise ConfigError(
+            "ledger.dsn cannot be read; it is written postgresql://user:password@host/name",
+            field="ledger.dsn",
+        ) from None
+    if url.drivername not in {"postgresql", "postgres"}:
+        raise ConfigError("ledger.dsn must begin with postgresql://", field="ledger.dsn")
+    return url.set(drivername="postgresql+psycopg")
+
+
+def make_engine(url: sa.URL, *, timeout_s: float = 5.0, writes: bool = True) -> sa.Engine:
+    """An engine for the database; opens nothing yet.
 
     Whatever takes longer than `timeout_s` (connecting, a lock, a statement) is an error. Raises
     `ConfigError`.
     """
-    try:
-        parsed = sa.make_url(url)
-    except (ArgumentError, ValueError):
-        raise ConfigError("the ledger's URL cannot be read", field="ledger.url") from None
-    kind = parsed.get_backend_name()
-    if kind == "sqlite":
-        return _sqlite(parsed, timeout_s, writes=writes)
-    if kind == "postgresql":
-        return _postgres(parsed, timeout_s)
-    raise ConfigError("the ledger's URL must begin with sqlite: or postgresql:", field="ledger.url")
+    if url.get_backend_name() == "sqlite":
+        return _sqlite(url, timeout_s, writes=writes)
+    return _postgres(url, timeout_s)
 
 
 def _sqlite(url: sa.URL, timeout_s: float, *, writes: bool) -> sa.Engine:
@@ -77,7 +84,7 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(
-            f"the ledger's folder {folder} cannot be made ({error.strerror})", field="ledger.url"
+            f"the ledger's folder {folder} cannot be made ({error.strerror})", field="ledger.path"
         ) from None
 
 
@@ -85,7 +92,7 @@ def _postgres(url: sa.URL, timeout_s: float) -> sa.Engine:
     ms = int(timeout_s * 1000)
     try:
         return sa.create_engine(
-            url.set(drivername="postgresql+psycopg"),
+            url,
             hide_parameters=True,
             pool_pre_ping=True,
             pool_size=4,
@@ -99,7 +106,7 @@ def _postgres(url: sa.URL, timeout_s: float) -> sa.Engine:
         )
     except ImportError:
         raise ConfigError(
-            "PostgreSQL needs its driver: pip install 'isthmus[postgres]'", field="ledger.url"
+            "PostgreSQL needs its driver: pip install 'isthmus[postgres]'", field="ledger.kind"
         ) from None
 
 
@@ -126,7 +133,7 @@ def migrate(engine: sa.Engine) -> None:
         except CommandError:
             raise ConfigError(
                 "the ledger's database was written by a newer isthmus; update this one",
-                field="ledger.url",
+                field="ledger",
             ) from None
 
 
@@ -139,7 +146,7 @@ def mapped() -> Iterator[None]:
         raise as_ours(error) from None
 
 
-def as_ours(error: SQLAlchemyError) -> IsthmusError:
+def as_ours(error: Exception) -> IsthmusError:
     """A database's error: `Unavailable` when it is away or was in the way, else our own fault."""
     what = type(error).__name__
     if isinstance(error, DBAPIError):

@@ -8,7 +8,13 @@ from dataclasses import replace
 from typing import Final
 
 from isthmus.cloud.identity.base import Caller
-from isthmus.cloud.ledger.base import MAX_ATTEMPTS, Acknowledged, Opening, Reconciled
+from isthmus.cloud.ledger.base import (
+    MAX_ATTEMPTS,
+    Acknowledged,
+    LedgerState,
+    Opening,
+    Reconciled,
+)
 from isthmus.core.decision import Status
 from isthmus.core.errors import AlreadyExists
 from isthmus.core.money import Price, Usage
@@ -75,6 +81,11 @@ class MemoryLedger:
     async def reconcile(self, caller: Caller, acknowledged: Sequence[Acknowledged]) -> Reconciled:
         """Nothing survives a kill here, so nothing can be brought right."""
         return Reconciled(unknown=len(acknowledged))
+
+    def state(self) -> LedgerState:
+        """Never behind."""
+        running = [one for one in list(self.accounts.values()) if one.status is None]
+        return LedgerState(open_accounts=len(running))
 
     def price(self, model: str) -> Price:
         """What the function given says."""

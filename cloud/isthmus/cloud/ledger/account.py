@@ -1,0 +1,130 @@
+"""One request being answered, as the gateway that answers it sees its row."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final, Protocol
+
+from isthmus.cloud.ledger.base import CHECKPOINT_TOKENS
+from isthmus.cloud.ledger.entries import Lease
+from isthmus.cloud.ledger.memory import shown
+from isthmus.core.decision import Status
+from isthmus.core.errors import InternalError, IsthmusError, Unavailable
+from isthmus.core.money import Price, Usage
+
+
+class Book(Protocol):
+    """What an account needs of its ledger."""
+
+    wait_s: float
+
+    def checkpoint(self, account: SqlAccount, usage: Usage, *, urgent: bool) -> None:
+        """Write `usage` down soon; `account.written` hears of it."""
+        ...
+
+    def close_account(
+        self, account: SqlAccount, usage: Usage, status: Status, done: Callable[[int], None]
+    ) -> None:
+        """Settle, however long it takes; `done` hears the charge."""
+        ...
+
+
+class SqlAccount:
+    """An account whose row is in the database."""
+
+    def __init__(self, book: Book, lease: Lease) -> None:
+        self._book: Final = book
+        self.lease: Final = lease
+        self.lost = False
+        self._began = lease.base.completion_tokens > 0
+        self._usage = lease.base
+        """What is shown, the message on its way included."""
+        self._queued = lease.base.completion_tokens
+        self._durable = lease.base.completion_tokens
+        self._failed: IsthmusError | None = None
+        self._written = asyncio.Event()
+        self._charge: asyncio.Future[int] | None = None
+
+    @property
+    def price(self) -> Price:
+        """What it is charged at."""
+        return self.lease.price
+
+    @property
+    def behind(self) -> bool:
+        """Whether a kill right now would leave more than the bound unwritten."""
+        return self._usage.completion_tokens - self._durable > CHECKPOINT_TOKENS
+
+    def wrote(self, usage: Usage) -> None:
+        """Note what is shown from now on; see `base.Account`."""
+        if self.lost or self._charge is not None:
+            return
+        before = self._usage.completion_tokens
+        self._usage = usage
+        due = usage.completion_tokens - self._queued >= CHECKPOINT_TOKENS
+        if due or (usage.completion_tokens and not self._began):
+            # Not all of a long message: were it never shown, that would be too much.
+            self._queue(min(usage.completion_tokens, before + CHECKPOINT_TOKENS))
+
+    async def catch_up(self) -> None:
+        """Wait until the database has what was written; see `base.Account`."""
+        if not self.behind or self.lost:
+            return
+        if self._usage.completion_tokens - self._queued > CHECKPOINT_TOKENS:
+            self._queue(self._usage.completion_tokens - CHECKPOINT_TOKENS)
+        self._book.checkpoint(self, self._at(self._queued), urgent=True)
+        try:
+            async with asyncio.timeout(self._book.wait_s):
+                while self.behind and not self.lost and self._failed is None:
+                    self._written.clear()
+                    await self._written.wait()
+        except TimeoutError:
+            raise Unavailable(
+                "the gateway's ledger is away, and nothing is given out that it cannot note; "
+                "try again",
+                field="ledger",
+            ) from None
+        if self._failed is not None:
+            raise InternalError("the gateway's ledger could not note this answer", field="ledger")
+
+    async def settle(self, usage: Usage, status: Status) -> int:
+        """Close the row; see `base.Account`. Waits for the database a moment, and never raises.
+
+        When it is away longer, the row is closed as soon as it is back.
+        """
+        if self._charge is None:
+            self._charge = charge = asyncio.get_running_loop().create_future()
+            self._usage = shown(usage, status)
+
+            def done(micro_usd: int) -> None:
+                if not charge.done():
+                    charge.set_result(micro_usd)
+
+            self._book.close_account(self, self._usage, status, done)
+        try:
+            async with asyncio.timeout(self._book.wait_s):
+                return await asyncio.shield(self._charge)
+        except TimeoutError:
+            return self.price.cost_micro_usd(self._usage)
+
+    def written(self, usage: Usage, error: IsthmusError | None, *, ours: bool) -> None:
+        """The database has `usage`, or found the row in other hands, or refused it."""
+        if error is not None:
+            self._failed = error
+        elif ours:
+            self._durable = max(self._durable, usage.completion_tokens)
+        else:
+            self.lost = True
+        self._written.set()
+
+    def _queue(self, completion_tokens: int) -> None:
+        # The first tells that anything was shown at all: as soon as can be.
+        urgent = not self._began
+        self._began = True
+        self._queued = completion_tokens
+        self._book.checkpoint(self, self._at(completion_tokens), urgent=urgent)
+
+    def _at(self, completion_tokens: int) -> Usage:
+        return replace(self._usage, completion_tokens=completion_tokens)

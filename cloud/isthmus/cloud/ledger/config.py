@@ -1,0 +1,57 @@
+"""The ledger's settings: where it is kept, and how long anybody waits for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+import sqlalchemy as sa
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from isthmus.cloud.ledger.database import parse_url, sqlite_url
+from isthmus.core.errors import ConfigError
+from isthmus.core.paths import home
+
+
+class LedgerConfig(BaseModel):
+    """Where usage is written down."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    kind: Literal["sqlite", "postgresql", "off"] = "sqlite"
+    """`sqlite`: a file, for one gateway; `postgresql`: shared by several; `off`: forgotten at the
+    end, and no quotas."""
+    path: Path | None = None
+    """The SQLite file; left out: `gateway/ledger.db` in the state folder (ISTHMUS_HOME)."""
+    dsn: SecretStr | None = None
+    """`postgresql://user:password@host/name`. Never shown."""
+    dsn_file: Path | None = None
+    """A file that holds it, instead of `dsn`."""
+    wait_s: float = Field(default=2.0, gt=0, le=60)
+    """How long a request waits for a database that is away before it is refused."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.kind == "postgresql":
+            if (self.dsn is None) == (self.dsn_file is None):
+                raise ValueError("postgresql needs dsn or dsn_file, one of them")
+        elif self.dsn is not None or self.dsn_file is not None:
+            raise ValueError('dsn and dsn_file belong to kind = "postgresql"')
+        if self.kind != "sqlite" and self.path is not None:
+            raise ValueError('path belongs to kind = "sqlite"')
+        return self
+
+    def url(self) -> sa.URL:
+        """The database's URL. Raises `ConfigError`; the error never shows it."""
+        if self.kind == "sqlite":
+            return sqlite_url(self.path or home() / "gateway" / "ledger.db")
+        dsn = "" if self.dsn is None else self.dsn.get_secret_value()
+        if self.dsn_file is not None:
+            try:
+                dsn = self.dsn_file.read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise ConfigError(
+                    f"ledger.dsn_file cannot be read ({type(error).__name__})",
+                    field="ledger.dsn_file",
+                ) from None
+        return parse_url(dsn)

@@ -1,0 +1,300 @@
+"""The ledger in a database; several gateways may share one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from isthmus.cloud.identity.base import Caller
+from isthmus.cloud.ledger import leases
+from isthmus.cloud.ledger.account import SqlAccount
+from isthmus.cloud.ledger.base import Acknowledged, LedgerState, Observer, Opening, Reconciled
+from isthmus.cloud.ledger.counters import Count, Counters
+from isthmus.cloud.ledger.database import migrate
+from isthmus.cloud.ledger.entries import Key, Lease, checkpoint_rows, open_row, settle_row
+from isthmus.cloud.ledger.prices import PriceBook
+from isthmus.cloud.ledger.quotas import QuotaConfig
+from isthmus.cloud.ledger.reconcile import reconcile_rows
+from isthmus.cloud.ledger.writer import Change, Writer
+from isthmus.core.decision import Status
+from isthmus.core.errors import InvalidRequest, IsthmusError, QuotaExceeded, Unavailable
+from isthmus.core.money import Price, Usage
+
+_log = logging.getLogger(__name__)
+
+_Devices = Sequence[tuple[str, str]]
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class _Open(Change):
+    opening: Opening
+    price: Price
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class _Checkpoint(Change):
+    account: SqlAccount
+    usage: Usage
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class _Settle(Change):
+    account: SqlAccount
+    usage: Usage
+    status: Status
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class _Call(Change):
+    """Anything else; its result is what `run` returns."""
+
+    run: Callable[[sa.Connection, Count], Any]
+    devices: _Devices = field(default=())
+    """Whose quotas it changes."""
+
+
+class SqlLedger:
+    """Every change goes through one thread; `wait_s` bounds how long anybody waits for it."""
+
+    def __init__(
+        self,
+        engine: sa.Engine,
+        *,
+        prices: PriceBook | None = None,
+        quotas: QuotaConfig | None = None,
+        observer: Observer | None = None,
+        wait_s: float = 2.0,
+        now_ms: Callable[[], int] = lambda: int(time.time() * 1000),
+    ) -> None:
+        self.wait_s = wait_s
+        self.gateway: Final = f"{socket.gethostname()}-{secrets.token_hex(6)}"
+        """Names this gateway in the database, this run of it."""
+        self._engine = engine
+        self._prices = prices or PriceBook()
+        self._counters = Counters(quotas or QuotaConfig())
+        self._observer = observer
+        self._now_ms = now_ms
+        self._accounts: dict[Key, SqlAccount] = {}
+        self._writer: Writer | None = None
+        self._beating: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Bring the schema up to date, begin to write. Raises `ConfigError` and `Unavailable`."""
+        await asyncio.to_thread(migrate, self._engine)
+        self._writer = Writer(self._engine, self._write)
+        await self._beat()
+        self._beating = asyncio.create_task(self._keep_beating())
+
+    async def close(self) -> None:
+        """Write what waits, for `wait_s` at most, and close. Idempotent."""
+        if self._beating is not None:
+            self._beating.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._beating
+            self._beating = None
+        if self._writer is not None:
+            with contextlib.suppress(IsthmusError):
+                await self._call(lambda connection, count: leases.leave(connection, self.gateway))
+            writer, self._writer = self._writer, None
+            await asyncio.to_thread(writer.close, self.wait_s)
+        self._engine.dispose()
+
+    def state(self) -> LedgerState:
+        """How it is doing."""
+        writer = self._writer
+        if writer is None:
+            return LedgerState()
+        since_s = writer.away_since_s
+        return LedgerState(
+            open_accounts=len(self._accounts),
+            waiting_changes=writer.length,
+            lag_s=writer.lag_s,
+            away_s=0.0 if since_s is None else time.monotonic() - since_s,
+        )
+
+    def price(self, model: str) -> Price:
+        """The present price of `model`."""
+        return self._prices.price(model)
+
+    async def open(self, opening: Opening) -> SqlAccount:
+        """Reserve and lease; see `base.Ledger`."""
+        caller = opening.caller
+        if "\0" in f"{caller.tenant}{caller.device}{opening.request_id}{opening.model}":
+            raise InvalidRequest("a name must not hold the character 0", field="request_id")
+        loop = asyncio.get_running_loop()
+        leased: asyncio.Future[Lease] = loop.create_future()
+        change = _Open(
+            slot=object(),
+            opening=opening,
+            price=self.price(opening.model),
+            done=lambda lease, error: self._opened(leased, lease, error),
+        )
+        self._put(change, urgent=True)
+        try:
+            async with asyncio.timeout(self.wait_s):
+                lease = await leased
+        except TimeoutError:
+            raise Unavailable(
+                "the gateway's ledger is away, and nothing is given out that it cannot note; "
+                "try again",
+                field="ledger",
+            ) from None
+        except QuotaExceeded as error:
+            if self._observer is not None:
+                self._observer.refused(error.field or "")
+            raise
+        finally:
+            change.given_up = not leased.done() or leased.cancelled()
+        return self._accounts[lease.key]
+
+    async def reconcile(self, caller: Caller, acknowledged: Sequence[Acknowledged]) -> Reconciled:
+        """Compare with what devices received; see `base.Ledger`."""
+        answering = frozenset(self._accounts)
+        result: Reconciled = await self._call(
+            lambda connection, count: reconcile_rows(
+                connection, count, caller, acknowledged, answering
+            ),
+            devices=[(caller.tenant, caller.device)],
+        )
+        if self._observer is not None:
+            self._observer.reconciled(result)
+        return result
+
+    # --- what an account asks -----------------------------------------------------------------
+
+    def checkpoint(self, account: SqlAccount, usage: Usage, *, urgent: bool) -> None:
+        """Write down what was shown."""
+        self._put(
+            _Checkpoint(
+                slot=("checkpoint", account),
+                account=account,
+                usage=usage,
+                done=lambda ours, error: account.written(usage, error, ours=bool(ours)),
+            ),
+            urgent=urgent,
+        )
+
+    def close_account(
+        self, account: SqlAccount, usage: Usage, status: Status, done: Callable[[int], None]
+    ) -> None:
+        """Write down the end."""
+
+        def closed(result: tuple[int, bool] | None, error: IsthmusError | None) -> None:
+            if self._accounts.get(account.lease.key) is account:
+                del self._accounts[account.lease.key]
+            charge, ours = result or (account.price.cost_micro_usd(usage), False)
+            account.written(usage, error, ours=ours)
+            if ours and self._observer is not None:
+                self._observer.settled(account.lease.key.tenant, charge)
+            done(charge)
+
+        self._put(
+            _Settle(
+                slot=("settle", account), account=account, usage=usage, status=status, done=closed
+            ),
+            urgent=False,
+        )
+
+    # --- inside -------------------------------------------------------------------------------
+
+    def _opened(
+        self, leased: asyncio.Future[Lease], lease: Lease | None, error: IsthmusError | None
+    ) -> None:
+        if lease is not None:
+            account = SqlAccount(self, lease)
+            former = self._accounts.get(lease.key)
+            if former is not None:
+                former.lost = True
+            self._accounts[lease.key] = account
+            if leased.done():  # whoever asked has gone
+                self.close_account(account, Usage(), Status.FAILED, lambda charge: None)
+            else:
+                leased.set_result(lease)
+        elif error is not None and not leased.done():
+            leased.set_exception(error)
+
+    def _put(self, change: Change, *, urgent: bool) -> None:
+        if self._writer is None:
+            raise Unavailable("the gateway's ledger is closed", field="ledger")
+        self._writer.put(change, urgent=urgent)
+
+    async def _call(
+        self, run: Callable[[sa.Connection, Count], Any], devices: _Devices = ()
+    ) -> Any:
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def done(result: Any, error: IsthmusError | None) -> None:
+            if future.done():
+                return
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+
+        change = _Call(slot=object(), run=run, devices=devices, done=done)
+        self._put(change, urgent=True)
+        try:
+            async with asyncio.timeout(self.wait_s):
+                return await future
+        except TimeoutError:
+            change.given_up = True
+            raise Unavailable("the gateway's ledger is away; try again", field="ledger") from None
+
+    async def _keep_beating(self) -> None:
+        while True:
+            await asyncio.sleep(leases.BEAT_S)
+            try:
+                await self._beat()
+            except IsthmusError as error:
+                _log.warning("the gateway's lease was not renewed: %s", error.message)
+
+    async def _beat(self) -> None:
+        """Say that this gateway lives; settle what dead ones left."""
+        orphans = await self._call(lambda connection, count: leases.beat(connection, self.gateway))
+        if orphans:
+            closed = await self._call(
+                lambda connection, count: leases.reap(connection, count, orphans), devices=orphans
+            )
+            _log.info("settled %d requests whose gateway is gone", closed)
+
+    def _write(self, connection: sa.Connection, changes: Sequence[Change]) -> Callable[[], None]:
+        """One transaction. The locks on quotas come first, then rows, in an order of their own."""
+        opens = [one for one in changes if isinstance(one, _Open)]
+        settles = [one for one in changes if isinstance(one, _Settle)]
+        calls = [one for one in changes if isinstance(one, _Call)]
+        settled = {one.account for one in settles}
+        checkpoints = [
+            one for one in changes if isinstance(one, _Checkpoint) and one.account not in settled
+        ]
+        devices = [(one.opening.caller.tenant, one.opening.caller.device) for one in opens]
+        devices += [one.account.lease.key[:2] for one in settles]
+        devices += [device for one in calls for device in one.devices]
+        count = self._counters.count(connection, devices, self._now_ms())
+        for opening in sorted(opens, key=lambda one: one.opening.request_id):
+            opening.result, opening.error = None, None
+            try:
+                opening.result = open_row(
+                    connection, self.gateway, opening.opening, opening.price, count
+                )
+            except IsthmusError as error:
+                opening.error = error
+        lost = checkpoint_rows(connection, [(one.account.lease, one.usage) for one in checkpoints])
+        for one in checkpoints:
+            one.result = one.account.lease.key not in lost
+        for end in sorted(settles, key=lambda one: one.account.lease.key):
+            end.result = settle_row(
+                connection, end.account.lease, end.usage, end.status.value, count
+            )
+        for call in calls:
+            call.result = call.run(connection, count)
+        count.write()
+        return lambda: self._counters.committed(count)

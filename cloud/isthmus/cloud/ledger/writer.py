@@ -1,0 +1,196 @@
+"""A thread that writes: many changes, one transaction; the event loop never waits for a disk.
+
+While one transaction is on its way to the disk the next changes gather, so that a slow disk makes
+larger transactions and not longer queues. What only notes progress waits a little for company.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from isthmus.cloud.ledger.database import as_ours, is_transient
+from isthmus.core.errors import IsthmusError
+
+_log = logging.getLogger(__name__)
+
+_GATHER_S: Final = 0.01
+_FIRST_PAUSE_S: Final = 0.02
+_LONGEST_PAUSE_S: Final = 1.0
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Change:
+    """Something to write. A later one with the same `slot` takes the place of one that waits."""
+
+    slot: Hashable
+    done: Callable[[Any, IsthmusError | None], None]
+    """Called on the event loop with what became of it."""
+    result: Any = None
+    error: IsthmusError | None = None
+    given_up: bool = False
+    """Set by whoever no longer waits; it is not written if that has not happened yet."""
+    queued_s: float = field(default_factory=time.monotonic)
+
+
+class Writer:
+    """Hands batches of changes to `write` inside a transaction, until each is written."""
+
+    def __init__(
+        self,
+        engine: sa.Engine,
+        write: Callable[[sa.Connection, Sequence[Change]], Callable[[], None]],
+    ) -> None:
+        """`write` may run again for the same changes when a transaction fails; what it returns is
+        called once the transaction is in the database.
+        """
+        self._engine = engine
+        self._write = write
+        self._loop = asyncio.get_running_loop()
+        self._waiting: dict[Hashable, Change] = {}
+        self._urgent = False
+        self._closing = False
+        self._close_by_s: float | None = None
+        self._changed = threading.Condition()
+        self.away_since_s: float | None = None
+        """Since when (monotonic) the database has been away."""
+        self.lag_s = 0.0
+        """How long the oldest change of the last transaction had waited."""
+        self.lost = 0
+        """Changes that could not be written before the end."""
+        self._batch_size = 0
+        self._thread = threading.Thread(target=self._run, name="isthmus-ledger", daemon=True)
+        self._thread.start()
+
+    @property
+    def length(self) -> int:
+        """Changes that wait or are being written."""
+        return len(self._waiting) + self._batch_size
+
+    def put(self, change: Change, *, urgent: bool) -> None:
+        """Write `change`: at once, or when there is company."""
+        with self._changed:
+            self._waiting[change.slot] = change
+            if urgent:
+                self._urgent = True
+            if urgent or len(self._waiting) == 1:
+                self._changed.notify()
+
+    def hurry(self) -> None:
+        """Write what waits at once."""
+        with self._changed:
+            self._urgent = True
+            self._changed.notify()
+
+    def close(self, patience_s: float) -> None:
+        """Write what waits, for so long at most, and end. Blocks: not for the event loop."""
+        with self._changed:
+            self._closing = True
+            self._close_by_s = time.monotonic() + patience_s
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closing)
+                self._changed.wait_for(lambda: self._urgent or self._closing, _GATHER_S)
+                batch = self._take()
+            if not batch:
+                return
+            self._commit(batch)
+
+    def _take(self) -> dict[Hashable, Change]:
+        batch, self._waiting = self._waiting, {}
+        self._urgent = False
+        self._batch_size = len(batch)
+        return batch
+
+    def _commit(self, batch: dict[Hashable, Change]) -> None:
+        """Write `batch` however often it takes; while the database is away it grows."""
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            changes = [change for change in batch.values() if not change.given_up]
+            error = self._try(changes)
+            if error is None:
+                self._found()
+                self._batch_size = 0
+                self._loop.call_soon_threadsafe(_tell, changes)
+                return
+            if not is_transient(error):
+                self._apart(changes, error)
+                return
+            self._missed(error)
+            with self._changed:
+                late = self._close_by_s is not None and time.monotonic() > self._close_by_s
+                if not late:
+                    self._changed.wait_for(lambda: self._closing, pause_s)
+                    batch |= self._take()
+                    self._batch_size = len(batch)
+            if late:
+                self._give_up(changes, error)
+                return
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def _try(self, changes: Sequence[Change]) -> Exception | None:
+        if not changes:
+            return None
+        try:
+            with self._engine.begin() as connection:
+                committed = self._write(connection, changes)
+        except Exception as error:  # whatever it is, the thread lives on and the change is told
+            return error
+        committed()
+        now_s = time.monotonic()
+        self.lag_s = max(now_s - change.queued_s for change in changes)
+        return None
+
+    def _apart(self, changes: Sequence[Change], error: Exception) -> None:
+        """One change spoils its transaction: write each in its own, and fail that one."""
+        if len(changes) > 1:
+            for change in changes:
+                self._commit({change.slot: change})
+            return
+        (change,) = changes
+        change.error = as_ours(error)
+        self.lost += 1
+        self._batch_size = 0
+        _log.error("the ledger could not write a change: %s", change.error.message)
+        self._loop.call_soon_threadsafe(_tell, changes)
+
+    def _give_up(self, changes: Sequence[Change], error: Exception) -> None:
+        ours = as_ours(error)
+        for change in changes:
+            change.error = ours
+        self.lost += len(changes)
+        self._batch_size = 0
+        _log.error(
+            "the ledger closes with %d changes unwritten (%s); what devices acknowledge will make "
+            "them good",
+            len(changes),
+            ours.message,
+        )
+        self._loop.call_soon_threadsafe(_tell, changes)
+
+    def _missed(self, error: Exception) -> None:
+        if self.away_since_s is None:
+            self.away_since_s = time.monotonic()
+            _log.warning("%s", as_ours(error).message)
+
+    def _found(self) -> None:
+        if self.away_since_s is not None:
+            away_s = time.monotonic() - self.away_since_s
+            self.away_since_s = None
+            _log.info("the ledger's database is back after %.1f s", away_s)
+
+
+def _tell(changes: Sequence[Change]) -> None:
+    for change in changes:
+        change.done(change.result, change.error)
