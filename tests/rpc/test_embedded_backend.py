@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from asked import anew
 from isthmus.cloud.backends import BackendConfig, create
 from isthmus.cloud.testing import running_gateway
 from isthmus.core import chat, errors, events
@@ -26,10 +27,10 @@ async def test_the_embedded_engine_answers_is_cancelled_and_closed(model_path):
     async with running_gateway(backend, same_model_demo=True) as address:
         tier = RemoteTier(RemoteConfig(address))
         info = await tier.info()
-        answer = [event async for event in tier.generate(REQUEST)]
+        answer = [event async for event in tier.generate(anew(REQUEST))]
         begun = replace(REQUEST, answer_so_far="The capital of France is")
-        rest = [event async for event in tier.generate(begun)]
-        leaving = tier.generate(replace(REQUEST, max_tokens=2000))
+        rest = [event async for event in tier.generate(anew(begun))]
+        leaving = tier.generate(anew(REQUEST, max_tokens=2000))
         await anext(leaving)
         await leaving.aclose()
         for _ in range(200):
@@ -58,11 +59,11 @@ async def test_a_call_and_a_form_come_through_the_gateway(model_path):
     backend = create(BackendConfig(kind="embedded", model=str(model_path)))
     async with running_gateway(backend) as address:
         tier = RemoteTier(RemoteConfig(address))
-        called = [event async for event in tier.generate(asked)]
-        formed = [event async for event in tier.generate(replace(REQUEST, response_format=form))]
+        called = [event async for event in tier.generate(anew(asked))]
+        formed = [event async for event in tier.generate(anew(REQUEST, response_format=form))]
         wrong = replace(form, schema={"type": "text"})
         with pytest.raises(errors.InvalidRequest) as caught:
-            await anext(tier.generate(replace(REQUEST, response_format=wrong)))
+            await anext(tier.generate(anew(REQUEST, response_format=wrong)))
         await tier.close()
     pieces = [piece for event in called[1:-1] for piece in event.tool_calls]
     assert pieces[0].name == "capital_of"
@@ -85,8 +86,8 @@ async def test_the_embedded_engine_judges_a_draft_and_goes_on_from_what_stands(m
     async with running_gateway(backend) as address:
         tier = RemoteTier(RemoteConfig(address))
         info = await tier.info()
-        right = [event async for event in tier.generate(replace(begun, draft=" is Paris."))]
-        wrong = [event async for event in tier.generate(replace(begun, draft=" is banana soup"))]
+        right = [event async for event in tier.generate(anew(begun, draft=" is Paris."))]
+        wrong = [event async for event in tier.generate(anew(begun, draft=" is banana soup"))]
         await tier.close()
     assert info.verifies_drafts
     assert right[0].draft.accepted_bytes == len(" is Paris.")

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asked import anew
 from device_tokens import AUDIENCE, ISSUER, Call, Signer, auth_settings, write_jwks
 from isthmus.cloud import identity
 from isthmus.cloud.identity import AuthConfig, Caller, Refusal, Refused, Scope
@@ -329,10 +330,14 @@ def refusals(gateway, reason):
 async def test_a_device_gets_in_and_nobody_else_does(tmp_path):
     async with gateway_with(tmp_path, SIGNER) as gateway:
         async with device(gateway, SIGNER.token()) as tier:
-            assert [event async for event in tier.generate(REQUEST)]
+            assert [event async for event in tier.generate(anew(REQUEST))]
         for token in (None, "hush", unsigned(), STRANGER.token(), SIGNER.token(aud="x")):
             async with device(gateway, token) as tier:
-                for call in (tier.info, tier.load, lambda tier=tier: anext(tier.generate(REQUEST))):
+                for call in (
+                    tier.info,
+                    tier.load,
+                    lambda tier=tier: anext(tier.generate(anew(REQUEST))),
+                ):
                     with pytest.raises(Unauthenticated) as caught:
                         await call()
                     assert "valid credentials are needed" in caught.value.message
@@ -348,7 +353,7 @@ async def test_a_scope_that_is_lacking_is_a_matter_of_permission(tmp_path):
             with pytest.raises(PermissionDenied):
                 await tier.info()
             with pytest.raises(PermissionDenied):
-                await anext(tier.generate(REQUEST))
+                await anext(tier.generate(anew(REQUEST)))
         async with device(gateway, SIGNER.token(scope="generate")) as tier:
             await tier.info()
             with pytest.raises(PermissionDenied, match="report"):
@@ -429,7 +434,7 @@ async def test_each_tenants_prefixes_have_a_salt_of_their_own(tmp_path):
     async with gateway_with(tmp_path, SIGNER) as gateway:
         for tenant in ("acme", "acme", "rival"):
             async with device(gateway, SIGNER.token(tenant=tenant)) as tier:
-                assert [event async for event in tier.generate(REQUEST)]
+                assert [event async for event in tier.generate(anew(REQUEST))]
         first, second, other = (request.cache_salt for request in gateway.backend.requests)
     assert first == second != other
     assert "acme" not in first

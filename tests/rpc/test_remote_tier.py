@@ -11,16 +11,15 @@ import pytest
 import trustme
 
 from agent_client import eventually
+from asked import REQUEST, anew
 from isthmus.cloud.server import Gateway
 from isthmus.cloud.testing import ScriptedBackend, gateway_config, running_gateway
-from isthmus.core import chat, errors, events, wire
+from isthmus.core import errors, events, wire
 from isthmus.edge.breaker import BreakerState, CircuitBreaker
 from isthmus.edge.config import EdgeConfig
 from isthmus.edge.remote import RemoteConfig, RemoteTier, Tls
 from isthmus.edge.server import build_agent
 from isthmus.edge.testing import ScriptedEngine
-
-REQUEST = chat.ChatRequest("r1", (chat.Message(chat.Role.USER, (chat.TextPart("hello"),)),))
 
 
 def free_port():
@@ -30,7 +29,7 @@ def free_port():
 
 
 async def collected(tier, request=REQUEST):
-    return [event async for event in tier.generate(request)]
+    return [event async for event in tier.generate(anew(request))]
 
 
 async def test_nothing_is_opened_before_the_first_call():
@@ -142,7 +141,7 @@ async def test_a_gateway_that_dies_in_mid_answer_is_unavailable_and_counted():
     await gateway.start()
     breaker = CircuitBreaker(failures=1, open_s=60)
     tier = RemoteTier(RemoteConfig(gateway.address), breaker=breaker)
-    answer = tier.generate(REQUEST)
+    answer = tier.generate(anew())
     await anext(answer)
     stopping = asyncio.create_task(gateway.stop())
     with pytest.raises(errors.Unavailable):
@@ -218,7 +217,7 @@ async def test_a_tier_that_was_closed_says_so_and_connects_no_more():
 async def test_closing_it_ends_a_running_answer_as_unavailable_and_not_as_left():
     async with running_gateway(ScriptedBackend(["x"] * 1000, delay_s=0.02)) as address:
         tier = RemoteTier(RemoteConfig(address))
-        answer = tier.generate(REQUEST)
+        answer = tier.generate(anew())
         await anext(answer)
         await tier.close()
         with pytest.raises(errors.Unavailable, match="closed"):

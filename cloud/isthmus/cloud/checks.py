@@ -1,14 +1,29 @@
-"""What the gateway asks of a request before any work: ranges, abilities, privacy."""
+"""What the gateway asks of a request before any work: ranges, bounds, abilities, privacy."""
 
 from __future__ import annotations
 
 from collections.abc import Set
+from dataclasses import replace
+from typing import Final
 
-from isthmus.core.chat import ChatRequest, ImagePart, PrivacyClass, ResponseKind, ToolChoice
+from isthmus.cloud.limits import LimitsConfig
+from isthmus.core.chat import (
+    ChatRequest,
+    ImagePart,
+    PrivacyClass,
+    ResponseKind,
+    ToolChoice,
+)
 from isthmus.core.checks import check_sampling
 from isthmus.core.decision import Reason
-from isthmus.core.errors import InvalidRequest, NotSupported, PolicyRefused
+from isthmus.core.errors import ContextTooLong, InvalidRequest, NotSupported, PolicyRefused
 from isthmus.core.tier import ModelInfo
+from isthmus.v1 import gateway_pb2
+
+_MAX_ID_CHARS: Final = 128
+_BYTES_PER_TOKEN: Final = 4
+_SURELY: Final = 4
+"""No prompt's tokens have so many times the usual length."""
 
 
 def check_request(request: ChatRequest, info: ModelInfo, accepted: Set[PrivacyClass]) -> None:
@@ -20,6 +35,10 @@ def check_request(request: ChatRequest, info: ModelInfo, accepted: Set[PrivacyCl
             reason=Reason.PRIVACY_LOCAL_ONLY.value,
             field="privacy_class",
         )
+    if len(request.request_id) > _MAX_ID_CHARS:
+        raise InvalidRequest(
+            f"request_id must be at most {_MAX_ID_CHARS} characters", field="request_id"
+        )
     if request.model and request.model != info.model:
         raise InvalidRequest(
             f"this gateway serves {info.model!r}; leave model empty or name that", field="model"
@@ -28,6 +47,46 @@ def check_request(request: ChatRequest, info: ModelInfo, accepted: Set[PrivacyCl
     if request.max_tokens == 0:
         raise InvalidRequest("max_tokens must be at least 1", field="max_tokens")
     _check_abilities(request, info)
+
+
+def bounded(
+    request: ChatRequest, limits: LimitsConfig, prompt_tokens: int, remaining_s: float | None
+) -> ChatRequest:
+    """The request within `limits`, its deadline at most `remaining_s` from now.
+
+    `prompt_tokens` is an estimate; what is not surely too long is left to the backend's count.
+    Raises `InvalidRequest`, `ContextTooLong` or `DeadlineExceeded`.
+    """
+    if len(request.messages) > limits.max_messages:
+        raise InvalidRequest(f"messages must be at most {limits.max_messages}", field="messages")
+    if prompt_tokens > _SURELY * limits.max_prompt_tokens:
+        raise too_long(limits)
+    most = limits.max_completion_tokens
+    deadline = request.deadline.at_most(remaining_s).at_most(limits.max_answer_s)
+    deadline.check()
+    wanted = request.max_tokens
+    return replace(
+        request, deadline=deadline, max_tokens=None if wanted is None else min(wanted, most)
+    )
+
+
+def too_long(limits: LimitsConfig) -> ContextTooLong:
+    """The refusal of a prompt over the limit."""
+    return ContextTooLong(
+        f"this gateway takes prompts of at most {limits.max_prompt_tokens} tokens; shorten it",
+        field="messages",
+    )
+
+
+def prompt_tokens(message: gateway_pb2.GenerateRequest) -> int:
+    """About how many tokens the prompt has, from its size; images are left out."""
+    images = sum(
+        len(part.image.url)
+        for turn in message.messages
+        for part in turn.content
+        if part.HasField("image")
+    )
+    return (message.ByteSize() - images) // _BYTES_PER_TOKEN + 1
 
 
 def _check_abilities(request: ChatRequest, info: ModelInfo) -> None:

@@ -36,6 +36,7 @@ from isthmus.cloud.identity.config import AuthConfig
 from isthmus.cloud.ledger.config import LedgerConfig
 from isthmus.cloud.ledger.prices import PriceEntry
 from isthmus.cloud.ledger.quotas import QuotaConfig
+from isthmus.cloud.limits import LimitsConfig
 from isthmus.cloud.serving.config import ServingConfig
 from isthmus.core.addresses import Address, HostPort, is_local
 from isthmus.core.chat import PrivacyClass
@@ -84,6 +85,7 @@ class CloudConfig(Settings):
         {PrivacyClass.PUBLIC, PrivacyClass.REDACTED}
     )
     """Requests of any other class are refused: they should not have left the device."""
+    limits: LimitsConfig = Field(default_factory=LimitsConfig)
     same_model_demo: bool = False
     """The model is the device's own; every answer says so."""
     backend: BackendConfig = Field(default_factory=BackendConfig)

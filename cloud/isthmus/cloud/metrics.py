@@ -20,14 +20,18 @@ from prometheus_client import (
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
+from isthmus.cloud.admission import Shed
+from isthmus.cloud.answers.register import Found
 from isthmus.cloud.identity.base import Refusal
 from isthmus.cloud.ledger.base import LedgerState, Reconciled
+from isthmus.core.chat import Priority
 from isthmus.core.decision import Outcome
 from isthmus.core.events import DraftVerdict
 from isthmus.core.money import Usage
 
 # An SLO must be an edge: the share of requests within it is then exact.
 TTFT_EDGES_S: Final = (0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+WAIT_EDGES_S: Final = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _MOST_TENANTS: Final = 100
 TPOT_EDGES_S: Final = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0)
 
@@ -87,6 +91,45 @@ class Metrics:
             "Requests waiting for their turn at the gateway.",
             registry=registry,
         )
+        self._queue_wait = Histogram(
+            "isthmus_cloud_queue_wait_seconds",
+            "From the arrival of a request to its turn, by its priority.",
+            ["priority"],
+            buckets=WAIT_EDGES_S,
+            registry=registry,
+        )
+        self._shed = Counter(
+            "isthmus_cloud_shed_requests",
+            "Requests that were told to come back later, by why.",
+            ["reason"],
+            registry=registry,
+        )
+        self._again = Counter(
+            "isthmus_cloud_repeated_requests",
+            "Requests that came again, by what they found: the answer running, complete or broken "
+            "off, or nothing, another gateway having begun it.",
+            ["found"],
+            registry=registry,
+        )
+        self._merged = Counter(
+            "isthmus_cloud_merged_deltas",
+            "Pieces of answers that went in the message of another, for a reader or a loop that "
+            "was behind.",
+            registry=registry,
+        )
+        self._kept = Gauge(
+            "isthmus_cloud_kept_answers",
+            "Answers that ended and can be asked for again.",
+            registry=registry,
+        )
+        self._kept_bytes = Gauge(
+            "isthmus_cloud_kept_answers_bytes", "What those take, roughly.", registry=registry
+        )
+        self._pause = Gauge(
+            "isthmus_cloud_delivery_pause_seconds",
+            "How long each stream waits between two messages; 0 while the event loop keeps up.",
+            registry=registry,
+        )
         self._reported = Counter(
             "isthmus_cloud_reported_outcomes",
             "Outcomes that devices reported, by route and status.",
@@ -112,6 +155,34 @@ class Metrics:
         """Read both gauges from these functions whenever somebody scrapes."""
         self._in_flight.set_function(running)
         self._waiting.set_function(waiting)
+
+    def watch_answers(
+        self,
+        kept: Callable[[], float],
+        kept_bytes: Callable[[], float],
+        pause_s: Callable[[], float],
+    ) -> None:
+        """Read these three from these functions whenever somebody scrapes."""
+        self._kept.set_function(kept)
+        self._kept_bytes.set_function(kept_bytes)
+        self._pause.set_function(pause_s)
+
+    def waited(self, priority: Priority, seconds: float) -> None:
+        """A request had its turn."""
+        self._queue_wait.labels(priority=priority.value).observe(seconds)
+
+    def shed(self, why: Shed) -> None:
+        """A request was refused because there is too much to do."""
+        self._shed.labels(reason=why.value).inc()
+
+    def found(self, found: Found) -> None:
+        """A request found this under its id."""
+        if found is not Found.NOTHING:
+            self._again.labels(found=found.value).inc()
+
+    def merged(self, pieces: int) -> None:
+        """So many pieces of an answer went in another one's message."""
+        self._merged.inc(pieces)
 
     def refused(self, reason: Refusal) -> None:
         """A call was not let in."""

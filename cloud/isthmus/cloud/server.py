@@ -98,21 +98,26 @@ class Gateway:
         await self.backend.start()
         self.metrics.add(self.backend.collectors())
         admission = Admission(
-            max_running=config.max_running_requests, max_waiting=config.max_waiting_requests
+            max_running=config.max_running_requests,
+            max_waiting=config.max_waiting_requests,
+            waited=self.metrics.waited,
+            shed=self.metrics.shed,
         )
         self.metrics.watch_queue(lambda: admission.running, lambda: admission.waiting)
         self._service = GatewayService(
             self.backend,
             admission,
+            self.ledger,
             self.metrics,
             identity.Door(authenticator, self.metrics.refused),
             ServiceOptions(
-                price=self.ledger.price(self.backend.info().model),
                 same_model_demo=config.same_model_demo,
                 accept_privacy_classes=config.accept_privacy_classes,
                 cache_salt=salts,
+                limits=config.limits,
             ),
         )
+        self._service.start()
         self._server = grpc.aio.server(interceptors=[RefuseUnreadable()], options=_options(config))
         add_GatewayServiceServicer_to_server(self._service, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -206,6 +211,8 @@ def _options(config: CloudConfig) -> list[tuple[str, int]]:
         # Clients ping every 10 s; the default of 300 s would drop them.
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
         ("grpc.keepalive_permit_without_calls", 1),
+        # Devices come back to whichever gateway has room; gRPC spreads the ages by a tenth.
+        ("grpc.max_connection_age_ms", round(config.limits.max_connection_age_s * 1000)),
         # Two gateways on one port would share its callers silently.
         ("grpc.so_reuseport", 0),
     ]

@@ -1,62 +1,52 @@
-"""The gateway's service: who may ask, when it is their turn, and the stream of their answer."""
+"""The gateway's service: how each call lives, from who asks to how it ends."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
-import traceback
-from collections.abc import AsyncIterator, Callable, Set
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
-import grpc
 import grpc.aio
-from grpc_status import rpc_status  # type: ignore[import-untyped]
 
 from isthmus.cloud.admission import Admission
+from isthmus.cloud.answers import Answers, Asked, Window
 from isthmus.cloud.backends.base import Backend
-from isthmus.cloud.checks import check_request
-from isthmus.cloud.drafts import judged
+from isthmus.cloud.checks import bounded, check_request, prompt_tokens
+from isthmus.cloud.delivery import Pace, deliver
+from isthmus.cloud.faults import abort, code_of, fault
 from isthmus.cloud.identity import Caller, Door, Scope
+from isthmus.cloud.ledger.base import Ledger
+from isthmus.cloud.limits import LimitsConfig
 from isthmus.cloud.metrics import Metrics
+from isthmus.cloud.work import Work
 from isthmus.core import wire
-from isthmus.core.chat import ChatRequest, PrivacyClass, ResponseKind, ToolChoice
-from isthmus.core.decision import Reason
-from isthmus.core.errors import (
-    DeadlineExceeded,
-    InternalError,
-    InvalidRequest,
-    IsthmusError,
-    NotSupported,
-    PolicyRefused,
-    Unavailable,
-)
-from isthmus.core.events import Delta, DraftVerdict, Event, Finished, FinishReason, Started
-from isthmus.core.money import MICRO_USD_PER_USD, Price, Usage
-from isthmus.core.tier import Load, ModelInfo
+from isthmus.core.chat import PrivacyClass
+from isthmus.core.errors import DeadlineExceeded, InvalidRequest, IsthmusError, Unavailable
+from isthmus.core.tier import Load
 from isthmus.v1 import fleet_pb2, gateway_pb2
 from isthmus.v1.gateway_pb2_grpc import GatewayServiceServicer
 
-_log = logging.getLogger(__name__)
-
 _MAX_OUTCOMES: Final = 1_000
 _LETTING_GO_S: Final = 1.0
-_CODE_NAMES: Final[dict[int, str]] = {code.value[0]: code.name for code in grpc.StatusCode}
+_COME_BACK_S: Final = 0.1
+"""When a device should try again that a stopping gateway sends away: another one is there by now,
+or soon."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceOptions:
     """What the service itself is told; the rest is the backend's."""
 
-    price: Price = field(default_factory=Price)
     same_model_demo: bool = False
     accept_privacy_classes: Set[PrivacyClass] = frozenset(
         {PrivacyClass.PUBLIC, PrivacyClass.REDACTED}
     )
     cache_salt: Callable[[str], str] = lambda tenant: ""
     """The salt of a tenant's prefixes in caches that tenants share."""
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
 
 
 class GatewayService(GatewayServiceServicer):
@@ -66,20 +56,29 @@ class GatewayService(GatewayServiceServicer):
         self,
         backend: Backend,
         admission: Admission,
+        ledger: Ledger,
         metrics: Metrics,
         door: Door,
         options: ServiceOptions,
     ) -> None:
         self._backend = backend
         self._admission = admission
+        self._ledger = ledger
         self._metrics = metrics
         self._door = door
         self._options = options
-        self._scopes: set[asyncio.Timeout] = set()
+        limits = options.limits
+        work = Work(backend, admission, ledger, metrics, limits, options.same_model_demo)
+        window = Window(limits.replay_s, limits.replay_max_answers, limits.replay_max_bytes)
+        self._answers = Answers(work.write, window, metrics.found)
+        self._pace = pace = Pace()
+        metrics.watch_answers(
+            lambda: self._answers.kept, lambda: self._answers.kept_bytes, lambda: pace.pause_s
+        )
+        self._calls = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._draining = False
-        self._aborting = False
 
     # --- the calls ----------------------------------------------------------------------------
 
@@ -93,22 +92,20 @@ class GatewayService(GatewayServiceServicer):
         """Answer one request; see gateway.proto."""
         # Written with context.write and not as a generator: when the caller goes away, grpc.aio
         # leaves a generator suspended, and its `finally` would run whenever it is collected.
-        stream = _Stream(self._backend, self._metrics, self._info())
         code = "CANCELLED"
         try:
-            request = self._admit(message, context)
+            asked = self._asked(message, context)
             try:
-                await self._answer(request, context, stream)
+                await self._answer(asked, context)
             except asyncio.CancelledError:
-                if request.deadline.expired:
+                if asked.request.deadline.expired:
                     code = "DEADLINE_EXCEEDED"
                 raise
             code = "OK"
-        except IsthmusError as error:
-            code = _CODE_NAMES[wire.error_to_status(error).code]
-            if stream.began:
-                await context.write(gateway_pb2.GenerateResponse(error=wire.error_to_wire(error)))
-            await _abort(context, error)
+        except Exception as error:
+            known = error if isinstance(error, IsthmusError) else fault(error, message.request_id)
+            code = code_of(known)
+            await abort(context, known)
         finally:
             self._metrics.ended(code)
 
@@ -117,7 +114,10 @@ class GatewayService(GatewayServiceServicer):
     ) -> gateway_pb2.GetModelInfoResponse:
         """Tell the model, what it can do and what it costs."""
         await self._admitted(context, Scope.GENERATE)
-        return wire.info_to_wire(self._info())
+        info = self._backend.info()
+        price = self._ledger.price(info.model)
+        demo = self._options.same_model_demo
+        return wire.info_to_wire(replace(info, price=price, same_model_demo=demo))
 
     async def GetLoad(  # noqa: N802
         self, message: gateway_pb2.GetLoadRequest, context: Any
@@ -150,7 +150,7 @@ class GatewayService(GatewayServiceServicer):
                 for i, one in enumerate(message.outcomes)
             ]
         except IsthmusError as error:
-            await _abort(context, error)
+            await abort(context, error)
         for outcome in outcomes:
             self._metrics.reported(outcome)
         return gateway_pb2.ReportOutcomesResponse(accepted_outcomes=len(outcomes))
@@ -162,193 +162,72 @@ class GatewayService(GatewayServiceServicer):
         await self._admitted(context, Scope.SYNC)
         return fleet_pb2.SyncDeviceResponse()
 
-    # --- stopping -----------------------------------------------------------------------------
+    # --- starting and stopping ----------------------------------------------------------------
+
+    def start(self) -> None:
+        """Watch the loop. Before the first call."""
+        self._pace.start()
 
     async def drain(self, grace_s: float) -> None:
         """Take no new requests; those running after `grace_s` end as unavailable."""
         self._draining = True
+        self._admission.turn_away(_stopping("before it was this request's turn"))
         try:
             async with asyncio.timeout(grace_s):
                 await self._idle.wait()
         except TimeoutError:
-            self._aborting = True
-            now_s = asyncio.get_running_loop().time()
-            for scope in self._scopes:
-                if not scope.expired():
-                    scope.reschedule(now_s)
+            self._answers.stop(_stopping("before the end of the answer"))
             # A backend that does not let go is left to the server, which ends every call.
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._idle.wait(), _LETTING_GO_S)
+        await self._pace.stop()
 
     # --- inside -------------------------------------------------------------------------------
-
-    def _info(self) -> ModelInfo:
-        return replace(
-            self._backend.info(),
-            price=self._options.price,
-            same_model_demo=self._options.same_model_demo,
-        )
 
     async def _admitted(self, context: Any, scope: Scope) -> Caller:
         """Who makes this call, or its end."""
         try:
             return self._door.admit(context, scope)
         except IsthmusError as error:
-            await _abort(context, error)
+            await abort(context, error)
 
-    def _admit(self, message: gateway_pb2.GenerateRequest, context: Any) -> ChatRequest:
-        """The request, once its caller, its form and its wishes are all right."""
+    def _asked(self, message: gateway_pb2.GenerateRequest, context: Any) -> Asked:
+        """Who asks what, once the caller, the form and the wishes are all right."""
+        arrived_s = time.monotonic()
         caller = self._door.admit(context, Scope.GENERATE)
         if self._draining:
-            raise Unavailable("the gateway is stopping; ask another one")
+            raise _stopping("before this request")
+        options, limits = self._options, self._options.limits
         request = wire.request_from_wire(message)
-        check_request(request, self._backend.info(), self._options.accept_privacy_classes)
-        deadline = request.deadline.at_most(context.time_remaining())
-        deadline.check()
-        return replace(
-            request, deadline=deadline, cache_salt=self._options.cache_salt(caller.tenant)
+        check_request(request, self._backend.info(), options.accept_privacy_classes)
+        estimate = prompt_tokens(message)
+        request = replace(
+            bounded(request, limits, estimate, context.time_remaining()),
+            cache_salt=options.cache_salt(caller.tenant),
         )
+        return Asked(caller, request, wire.request_body(message), estimate, arrived_s)
 
-    async def _answer(self, request: ChatRequest, context: Any, stream: _Stream) -> None:
-        """Wait for a slot and stream, until the deadline or the end of a drain."""
-        scope = asyncio.timeout(request.deadline.remaining_s())
+    async def _answer(self, asked: Asked, context: Any) -> None:
+        """Read the answer to the end, for the caller, until the deadline."""
+        reader = self._answers.attend(asked)
+        self._calls += 1
+        self._idle.clear()
         try:
-            async with scope:
-                self._scopes.add(scope)
-                self._idle.clear()
-                try:
-                    async with self._admission.slot():
-                        await stream.run(request, context)
-                finally:
-                    self._scopes.discard(scope)
-                    if not self._scopes:
-                        self._idle.set()
-        except TimeoutError as error:
-            if not scope.expired():
-                raise _unexpected(request, error) from None
-            if self._aborting:
-                raise Unavailable("the gateway stopped before the end of the answer") from None
-            raise DeadlineExceeded("the deadline of the request has passed") from None
-        except (IsthmusError, asyncio.CancelledError):
+            try:
+                async with asyncio.timeout(asked.request.deadline.remaining_s()):
+                    await deliver(reader, context, self._pace, self._metrics.merged)
+            except TimeoutError:
+                raise DeadlineExceeded("the deadline of the request has passed") from None
+        except IsthmusError as error:
+            if reader.began:
+                await context.write(gateway_pb2.GenerateResponse(error=wire.error_to_wire(error)))
             raise
-        except Exception as error:
-            raise _unexpected(request, error) from None
-
-
-class _Stream:
-    """One answer on its way: what the backend yields, written and measured."""
-
-    def __init__(self, backend: Backend, metrics: Metrics, info: ModelInfo) -> None:
-        self._backend = backend
-        self._metrics = metrics
-        self._info = info
-        self._arrived_s = time.monotonic()
-        self._first_s: float | None = None
-        self._prompt_tokens = 0
-        self._completion_tokens = 0
-        self._verdict: DraftVerdict | None = None
-        self.began = False
-        """Whether anything was written."""
-
-    async def run(self, request: ChatRequest, context: Any) -> None:
-        """Write every event up to the end. The backend's iterator is closed in any case."""
-        if request.draft:
-            request = await self._without_draft(request)
-        events = self._backend.generate(request)
-        try:
-            async for yielded in events:
-                event = self._seen(yielded, request)
-                for message in wire.event_to_wire(event):
-                    await context.write(message)
-                self.began = True
-                if isinstance(event, Finished):
-                    self._finished(event)
-                    return
         finally:
-            await _close(events)
-        raise Unavailable("the backend ended the stream before the end of the answer")
-
-    async def _without_draft(self, request: ChatRequest) -> ChatRequest:
-        """The request that goes on from what stands of its draft, if anything does."""
-        self._verdict = verdict = await _judged(self._backend, self._info, request)
-        self._metrics.judged(verdict)
-        accepted = request.draft.encode()[: verdict.accepted_bytes].decode()
-        left = request.max_tokens
-        return replace(
-            request,
-            answer_so_far=request.answer_so_far + accepted,
-            draft="",
-            max_tokens=None if left is None else left - verdict.accepted_tokens,
-        )
-
-    def _seen(self, event: Event, request: ChatRequest) -> Event:
-        """Note `event`, and return what is to be written in its place."""
-        match event:
-            case Started():
-                self._prompt_tokens = event.prompt_tokens
-                if self._too_dear(request, 0):
-                    raise PolicyRefused(
-                        "the prompt alone costs more than max_price allows",
-                        reason=Reason.PRICE_ABOVE_LIMIT.value,
-                        field="max_price_micro_usd",
-                    )
-                demo = self._info.same_model_demo
-                return replace(event, same_model_demo=demo, draft=self._verdict)
-            case Delta():
-                if self._too_dear(request, event.tokens):
-                    return Finished(
-                        FinishReason.LENGTH, Usage(self._prompt_tokens, self._completion_tokens)
-                    )
-                self._completion_tokens += event.tokens
-                if self._first_s is None:
-                    self._first_s = time.monotonic()
-                    self._metrics.first_token(self._first_s - self._arrived_s)
-        return event
-
-    def _too_dear(self, request: ChatRequest, more_tokens: int) -> bool:
-        limit_usd = request.preference.max_price_usd
-        if limit_usd is None:
-            return False
-        usage = Usage(self._prompt_tokens, self._completion_tokens + more_tokens)
-        return self._info.price.cost_micro_usd(usage) > limit_usd * MICRO_USD_PER_USD
-
-    def _finished(self, event: Finished) -> None:
-        tokens = event.usage.completion_tokens
-        per_token_s: float | None = None
-        if self._first_s is not None and tokens > 1:
-            per_token_s = (time.monotonic() - self._first_s) / (tokens - 1)
-        self._metrics.answered(event.usage, per_token_s)
+            self._answers.leave(asked, reader)
+            self._calls -= 1
+            if not self._calls:
+                self._idle.set()
 
 
-async def _judged(backend: Backend, info: ModelInfo, request: ChatRequest) -> DraftVerdict:
-    """What `backend` lets stand of the draft. One that cannot be judged is dropped."""
-    # Of a form, or of a tool call, no part can be gone on from.
-    formed = request.response_format.kind is not ResponseKind.TEXT
-    calls = bool(request.tools) and request.tool_choice is not ToolChoice.NONE
-    if not info.verifies_drafts or formed or calls:
-        return DraftVerdict(judged=False)
-    # Something must be left to write, or there would be no answer to tell the verdict with.
-    most = None if request.max_tokens is None else request.max_tokens - 1
-    try:
-        return judged(request.draft, await backend.judge(request), most_tokens=most)
-    except (NotSupported, InvalidRequest) as error:
-        _log.info("request %s: its draft cannot be judged (%s)", request.request_id, error.kind)
-        return DraftVerdict(judged=False)
-
-
-async def _close(events: AsyncIterator[Event]) -> None:
-    close = getattr(events, "aclose", None)
-    if close is not None:
-        await close()
-
-
-async def _abort(context: Any, error: IsthmusError) -> NoReturn:
-    await context.abort_with_status(rpc_status.to_status(wire.error_to_status(error)))
-    raise AssertionError("abort_with_status returned")
-
-
-def _unexpected(request: ChatRequest, error: Exception) -> InternalError:
-    """Log where a fault happened, without its message: that may quote the user."""
-    where = "".join(traceback.format_tb(error.__traceback__))
-    _log.error("request %s failed: %s\n%s", request.request_id, type(error).__name__, where)
-    return InternalError("the backend failed; the gateway's log names the place")
+def _stopping(when: str) -> Unavailable:
+    return Unavailable(f"the gateway stopped {when}; ask again", retry_after_s=_COME_BACK_S)

@@ -1,0 +1,188 @@
+"""One answer: a task writes it, any number of readers follow, each at its own pace."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from isthmus.cloud.answers.log import Log, Place
+from isthmus.cloud.answers.tab import Tab
+from isthmus.cloud.faults import fault
+from isthmus.cloud.identity.base import Caller
+from isthmus.core.chat import ChatRequest
+from isthmus.core.errors import IsthmusError, Overloaded, Unavailable
+from isthmus.core.events import Delta, Event, Finished, Started
+
+MAX_READERS: Final = 8
+"""Of one answer: its device has one, and a few that it does not know to be dead yet."""
+
+_STOPPED: Final = Unavailable("the answer was stopped")
+Key = tuple[str, str, str]
+"""Tenant, device, request id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request within all bounds, and who asked."""
+
+    caller: Caller
+    request: ChatRequest
+    body: bytes
+    """What tells it from another one under the same id (`wire.request_body`)."""
+    prompt_tokens: int
+    """An estimate, meant to be high."""
+    arrived_s: float
+    """Monotonic."""
+
+    @property
+    def key(self) -> Key:
+        """What names the answer."""
+        return self.caller.tenant, self.caller.device, self.request.request_id
+
+
+@dataclass(eq=False, slots=True)
+class Answer:
+    """What is known of the answer to one request."""
+
+    request_id: str
+    body: bytes
+    log: Log
+    tab: Tab | None = None
+    """Of the attempt that runs, or ran last."""
+    _readers: set[Reader] = field(default_factory=set)
+    _task: asyncio.Task[None] | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether it is being written, and not told to stop."""
+        return self._task is not None and self.log.end is None
+
+    @property
+    def complete(self) -> bool:
+        """Whether it was written to its end."""
+        return isinstance(self.log.end, Finished)
+
+    def run(self, work: Coroutine[Any, Any, None], ended: Callable[[], None]) -> None:
+        """Have `work` write it, once an earlier run has let go; `ended` is told when it is over."""
+        self.log.end = None
+        earlier = self._task
+
+        def over(task: asyncio.Task[None]) -> None:
+            work.close()  # never begun, when it was stopped at once
+            if self._task is task:
+                self._end(_STOPPED)
+            ended()
+
+        self._task = asyncio.create_task(self._run(work, earlier))
+        self._task.add_done_callback(over)
+
+    def stop(self, reason: IsthmusError) -> None:
+        """Stop the work. Readers get what was written, and then `reason`."""
+        if self.running and self._task is not None:
+            self._end(reason)
+            self._task.cancel()
+
+    def reader(self, place: Place | None) -> Reader:
+        """A reader from `place` on, or from the beginning. It must be closed by `left`."""
+        if len(self._readers) >= MAX_READERS:
+            raise Overloaded(f"{MAX_READERS} calls read this answer already; close one of them")
+        reader = Reader(self, place)
+        self._readers.add(reader)
+        return reader
+
+    def left(self, reader: Reader) -> bool:
+        """`reader` reads no more; whether it was the last one."""
+        self._readers.discard(reader)
+        return not self._readers
+
+    # --- for the work -------------------------------------------------------------------------
+
+    def started(self, event: Started) -> None:
+        """The work has begun. What a first run said of the prompt stays true."""
+        if self.log.started is None:
+            self.log.started = event
+            self._tell()
+
+    def wrote(self, delta: Delta) -> None:
+        """The next piece."""
+        self.log.add(delta)
+        self._tell()
+
+    def finished(self, event: Finished) -> None:
+        """It is complete."""
+        self._end(event)
+
+    # --- inside -------------------------------------------------------------------------------
+
+    async def _run(
+        self, work: Coroutine[Any, Any, None], earlier: asyncio.Task[None] | None
+    ) -> None:
+        if earlier is not None:
+            await asyncio.wait([earlier])
+        try:
+            await work
+        except IsthmusError as error:
+            self._end(error)
+        except Exception as error:
+            self._end(fault(error, self.request_id))
+
+    def _end(self, end: Finished | IsthmusError) -> None:
+        if self.log.end is None:
+            self.log.end = end
+            self._tell()
+
+    def _tell(self) -> None:
+        for reader in self._readers:
+            reader.wake()
+
+
+class Reader:
+    """One caller's way through an answer."""
+
+    def __init__(self, answer: Answer, place: Place | None) -> None:
+        self.answer = answer
+        self._start = place
+        self._place = Place()
+        self.began = False
+        """Whether it has read something."""
+        self._news: asyncio.Future[None] | None = None
+
+    async def next(self) -> tuple[Event, int]:
+        """The next event, and how many pieces of the answer it holds. Raises the answer's error.
+
+        Everything that came since the last call is one `Delta`.
+        """
+        answer = self.answer
+        log = answer.log
+        while True:
+            if not self.began and log.started is not None:
+                self.began = True
+                self._place = log.begin if self._start is None else self._start
+                return log.started, 0
+            more = log.after(self._place) if self.began else None
+            if more is not None:
+                pieces = more[1].pieces - self._place.pieces
+                self._place = more[1]
+                if answer.tab is not None:
+                    await answer.tab.showing(self._place.tokens - log.begin.tokens)
+                return more[0], pieces
+            if isinstance(log.end, Finished):
+                return log.end, 0
+            if log.end is not None:
+                raise log.end.with_traceback(None)  # others may get it too
+            self._news = asyncio.get_running_loop().create_future()
+            try:
+                await self._news
+            finally:
+                self._news = None
+
+    def wake(self) -> None:
+        """There is something to read."""
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
+
+    def close(self) -> bool:
+        """Read no more; whether nobody else does."""
+        return self.answer.left(self)

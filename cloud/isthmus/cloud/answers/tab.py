@@ -1,0 +1,70 @@
+"""What one attempt at an answer is charged: opened beside the work, counted as it is shown."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from isthmus.cloud.ledger.base import Account, Ledger, Opening
+from isthmus.core.decision import Status
+from isthmus.core.errors import IsthmusError, Unavailable
+from isthmus.core.money import Usage
+
+
+class Tab:
+    """The account of one attempt. Opening it begins at once and takes no time of the answer's."""
+
+    def __init__(self, ledger: Ledger, opening: Opening) -> None:
+        self._opening = asyncio.create_task(ledger.open(opening))
+        self._usage = Usage(0, opening.received_tokens)
+        """Of the whole answer, as far as its device has seen it."""
+        self._settled = False
+        self.account: Account | None = None
+
+    def check(self) -> None:
+        """Raise what opening it raised, if it failed already."""
+        if self._opening.done():
+            self._opening.result()
+
+    async def opened(self) -> Account:
+        """The account, once it is open. Raises `QuotaExceeded`, `AlreadyExists`, `Unavailable`."""
+        if self.account is None:
+            self.account = await asyncio.shield(self._opening)
+        return self.account
+
+    def started(self, prompt: Usage) -> None:
+        """The prompt is computed."""
+        self._usage = replace(prompt, completion_tokens=self._usage.completion_tokens)
+        if self.account is not None:
+            self.account.wrote(self._usage)
+
+    async def showing(self, tokens: int) -> None:
+        """The answer's first `tokens` are about to be seen. Raises `Unavailable` when they may not.
+
+        Cheap, but where the ledger lags more than it may.
+        """
+        account = self.account
+        if account is None or self._settled:
+            return
+        if account.lost:
+            raise Unavailable("another gateway has taken this request over")
+        if tokens > self._usage.completion_tokens:
+            self._usage = replace(self._usage, completion_tokens=tokens)
+            account.wrote(self._usage)
+        if account.behind:
+            await account.catch_up()
+
+    def complete(self, whole: Usage) -> None:
+        """The answer is written to its end: it is charged whole, and can be read again."""
+        self._usage = whole
+
+    async def settle(self, status: Status) -> None:
+        """Close it. The first time counts."""
+        if self._settled:
+            return
+        self._settled = True
+        try:
+            account = await self._opening
+        except IsthmusError:
+            return  # refused: the work has heard of it, or ended before it could
+        await account.settle(self._usage, status)
