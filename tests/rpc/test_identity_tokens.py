@@ -349,7 +349,7 @@ async def test_a_device_gets_in_and_nobody_else_does(tmp_path):
 async def test_a_scope_that_is_lacking_is_a_matter_of_permission(tmp_path):
     async with gateway_with(tmp_path, SIGNER) as gateway:
         async with device(gateway, SIGNER.token(scope="report")) as tier:
-            assert await tier.report([]) == 0
+            assert await tier.report([], []) == 0
             with pytest.raises(PermissionDenied):
                 await tier.info()
             with pytest.raises(PermissionDenied):
@@ -357,7 +357,7 @@ async def test_a_scope_that_is_lacking_is_a_matter_of_permission(tmp_path):
         async with device(gateway, SIGNER.token(scope="generate")) as tier:
             await tier.info()
             with pytest.raises(PermissionDenied, match="report"):
-                await tier.report([])
+                await tier.report([], [])
         assert refusals(gateway, Refusal.SCOPE) == 3
 
 
