@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format proto test-vllm test-neon test-opencl test-native-sanitize
-.PHONY: bench bench-peers chaos soak clean
+.PHONY: test-postgres bench bench-peers chaos soak clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -23,7 +23,7 @@ demo: setup  ## run everything on this machine: agent, gateway, metrics
 
 test: setup  ## the test suite: no vLLM, no GPU, no browser needed
 	$(BIN)/isthmus model pull smollm2-135m
-	$(BIN)/python -m pytest -m 'not vllm and not chaos'
+	$(BIN)/python -m pytest -m 'not vllm and not chaos and not postgres'
 
 check: setup  ## lint, types, import rules, wire contract
 	$(BIN)/ruff check .
@@ -42,6 +42,9 @@ proto: setup  ## generate the stubs beside the .proto files
 
 test-vllm: setup  ## the whole road through a real vLLM, in an environment of its own
 	scripts/test_vllm.sh
+
+test-postgres: setup  ## the ledger on a PostgreSQL of its own
+	scripts/test_postgres.sh
 
 test-native-sanitize: setup  ## the native kernels under address, undefined and thread sanitizers
 	scripts/test_native_sanitize.sh

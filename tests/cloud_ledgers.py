@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import sqlalchemy as sa
 
 from isthmus.cloud.identity.base import Caller
 from isthmus.cloud.ledger.base import Opening
-from isthmus.cloud.ledger.database import make_engine
+from isthmus.cloud.ledger.database import make_engine, parse_url
 from isthmus.cloud.ledger.prices import PriceBook, PriceEntry
 from isthmus.cloud.ledger.quotas import QuotaConfig
 from isthmus.cloud.ledger.sql import SqlLedger
@@ -42,6 +44,22 @@ def opening(
     received: int = 0,
 ) -> Opening:
     return Opening(caller, request_id, body, "m", prompt, most, received)
+
+
+@contextmanager
+def postgres_database() -> Iterator[sa.URL]:
+    """An empty database on the server that `make test-postgres` starts, gone afterwards."""
+    server = parse_url(os.environ["ISTHMUS_TEST_POSTGRES"])
+    admin = sa.create_engine(server, isolation_level="AUTOCOMMIT")
+    name = f"test_{secrets.token_hex(6)}"
+    with admin.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+    try:
+        yield server.set(database=name)
+    finally:
+        with admin.connect() as connection:
+            connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+        admin.dispose()
 
 
 @asynccontextmanager

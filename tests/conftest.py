@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before numpy is imported: its threads wait by spinning, which on a busy machine takes minutes.
@@ -12,8 +13,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # scikit-learn's too
 os.environ.setdefault("ISTHMUS_CLOUD_LEDGER__KIND", "off")
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 
+from cloud_ledgers import postgres_database
+from isthmus.cloud.ledger.database import sqlite_url
 from isthmus.engine.gguf import read_gguf
 from isthmus.engine.model import ModelFile
 from isthmus.engine.pull import pull
@@ -27,6 +31,16 @@ settings.load_profile("untimed")
 def model_path() -> Path:
     """The small model's file, downloaded into the user's ISTHMUS_HOME when it is not there yet."""
     return pull("smollm2-135m")
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.URL]:
+    """An empty database for a ledger, of each kind that it may be kept in."""
+    if request.param == "sqlite":
+        yield sqlite_url(tmp_path / "ledger.db")
+        return
+    with postgres_database() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -15,32 +15,27 @@ from isthmus.cloud.ledger.tables import metadata
 from isthmus.core.errors import ConfigError, InternalError, Unavailable
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> sa.URL:
-    return sqlite_url(tmp_path / "a folder, 100%" / "ledger.db")
-
-
 def migrated(url: sa.URL) -> sa.Engine:
     engine = make_engine(url, timeout_s=20)
     migrate(engine)
     return engine
 
 
-def test_the_migrations_make_the_tables_that_the_code_knows(url: sa.URL) -> None:
-    engine = migrated(url)
+def test_the_migrations_make_the_tables_that_the_code_knows(ledger_url: sa.URL) -> None:
+    engine = migrated(ledger_url)
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
     engine.dispose()
 
 
-def test_gateways_that_start_together_all_find_the_schema(url: sa.URL) -> None:
+def test_gateways_that_start_together_all_find_the_schema(ledger_url: sa.URL) -> None:
     with ThreadPoolExecutor(8) as pool:
-        for engine in pool.map(migrated, [url] * 8):
+        for engine in pool.map(migrated, [ledger_url] * 8):
             engine.dispose()
 
 
-def test_a_database_of_a_newer_program_is_not_touched(url: sa.URL) -> None:
-    engine = migrated(url)
+def test_a_database_of_a_newer_program_is_not_touched(ledger_url: sa.URL) -> None:
+    engine = migrated(ledger_url)
     with engine.begin() as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(ConfigError, match="newer isthmus"):
@@ -55,6 +50,12 @@ def test_a_wrong_url_is_refused_without_being_shown(url: str) -> None:
     assert "geheim" not in str(refused.value)
 
 
+def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
+    path = tmp_path / "a folder, 100% new" / "ledger.db"
+    migrated(sqlite_url(path)).dispose()
+    assert path.exists()
+
+
 def test_a_database_that_is_away_is_told_without_the_way_to_it() -> None:
     engine = make_engine(parse_url("postgresql://someone:geheim@127.0.0.1:1/books"))
     with pytest.raises(Unavailable) as away:
@@ -63,8 +64,8 @@ def test_a_database_that_is_away_is_told_without_the_way_to_it() -> None:
     assert away.value.__cause__ is None
 
 
-def test_a_statement_that_is_wrong_is_our_fault_and_shows_no_value(url: sa.URL) -> None:
-    engine = migrated(url)
+def test_a_statement_that_is_wrong_is_our_fault_and_shows_no_value(ledger_url: sa.URL) -> None:
+    engine = migrated(ledger_url)
     with pytest.raises(InternalError) as wrong, mapped(), engine.begin() as connection:
         connection.execute(sa.text("INSERT INTO gateways VALUES (:secret)"), {"secret": "geheim"})
     assert "geheim" not in str(wrong.value)

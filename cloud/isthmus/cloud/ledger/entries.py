@@ -67,7 +67,8 @@ def open_row(
     else:
         lease = Lease(key, owner, 1, price, count.now_ms, Usage(), reserved)
         make = insert(connection, requests).values(_new(lease, opening)).on_conflict_do_nothing()
-        if connection.execute(make).rowcount == 1:
+        made = connection.execute(make.returning(requests.c.epoch)).one_or_none()
+        if made is not None:
             count.add(key.tenant, key.device, count.now_ms, reserved, streams=1)
             return lease
     there = sa.select(requests).where(*is_row(key)).with_for_update()
