@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from isthmus.cli import cloud_plan, cloud_serving
+from isthmus.cli import cloud_plan, cloud_serving, cloud_usage
 from isthmus.cli.flags import given
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="The cloud tier: a gRPC gateway in front of a model.", no_args_is_help=True)
 app.command(epilog=cloud_plan.EXAMPLE)(cloud_plan.plan)
 app.command(epilog=cloud_serving.EXAMPLE)(cloud_serving.serving)
+app.command(epilog=cloud_usage.EXAMPLE)(cloud_usage.usage)
 
 _EXAMPLE = """
 Example: isthmus cloud serve --backend openai --url http://127.0.0.1:8000/v1 --model my-model
