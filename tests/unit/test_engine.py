@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import math
-import weakref
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 
 import tiny_qwen2
 from isthmus.core.chat import (
-    ChatRequest,
     ImagePart,
     Message,
     Role,
-    Sampling,
-    TextPart,
 )
 from isthmus.core.deadline import Deadline
 from isthmus.core.errors import (
@@ -35,18 +29,11 @@ from isthmus.core.errors import (
 )
 from isthmus.core.events import Delta, Event, Finished, FinishReason, Started
 from isthmus.engine.engine import Engine
-from isthmus.engine.errors import ModelUnavailable
-from isthmus.engine.perplexity import all_logits
-from isthmus.engine.prepared import LoadedModel, pack_model
-from isthmus.kernels.base import Batch, Embed, KVShape, Step
-from isthmus.kernels.native import NativeBackend, PackedTiles
+from isthmus.engine.prepared import pack_model
+from isthmus.kernels.base import Batch, KVShape, Step
+from isthmus.kernels.native import NativeBackend
 from isthmus.kernels.numpy_ref import NumpyBackend
-
-GREEDY = Sampling(temperature=0, ignore_eos=True)
-
-
-def engine_on(backend: NativeBackend | NumpyBackend, **options: Any) -> Engine:
-    return Engine(pack_model(tiny_qwen2.model(), backend), backend, **options)
+from tiny_engine import GREEDY, chat, engine_on, run
 
 
 @pytest.fixture(scope="module", params=["native", "numpy"])
@@ -61,21 +48,6 @@ def fresh() -> Iterator[Engine]:
     made = engine_on(NativeBackend(threads=1))
     yield made
     made.close()
-
-
-def chat(*turns: str, **fields: object) -> ChatRequest:
-    roles = (Role.USER, Role.ASSISTANT)
-    messages = tuple(Message(roles[i % 2], (TextPart(text),)) for i, text in enumerate(turns))
-    request = ChatRequest("r", messages, sampling=GREEDY, max_tokens=12)
-    return replace(request, **fields)  # type: ignore[arg-type]
-
-
-async def run(engine: Engine, request: ChatRequest) -> tuple[Started, str, Finished]:
-    events = [event async for event in engine.generate(request)]
-    started, *deltas, finished = events
-    assert isinstance(started, Started)
-    assert isinstance(finished, Finished)
-    return started, "".join(d.text for d in deltas if isinstance(d, Delta)), finished
 
 
 async def test_an_answer_is_started_deltas_and_finished(engine: Engine) -> None:
@@ -355,122 +327,3 @@ async def test_a_closed_engine_is_unavailable() -> None:
         await running
     with pytest.raises(Unavailable):
         await run(made, chat("x"))
-
-
-async def until_unloaded(engine: Engine) -> None:
-    for _ in range(500):
-        if not engine.loaded:
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("the engine stayed in memory")
-
-
-async def test_an_idle_engine_leaves_memory_and_comes_back_by_itself() -> None:
-    backend = NativeBackend(threads=1)
-    loads = []
-
-    def reload() -> LoadedModel:
-        loads.append(1)
-        return pack_model(tiny_qwen2.model(), backend)
-
-    idle = engine_on(backend, idle_unload_s=0.05, reload=reload)
-    assert idle.loaded
-    first, text, _ = await run(idle, chat("hello there, who are you?"))
-    for times in (1, 2):
-        await until_unloaded(idle)
-        assert idle.kv_used_tokens == 0
-        again, same, _ = await run(idle, chat("hello there, who are you?"))
-        assert same == text
-        assert first.cached_tokens == again.cached_tokens == 0
-        assert len(loads) == times
-    idle.close()
-
-
-async def test_an_unloaded_engine_holds_no_weights() -> None:
-    backend = NativeBackend(threads=1)
-    model = pack_model(tiny_qwen2.model(), backend)
-    embed = model.ops[0]
-    assert isinstance(embed, Embed)
-    assert isinstance(embed.table, PackedTiles)
-    weight = weakref.ref(embed.table.data)
-
-    def reload() -> LoadedModel:
-        raise ModelUnavailable("nobody asked for it")
-
-    idle = Engine(model, backend, idle_unload_s=0.05, reload=reload)
-    del model, embed
-    await until_unloaded(idle)
-    gc.collect()
-    assert weight() is None
-    idle.close()
-
-
-async def test_a_model_that_does_not_come_back_is_said_so_and_may_come_back_later() -> None:
-    backend = NativeBackend(threads=1)
-    lost = True
-
-    def reload() -> LoadedModel:
-        if lost:
-            raise ModelUnavailable("the file is gone")
-        return pack_model(tiny_qwen2.model(), backend)
-
-    idle = engine_on(backend, idle_unload_s=0.05, reload=reload)
-    await until_unloaded(idle)
-    with pytest.raises(ModelUnavailable, match="gone"):
-        await run(idle, chat("x"))
-    lost = False
-    assert (await run(idle, chat("x")))[2].usage.completion_tokens == 12
-    idle.close()
-
-
-async def test_an_unloaded_engine_can_be_closed() -> None:
-    idle = engine_on(NativeBackend(threads=1), idle_unload_s=0.01)
-    await until_unloaded(idle)
-    idle.close()
-    with pytest.raises(Unavailable):
-        await run(idle, chat("x"))
-
-
-async def judged_by(engine: Engine, request: ChatRequest) -> tuple[list[bytes], list[float]]:
-    told = await engine.judge(request)
-    return [raw for raw, _, _ in told], [logprob for _, logprob, _ in told]
-
-
-@pytest.mark.parametrize("question", ["hello", "a long question " * 7], ids=["short", "long"])
-async def test_a_drafts_tokens_are_judged_as_the_whole_model_would(question: str) -> None:
-    backend = NumpyBackend()
-    model = pack_model(tiny_qwen2.model(), backend)
-    engine = Engine(model, backend, kv_type="float32")
-    draft = " and some more of it, 北京 " + "over and over " * 9
-    asked = chat(question, answer_so_far="It begins", draft=draft)
-    prompt = engine.prompt(replace(asked, answer_so_far="It begins" + draft))
-    tokens = engine.tokenizer.encode(prompt.segments)
-    rows = all_logits(model, backend, tokens).astype(np.float64)
-    expected = rows - np.log(np.exp(rows - rows.max(1, keepdims=True)).sum(1, keepdims=True))
-    expected -= rows.max(1, keepdims=True)
-    try:
-        for _ in range(2):  # the second time the prefix is cached
-            raw, logprobs = await judged_by(engine, asked)
-            count = len(raw)
-            assert b"".join(raw).endswith(draft.encode())
-            own = [expected[at - 1, tokens[at]] for at in range(len(tokens) - count, len(tokens))]
-            np.testing.assert_allclose(logprobs, own, atol=1e-4)
-            others = [run(engine, chat(f"{question} {i}")) for i in range(3)]
-            await asyncio.gather(*others, judged_by(engine, asked))
-        started, _, _ = await run(engine, replace(asked, answer_so_far="It begins" + draft))
-    finally:
-        engine.close()
-    assert started.cached_tokens >= len(tokens) - 17  # the answer finds what judging computed
-
-
-async def test_a_token_that_the_model_would_have_written_is_judged_the_best(
-    engine: Engine,
-) -> None:
-    _, text, _ = await run(engine, chat("hello"))
-    told = await engine.judge(chat("hello", draft=text)) if text.isascii() else []
-    assert sum(best for _, _, best in told) >= len(told) - 1
-
-
-async def test_a_draft_that_does_not_fit_is_not_judged(fresh: Engine) -> None:
-    with pytest.raises(ContextTooLong):
-        await fresh.judge(chat("hello", draft="word " * fresh.context_tokens))

@@ -1,13 +1,10 @@
-"""The on-device engine: a model, a plan, and the thread that runs it."""
+"""The on-device engine: a model, a plan, and what a caller asks of them."""
 
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
 import logging
-import threading
-import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
@@ -19,11 +16,8 @@ from isthmus.core.deadline import Deadline
 from isthmus.core.errors import (
     ContextTooLong,
     DeadlineExceeded,
-    InternalError,
     InvalidRequest,
     IsthmusError,
-    Overloaded,
-    Unavailable,
 )
 from isthmus.core.events import Event, Finished
 from isthmus.engine.answer import Answer, Job
@@ -40,9 +34,10 @@ from isthmus.engine.kv import KVPool
 from isthmus.engine.model import ModelConfig
 from isthmus.engine.opening import open_runners
 from isthmus.engine.prepared import LoadedModel
-from isthmus.engine.scheduler import MAX_RUNNING, Scheduler
+from isthmus.engine.scheduler import Scheduler
 from isthmus.engine.speculation import PromptLookup, SpeculationCount
 from isthmus.engine.tokenizer import Segment, Tokenizer
+from isthmus.engine.worker import Worker
 from isthmus.kernels.base import BLOCK_TOKENS, Backend, KVShape, KVType
 
 if TYPE_CHECKING:
@@ -93,7 +88,6 @@ class Engine:
         """
         # Without its weights: the plan alone holds those, so that they can go.
         self._model = replace(model, ops=())
-        self._max_waiting = max_waiting
         wanted = context_tokens or DEFAULT_CONTEXT_TOKENS
         shape = _pool_shape(model.config, wanted, kv_bytes, KVType(kv_type))
         self.context_tokens = min(model.config.context, wanted, shape.blocks * shape.block_tokens)
@@ -101,7 +95,6 @@ class Engine:
         self._template: ChatTemplate | None = None
         self._grammars: Grammars | None = None
         self._keeps_forms = is_installed()
-        self._idle_unload_s = idle_unload_s
         ops_again = None if reload is None else lambda: reload().ops
         first = Runner.of(backend, model.ops, reload=ops_again, renew=renew)
         self._plan = FallbackPlan([first, *standbys], kv=shape, max_tokens=PREFILL_CHUNK)
@@ -112,13 +105,14 @@ class Engine:
             model=model.name,
             drafter=PromptLookup if speculation else None,
         )
-        self._wake = threading.Condition()
-        self._arrived: list[Answer] = []
-        self._closed = False
-        self._thread = threading.Thread(target=self._work, name="isthmus-engine", daemon=True)
-        self._thread.start()
-        # A program that ends without `close` would pull the plan from under its thread.
-        atexit.register(self.close)
+        self._worker = Worker(
+            self._plan,
+            self._pool,
+            self._scheduler,
+            name=model.name,
+            max_waiting=max_waiting,
+            idle_unload_s=idle_unload_s,
+        )
 
     @classmethod
     def open(
@@ -210,7 +204,7 @@ class Engine:
     @property
     def queue_depth(self) -> int:
         """Answers that wait for a place in the batch."""
-        return self._scheduler.waiting + len(self._arrived)
+        return self._worker.queue_depth
 
     @property
     def running(self) -> int:
@@ -318,7 +312,7 @@ class Engine:
             segments, tokens, sampling, limit, deadline, sink, constraint, reads_calls, watched
         )
         answer = Answer(job, self.tokenizer)
-        self._submit(answer)
+        self._worker.submit(answer)
         # The engine's thread heeds the deadline between two steps; one may never end.
         late = DeadlineExceeded("the time for this answer is used up")
         left_s = deadline.remaining_s()
@@ -365,7 +359,7 @@ class Engine:
         greedy = Sampling(temperature=0)
         job = Job((), tokens, greedy, 1, request.deadline, sink, judged=count)
         answer = Answer(job, self.tokenizer)
-        self._submit(answer)
+        self._worker.submit(answer)
         try:
             await done.wait()
         finally:
@@ -377,11 +371,7 @@ class Engine:
 
     def close(self) -> None:
         """Stop the thread; answers that still run end with `Unavailable`."""
-        with self._wake:
-            self._closed = True
-            self._wake.notify()
-        self._thread.join()
-        atexit.unregister(self.close)
+        self._worker.close()
 
     def _chat_template(self) -> ChatTemplate:
         if self._template is None:
@@ -396,67 +386,6 @@ class Engine:
             return self.tokenizer.encode(segments)
         rest = self.tokenizer.encode(segments[len(known.segments) :], from_start=False)
         return [*known.tokens, *rest]
-
-    def _submit(self, answer: Answer) -> None:
-        with self._wake:
-            if self._closed:
-                raise Unavailable("the engine is closed")
-            if self.queue_depth >= self._max_waiting + MAX_RUNNING:
-                raise Overloaded(f"{self.queue_depth} requests wait already; try again in a while")
-            self._arrived.append(answer)
-            self._wake.notify()
-
-    def _work(self) -> None:
-        idle_since = time.monotonic()
-        while True:
-            with self._wake:
-                self._wake.wait_for(self._has_work, self._patience_s(idle_since))
-                arrived, self._arrived = self._arrived, []
-                closed = self._closed
-            for answer in arrived:
-                self._scheduler.add(answer)
-            if closed:
-                self._scheduler.fail_all(Unavailable("the engine was closed"))
-                self._plan.close()
-                return
-            if not self._busy:
-                self._use_idleness(idle_since)
-                continue
-            try:
-                self._scheduler.step()
-            except IsthmusError as error:  # the model did not come back
-                _log.error("a step failed: %s", error.message)
-                self._scheduler.fail_all(error)
-            except Exception as error:
-                # The type alone: an exception's text could quote a user's.
-                _log.error("a step failed: %s", type(error).__name__)
-                self._scheduler.fail_all(InternalError("the engine failed; its log has more"))
-            idle_since = time.monotonic()
-
-    def _has_work(self) -> bool:
-        return bool(self._arrived) or self._closed or self._busy
-
-    def _patience_s(self, idle_since: float) -> float | None:
-        """How long to wait for work before there is something else to do."""
-        if not self.loaded:
-            return None
-        waits = [wait for wait in (self._plan.retry_in_s,) if wait is not None]
-        if self._idle_unload_s is not None:
-            waits.append(max(0.0, idle_since + self._idle_unload_s - time.monotonic()))
-        return min(waits, default=None)
-
-    def _use_idleness(self, idle_since: float) -> None:
-        unload_s = self._idle_unload_s
-        if unload_s is not None and time.monotonic() - idle_since >= unload_s:
-            self._pool.forget_all()
-            self._plan.unload()
-            _log.info("%s was unloaded after %s s without work", self.model_name, unload_s)
-        elif self._plan.retry_in_s == 0 and self._plan.retry():
-            self._scheduler.start_over()
-
-    @property
-    def _busy(self) -> bool:
-        return self._scheduler.running + self._scheduler.waiting > 0
 
 
 def _pool_shape(
