@@ -10,6 +10,7 @@ from typing import Any
 from isthmus.core.chat import ChatRequest, Message, Role, TextPart
 from isthmus.core.decision import Decision, Reason, Target
 from isthmus.core.events import Delta, FinishReason
+from isthmus.core.tier import ModelInfo
 from isthmus.edge.agent import Agent
 from isthmus.edge.config import EdgeConfig
 from isthmus.edge.device import Device
@@ -26,6 +27,12 @@ from isthmus.router.doubt.handover import CascadeConfig
 SURE, UNSURE = -0.1, -4.0
 QUICK = WatchConfig(window_tokens=2, hold_back_tokens=2)
 """Doubts after two unlikely tokens."""
+
+WORDS = ("one", " two", " three", " four", " five", " six", " seven", " eight", " nine", " ten.")
+TEXT = "".join(WORDS)
+PRICE = {"cloud_input_usd_per_mtok": "1", "cloud_output_usd_per_mtok": "2"}
+VERIFIES = ModelInfo("big", "scripted", verifies_drafts=True)
+"""A gateway that judges drafts."""
 
 
 class FindsNothing:
@@ -81,6 +88,11 @@ def decided(target: Target = Target.EDGE, *, race: bool = False, **more: Any) ->
     """A decision for `target` that lets the other tier help."""
     reasons = (Reason.RACE,) if race else (Reason.VALUE_ON_EDGE,)
     return Decision(target, reasons, race=race, **more)
+
+
+def doubting(after: int, **more: Any) -> ScriptedEngine:
+    """A device that becomes unsure after so many of `WORDS`."""
+    return ScriptedEngine(WORDS, logprobs=(SURE,) * after + (UNSURE,), **more)
 
 
 async def answer_of(agent: Agent, trail: Trail) -> tuple[list[Delta], FinishReason]:

@@ -334,6 +334,12 @@ class _Course:
             and Target.CLOUD not in self._failed
         )
 
+    @property
+    def _cloud_is_no_better(self) -> bool:
+        """The cloud of a demo has the device's own model: it would doubt the same."""
+        info = None if self._tiers.cloud is None else self._tiers.cloud.last_info
+        return info is not None and info.same_model_demo
+
     def _run(self, target: Target, *, watch: WatchOver | None = None, draft: str = "") -> Run:
         """A leg of `target` from what is shown by now; at the answer's end it is stopped."""
         legs = self._answering.legs
@@ -351,7 +357,7 @@ class _Course:
         """
         trail, config = self._trail, self._answering.cascade
         decision, request = trail.decision, trail.request
-        if decision is None or not self._cloud_may_help:
+        if decision is None or not self._cloud_may_help or self._cloud_is_no_better:
             return None
         if not may_be_watched(request, decision, config):
             return None
