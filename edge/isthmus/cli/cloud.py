@@ -15,12 +15,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from isthmus.cli import cloud_plan, cloud_serving, cloud_usage
+from isthmus.cli import cloud_enroll, cloud_plan, cloud_serving
 from isthmus.cli.flags import given
 
 if TYPE_CHECKING:
     from isthmus.cloud.config import CloudConfig
 
 app = typer.Typer(help="The cloud tier: a gRPC gateway in front of a model.", no_args_is_help=True)
+app.command(epilog=cloud_enroll.ENROLL_EXAMPLE)(cloud_enroll.enroll)
+app.command(epilog=cloud_enroll.DEVICES_EXAMPLE)(cloud_enroll.devices)
+app.command(epilog=cloud_enroll.REVOKE_EXAMPLE)(cloud_enroll.revoke)
+app.command(epilog=cloud_enroll.ROTATE_EXAMPLE)(cloud_enroll.rotate_key)
+app.command(epilog=cloud_enroll.CERTIFY_EXAMPLE)(cloud_enroll.certify)
 app.command(epilog=cloud_plan.EXAMPLE)(cloud_plan.plan)
 app.command(epilog=cloud_serving.EXAMPLE)(cloud_serving.serving)
 app.command(epilog=cloud_usage.EXAMPLE)(cloud_usage.usage)
