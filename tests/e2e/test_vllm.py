@@ -11,11 +11,9 @@ import contextlib
 import importlib.util
 import json
 import os
-import queue
 import re
 import subprocess
 import sys
-import threading
 import time
 import tomllib
 import urllib.request
@@ -32,6 +30,7 @@ from isthmus.cloud.serving.config import ServingConfig
 from isthmus.core import chat, errors, events
 from isthmus.core.deadline import Deadline
 from isthmus.edge.remote import RemoteConfig, RemoteTier
+from processes import Program
 
 MODEL = os.environ.get("ISTHMUS_TEST_VLLM_MODEL", "")
 
@@ -87,54 +86,6 @@ model = {model}
 [serving]
 {serving}
 """
-
-
-class Program:
-    """`isthmus …` as a process; its output is read as it comes and shown when a test fails."""
-
-    def __init__(self, *arguments: str, **environment: str):
-        command = [str(Path(sys.executable).with_name("isthmus")), *arguments]
-        self.process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=os.environ | environment,
-        )
-        self.lines: queue.Queue[str] = queue.Queue()
-        self.said: list[str] = []
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self):
-        for line in self.process.stdout:
-            sys.stdout.write(line)
-            self.said.append(line)
-            self.lines.put(line)
-        self.lines.put("")
-
-    def wait_for(self, pattern, within_s):
-        """The match of the first line of output from now on that has `pattern`."""
-        until_s = time.monotonic() + within_s
-        while True:
-            line = self.lines.get(timeout=max(0.1, until_s - time.monotonic()))
-            assert line, f"isthmus ended with status {self.process.wait()}"
-            if found := re.search(pattern, line):
-                return found
-
-    def stop(self):
-        """Ask it to end and return its status and how long it took in seconds."""
-        began_s = time.monotonic()
-        self.process.terminate()
-        try:
-            status = self.process.wait(20)
-        finally:
-            if self.process.poll() is None:
-                self.process.kill()
-                self.process.wait()
-            self._reader.join(5)
-            self.process.stdout.close()
-        return status, time.monotonic() - began_s
 
 
 class RunningGateway:
