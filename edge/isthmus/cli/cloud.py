@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from isthmus.cli import cloud_plan, cloud_serving, cloud_usage
-from isthmus.cli import cloud_enroll, cloud_plan, cloud_serving
+from isthmus.cli import cloud_enroll, cloud_plan, cloud_serving, cloud_usage
 from isthmus.cli.flags import given
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""`isthmus cloud serving`: what `[serving]` becomes for vLLM."""
+"""`isthmus cloud serving`: what the section `serving` becomes for vLLM."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Example: isthmus cloud serving --config cloud.toml --flags
 
 def serving(
     config: Annotated[
-        Path | None, typer.Option(help="The gateway's TOML file, with its [serving].")
+        Path | None, typer.Option(help="The gateway's TOML file, with its the section `serving`.")
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="What to serve (default: the file's backend.model).")
@@ -29,7 +29,7 @@ def serving(
     flags: Annotated[bool, typer.Option(help="Print the command that starts the server.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Print the engine arguments that [serving] compiles to, checked against the vLLM here."""
+    """Print the engine arguments that the section `serving` becomes, checked against vLLM."""
     from isthmus.cloud.config import CloudConfig
     from isthmus.cloud.serving.arguments import engine_arguments, serve_flags
 
