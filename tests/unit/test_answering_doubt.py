@@ -188,6 +188,25 @@ async def test_a_doubt_leads_nowhere_where_the_cloud_may_not_help(
     assert cloud.left == []
 
 
+async def test_a_cloud_that_cannot_continue_an_answer_is_not_asked_to() -> None:
+    info = ModelInfo("big", "scripted", continues_answers=False)
+    engine, cloud, trail = doubting(4), ScriptedTier(WORDS, last_info=info), Trail(request())
+    async with agent_over(engine, cloud, decided()) as agent:
+        pieces, _ = await answer_of(agent, trail)
+    assert text_of(pieces) == TEXT
+    assert cloud.left == []
+    assert trail.route is Target.EDGE
+
+
+async def test_what_a_cloud_begins_anew_is_never_put_behind_what_is_shown() -> None:
+    engine, cloud, trail = doubting(4), ScriptedTier(WORDS, anew=True), Trail(request())
+    async with agent_over(engine, cloud, decided()) as agent:
+        pieces, _ = await answer_of(agent, trail)
+    assert text_of(pieces) == TEXT
+    assert len(cloud.left) == 1
+    assert trail.route is Target.EDGE
+
+
 async def test_an_answer_that_became_private_is_not_handed_over() -> None:
     pieces = ("Pay ", "with ", "4111 1111 1111 1111 ", "now ", "or ", "later ", "please ", "do.")
     engine = ScriptedEngine(pieces, logprobs=(SURE,) * 5 + (UNSURE,))

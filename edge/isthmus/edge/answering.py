@@ -195,7 +195,11 @@ class _Course:
         """The cloud's leg, whose first piece is there; None: the device goes on by itself."""
         trail, config = self._trail, self._answering.cascade
         taker = None
-        if self._cloud_may_help and may_hand_over(trail.request, self._moment()):
+        if (
+            self._cloud_may_help
+            and (self._cloud_continues or not trail.shown)
+            and may_hand_over(trail.request, self._moment())
+        ):
             taker = self._run(Target.CLOUD, draft=self._worth_offering(doubt.draft))
         if taker is None:
             self._metrics.routing.doubted(doubt.reason, "kept")
@@ -339,6 +343,12 @@ class _Course:
         """The cloud of a demo has the device's own model: it would doubt the same."""
         info = None if self._tiers.cloud is None else self._tiers.cloud.last_info
         return info is not None and info.same_model_demo
+
+    @property
+    def _cloud_continues(self) -> bool:
+        """Whether the cloud goes on with an answer, as far as it has told."""
+        info = None if self._tiers.cloud is None else self._tiers.cloud.last_info
+        return info is None or info.continues_answers
 
     def _run(self, target: Target, *, watch: WatchOver | None = None, draft: str = "") -> Run:
         """A leg of `target` from what is shown by now; at the answer's end it is stopped."""

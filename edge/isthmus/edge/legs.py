@@ -9,7 +9,13 @@ from dataclasses import replace
 
 from isthmus.core.chat import ChatRequest
 from isthmus.core.decision import Reason, Target
-from isthmus.core.errors import InternalError, IsthmusError, PolicyRefused, Unavailable
+from isthmus.core.errors import (
+    InternalError,
+    IsthmusError,
+    NotSupported,
+    PolicyRefused,
+    Unavailable,
+)
 from isthmus.core.events import Delta, Event, Finished, FinishReason, Started
 from isthmus.edge.consent import Consent
 from isthmus.edge.conversation import Conversation
@@ -166,6 +172,11 @@ class Legs:
                 async for event in events:
                     match event:
                         case Started():
+                            if event.anew:
+                                raise NotSupported(
+                                    "the cloud's model cannot go on with an answer",
+                                    field="answer_so_far",
+                                )
                             accepted = _accepted(event, outgoing.request.draft)
                             yield event if outgoing.request.draft else replace(event, draft=None)
                             if accepted:

@@ -73,6 +73,8 @@ class ScriptedTier:
     """What it says of its own doubt, to a watched request."""
     accepted_chars: int | None = None
     """How much of a draft it lets stand; None: it does not judge drafts."""
+    anew: bool = False
+    """It cannot go on with a begun answer, and says so only then."""
     deltas: Sequence[Delta] = ()
     """Given in place of `pieces` when there are any."""
     finish_reason: FinishReason = FinishReason.STOP
@@ -118,6 +120,7 @@ class ScriptedTier:
                 self.cached_tokens,
                 self.same_model_demo,
                 self._verdict(request.draft, accepted),
+                self.anew and bool(request.answer_so_far),
             )
             for delta in deltas[: request.max_tokens]:
                 await asyncio.sleep(self.delay_s)
