@@ -196,6 +196,17 @@ async def test_only_vllm_is_told_whose_prefix_cache_it_is():
     assert vllm.bodies[0]["cache_salt"] == "tenant"
 
 
+async def test_what_is_known_to_lead_to_vllm_is_asked_as_vllm():
+    routed = ScriptedUpstream(is_vllm=False)
+    async with serving(routed), pool_over(routed, vllm=True) as pool:
+        info = pool.info()
+        await collected(pool, replace(REQUEST, cache_salt="tenant"))
+    assert info.continues_answers
+    assert info.verifies_drafts
+    assert routed.bodies[0]["cache_salt"] == "tenant"
+    assert routed.bodies[0]["stream_options"]["continuous_usage_stats"] is True
+
+
 async def test_a_single_upstream_is_asked_again_as_a_router_has_others_behind_it():
     async with serving(ScriptedUpstream()) as (one,), pool_over(one) as pool:
         one.faults[:] = [Fault("reset"), Fault("reset", after_tokens=4)]

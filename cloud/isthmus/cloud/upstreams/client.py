@@ -63,7 +63,7 @@ class UpstreamClient:
         self._transport = transport
         self._client: httpx.AsyncClient | None = None
         self._waits: set[asyncio.Timeout] = set()
-        self.told = Told()
+        self.told = Told(is_vllm=bool(config.upstreams.vllm))
 
     @property
     def continues(self) -> bool:
@@ -122,6 +122,8 @@ class UpstreamClient:
         if status in {401, 403} or status >= 500:
             raise error_of(status, None)
         told = _told(response, self._config.model)
+        if self._limits.vllm is not None:
+            told = replace(told, is_vllm=self._limits.vllm)
         if told.is_vllm and self._limits.read_load:
             with suppress(Unavailable):
                 told = replace(told, load=_load(await self._got("/metrics")))
@@ -283,7 +285,10 @@ def _told(response: httpx.Response, model: str) -> Told:
     try:
         listed = response.json()["data"]
         found: dict[str, Any] = next((one for one in listed if one["id"] == model), {})
-        return Told(int(found.get("max_model_len") or 0), found.get("owned_by") == "vllm")
+        # Ray Serve tells it in a place of its own.
+        ray = (found.get("metadata") or {}).get("max_request_context_length")
+        context_tokens = int(found.get("max_model_len") or ray or 0)
+        return Told(context_tokens, found.get("owned_by") == "vllm")
     except (ValueError, KeyError, TypeError, AttributeError):
         return Told()
 

@@ -40,6 +40,9 @@ class UpstreamsConfig(BaseModel):
     Of no use where the upstream is a router that does so itself."""
     read_load: bool = True
     """Ask upstreams that are vLLM for their queues (`/metrics`), with every probe."""
+    vllm: bool | None = None
+    """It is vLLM, or leads to it, and takes what vLLM takes beyond OpenAI's protocol; none: if its
+    list of models says so, which that of vLLM, vllm-router and production-stack does."""
     prompt_logprobs: bool | None = None
     """It tells a prompt's log-probabilities, by which drafts are judged; none: if it is vLLM."""
     continue_final_message: bool | None = None
