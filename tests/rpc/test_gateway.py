@@ -613,3 +613,30 @@ async def test_an_answer_without_a_draft_tells_no_verdict():
     async with gateway_and_tier(ScriptedBackend(info=JUDGES)) as tier:
         answer = await collected(tier)
     assert answer[0].draft is None
+
+
+async def test_a_gateway_stops_judging_drafts_where_that_does_not_pay_and_tells_what_it_cost():
+    class Slow(ScriptedBackend):
+        async def judge(self, request):
+            await asyncio.sleep(0.03)
+            return await super().judge(request)
+
+    backend = Slow(info=JUDGES, draft_logprobs=(-9.0,))
+    gateway = Gateway(gateway_config(), backend)
+    await gateway.start()
+    tier = RemoteTier(RemoteConfig(gateway.address))
+    try:
+        judged = []
+        for i in range(20):
+            answer = await collected(tier, replace(DRAFTED, request_id=f"d{i}"))
+            judged.append(answer[0].draft.judged)
+        sample = gateway.metrics.registry.get_sample_value
+        seconds = "isthmus_cloud_draft_engine_seconds_total"
+        assert judged[:7] == [True, True, True, False, True, True, True]
+        assert sum(judged[8:]) == 1  # to see whether it still does not
+        assert sample("isthmus_cloud_unjudged_drafts_total", {"reason": "not_worth_it"}) == 13
+        assert sample(seconds, {"part": "saved"}) == 0
+        assert sample(seconds, {"part": "spent"}) > 0.02
+    finally:
+        await tier.close()
+        await gateway.stop()

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus.cloud.backends.openai_draft import read_judged
+from isthmus.cloud.draft_gain import DraftGain as GatewayGain
 from isthmus.cloud.drafts import LEAST_LOGPROB, JudgedToken, ends_of, judged
 from isthmus.core.events import DraftVerdict
 from isthmus.edge.drafts import DraftGain
@@ -170,8 +171,63 @@ def test_drafts_that_stand_are_offered_when_their_tokens_take_longer_than_judgin
     assert gain.pays(DRAFT)
 
 
-def test_a_draft_that_was_not_judged_teaches_nothing() -> None:
+def test_a_draft_that_was_not_judged_teaches_nothing_of_those_that_are() -> None:
     gain = DraftGain()
     gain.observe(DraftVerdict(judged=False), 500.0, None)
     assert gain.acceptance == DraftGain().acceptance
     assert gain.judging_ms is None
+    assert gain.pays(DRAFT)
+
+
+def test_drafts_stay_where_a_gateway_judges_none_until_one_is_judged_again() -> None:
+    gain = DraftGain()
+    for _ in range(3):
+        gain.observe(DraftVerdict(judged=False), 100.0, 10.0)
+    assert sum(gain.pays(DRAFT) for _ in range(32)) == 2
+    gain.observe(ACCEPTED, 110.0, 10.0)
+    assert gain.pays(DRAFT)
+
+
+# --- whether it pays the gateway ------------------------------------------------------------------
+
+
+def taught(judged_s: float, plain_s: float, token_s: float, verdict: DraftVerdict) -> GatewayGain:
+    gain = GatewayGain()
+    for _ in range(20):
+        gain.observe(verdict, DRAFT, judged_s, token_s)
+        gain.observe(DraftVerdict(judged=False), DRAFT, plain_s, token_s)
+    return gain
+
+
+def test_a_gateway_judges_drafts_and_leaves_some_for_comparison_until_it_knows() -> None:
+    gain = GatewayGain()
+    assert gain.wants(DRAFT)
+    assert sum(gain.wants(DRAFT) for _ in range(16)) == 12
+    assert gain.judging_s is None
+
+
+@pytest.mark.parametrize(
+    ("judged_s", "token_s", "verdict", "wanted"),
+    [
+        (0.12, 0.02, ACCEPTED, 30),  # 20 ms for 8 tokens of 20 ms
+        (0.12, 0.002, ACCEPTED, 2),  # of 2 ms
+        (0.12, 0.02, REFUSED, 2),
+        (0.10, 0.02, REFUSED, 2),  # nothing is saved, so nothing is worth a try
+        (0.50, 0.02, ACCEPTED, 2),
+        (0.05, 0.002, ACCEPTED, 30),  # the judged prefix makes the answer begin sooner
+    ],
+)
+def test_a_gateway_judges_where_the_tokens_that_stand_take_longer_than_judging(
+    judged_s: float, token_s: float, verdict: DraftVerdict, wanted: int
+) -> None:
+    gain = taught(judged_s, 0.1, token_s, verdict)
+    assert gain.judging_s == pytest.approx(judged_s - 0.1)
+    assert sum(gain.wants(DRAFT) for _ in range(32)) == wanted
+
+
+def test_a_gateway_finds_out_when_judging_pays_again() -> None:
+    gain = taught(0.5, 0.1, 0.02, ACCEPTED)
+    for _ in range(300):
+        verdict = ACCEPTED if gain.wants(DRAFT) else DraftVerdict(judged=False)
+        gain.observe(verdict, DRAFT, 0.1, 0.02)
+    assert sum(gain.wants(DRAFT) for _ in range(32)) == 30

@@ -80,7 +80,17 @@ class Metrics:
         )
         self._unjudged = Counter(
             "isthmus_cloud_unjudged_drafts",
-            "Drafts that were dropped because the backend cannot judge them.",
+            "Drafts that were dropped: the backend was unable to judge them, or judging is not "
+            "worth it of late.",
+            ["reason"],
+            registry=registry,
+        )
+        self._draft_gain = Counter(
+            "isthmus_cloud_draft_engine_seconds",
+            "Capacity that drafts saved and spent, in seconds of an engine: accepted tokens by the "
+            "time that a token takes, judging by what it adds to first tokens, both divided by the "
+            "requests that share the engine.",
+            ["part"],
             registry=registry,
         )
         self._in_flight = Gauge(
@@ -226,12 +236,18 @@ class Metrics:
             self._tpot.observe(seconds_per_token)
 
     def judged(self, verdict: DraftVerdict) -> None:
-        """A draft came."""
-        if not verdict.judged:
-            self._unjudged.inc()
-            return
+        """A draft was judged."""
         self._drafts.labels(result="accepted").inc(verdict.accepted_tokens)
         self._drafts.labels(result="refused").inc(verdict.tokens - verdict.accepted_tokens)
+
+    def unjudged(self, reason: str) -> None:
+        """A draft was dropped."""
+        self._unjudged.labels(reason=reason).inc()
+
+    def draft_gain(self, *, saved_s: float, spent_s: float) -> None:
+        """What a judged draft saved and spent of an engine's time, in seconds."""
+        self._draft_gain.labels(part="saved").inc(saved_s)
+        self._draft_gain.labels(part="spent").inc(max(0.0, spent_s))
 
     def reported(self, outcome: Outcome) -> None:
         """A device reported what came of a request."""

@@ -6,13 +6,14 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from isthmus.cloud.admission import Admission
 from isthmus.cloud.answers import Answer, Asked
 from isthmus.cloud.answers.tab import Tab
 from isthmus.cloud.backends.base import Backend
 from isthmus.cloud.checks import too_long
+from isthmus.cloud.draft_gain import DraftGain
 from isthmus.cloud.drafts import judged
 from isthmus.cloud.ledger.base import Ledger, Opening
 from isthmus.cloud.limits import LimitsConfig
@@ -41,6 +42,7 @@ class Work:
     metrics: Metrics
     limits: LimitsConfig
     same_model_demo: bool = False
+    draft_gain: DraftGain = field(default_factory=DraftGain)
 
     async def write(self, asked: Asked, answer: Answer) -> None:
         """Write `answer` to its end, from wherever it broke off. Raises an `IsthmusError`."""
@@ -80,11 +82,9 @@ class Work:
         self, request: ChatRequest, answer: Answer, tab: Tab, arrived_s: float
     ) -> None:
         log = answer.log
-        if request.draft and request.received is None and not log.last.pieces:
-            verdict = await judge_draft(self.backend, request)
-            self.metrics.judged(verdict)
-            log.stands(verdict, request.draft)
         run = Run(self, answer, tab, request, arrived_s)
+        if request.draft and request.received is None and not log.last.pieces:
+            log.stands(await self._verdict(request, run), request.draft)
         if log.last.tokens >= self._most(request):
             await run.started(Started(self.backend.info().model, 0))
             run.finished(Finished(FinishReason.LENGTH))
@@ -112,6 +112,33 @@ class Work:
             await _close(events)
         raise Unavailable("the backend ended the stream before the end of the answer")
 
+    async def _verdict(self, request: ChatRequest, run: Run) -> DraftVerdict:
+        """What stands of the request's draft: nothing, where judging it does not pay."""
+        able = can_judge(self.backend, request)
+        worth = able and self.draft_gain.wants(request.draft)
+        verdict = await judge_draft(self.backend, request) if worth else DraftVerdict(judged=False)
+        if verdict.judged:
+            self.metrics.judged(verdict)
+        else:
+            self.metrics.unjudged("not_worth_it" if able and not worth else "unable")
+        if verdict.judged or (able and not worth):
+            run.drafted = verdict
+        return verdict
+
+    def learn(
+        self, verdict: DraftVerdict, draft: str, first_s: float, token_s: float | None
+    ) -> None:
+        """What a draft, judged or left alone for comparison, was worth."""
+        self.draft_gain.observe(verdict, draft, first_s, token_s)
+        judging_s = self.draft_gain.judging_s
+        if verdict.judged and token_s is not None and judging_s is not None:
+            load = self.backend.load()
+            # Of an engine that answers many at once, each has its part of every second.
+            part = load.engines / max(1, load.running_requests)
+            self.metrics.draft_gain(
+                saved_s=verdict.accepted_tokens * token_s * part, spent_s=judging_s * part
+            )
+
 
 class Run:
     """One attempt at an answer, as the backend's events come: bounds, counts, measures."""
@@ -124,6 +151,9 @@ class Run:
         self._tab = tab
         self._request = request
         self._arrived_s = arrived_s
+        self._turn_s = time.monotonic()
+        self.drafted: DraftVerdict | None = None
+        """Of a draft that could be judged, whether it was or not."""
         log = answer.log
         self._before = log.last.tokens - log.begin.tokens
         """Tokens of the answer that earlier attempts wrote; a draft's are the prompt's."""
@@ -138,6 +168,8 @@ class Run:
 
         Raises what opening it raises, and the refusal of a prompt that is too long or too dear.
         """
+        if event.anew and self._answer.log.text:
+            raise Unavailable("what was written of the answer cannot be gone on with")
         if event.prompt_tokens > self._work.limits.max_prompt_tokens:
             raise too_long(self._work.limits)
         self._price = (await self._tab.opened()).price
@@ -187,6 +219,9 @@ class Run:
         per_token_s: float | None = None
         if self._first_s is not None and written > 1:
             per_token_s = (time.monotonic() - self._first_s) / (written - 1)
+        if self.drafted is not None and self._first_s is not None:
+            first_s = self._first_s - self._turn_s
+            self._work.learn(self.drafted, self._request.draft, first_s, per_token_s)
         own = replace(whole, completion_tokens=written)
         self._work.metrics.answered(own, per_token_s)
         self._answer.finished(Finished(event.reason, whole))
@@ -200,13 +235,15 @@ class Run:
         return self._price.cost_micro_usd(usage) > limit_usd * MICRO_USD_PER_USD
 
 
-async def judge_draft(backend: Backend, request: ChatRequest) -> DraftVerdict:
-    """What `backend` lets stand of the draft. One that cannot be judged is dropped."""
-    # Of a form, or of a tool call, no part can be gone on from.
+def can_judge(backend: Backend, request: ChatRequest) -> bool:
+    """Whether `backend` may judge the draft of `request`: of a form, or of a call, nobody can."""
     formed = request.response_format.kind is not ResponseKind.TEXT
     calls = bool(request.tools) and request.tool_choice is not ToolChoice.NONE
-    if not backend.info().verifies_drafts or formed or calls:
-        return DraftVerdict(judged=False)
+    return backend.info().verifies_drafts and not formed and not calls
+
+
+async def judge_draft(backend: Backend, request: ChatRequest) -> DraftVerdict:
+    """What `backend` lets stand of the draft. One that cannot be judged is dropped."""
     # Something must be left to write, or there would be no answer to tell the verdict with.
     most = None if request.max_tokens is None else request.max_tokens - 1
     try:

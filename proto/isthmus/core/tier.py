@@ -38,3 +38,5 @@ class Load:
     max_running_requests: int = 0
     max_waiting_requests: int = 0
     draining: bool = False
+    engines: int = 1
+    """How many engines share the requests; never on the wire."""

@@ -164,7 +164,10 @@ class UpstreamPool:
 
     def load(self) -> Load:
         """What this gateway has running there."""
-        return Load(running_requests=sum(one.in_flight for one in self._watches))
+        return Load(
+            running_requests=sum(one.in_flight for one in self._watches),
+            engines=max(1, sum(one.available for one in self._watches)),
+        )
 
     def info(self) -> ModelInfo:
         """The model by the upstreams' name; what they cannot do they refuse themselves."""
