@@ -107,7 +107,9 @@ async def test_a_gateway_that_is_stopped_in_mid_answer_leaves_the_user_with_the_
     await gateway.start()
     engine = ScriptedEngine(["word "] * 400)
     async with (
-        running_agent(engine, cloud=RemoteTier(RemoteConfig(gateway.address))) as agent,
+        running_agent(
+            engine, cloud=RemoteTier(RemoteConfig(gateway.address, broken_s=0.2))
+        ) as agent,
         openai_client(agent) as client,
     ):
         stream = await client.chat.completions.create(

@@ -194,43 +194,6 @@ async def test_a_deadline_that_has_passed_is_never_sent():
         assert not tier.connected
 
 
-async def test_a_drain_lets_a_short_answer_end():
-    backend = ScriptedBackend(delay_s=0.05)
-    gateway = Gateway(gateway_config(drain_s=5), backend)
-    await gateway.start()
-    async with connected(gateway.address) as tier:
-        task = asyncio.create_task(collected(tier))
-        await eventually(lambda: backend.running)
-        began_s = time.monotonic()
-        await gateway.stop()
-        assert text_of(await task) == "Paris is the capital."
-    assert time.monotonic() - began_s < 2
-
-
-async def test_a_drain_ends_a_long_answer_as_unavailable_and_refuses_new_ones():
-    backend = ScriptedBackend(["x"] * 1000, delay_s=0.02)
-    gateway = Gateway(gateway_config(drain_s=0.3), backend)
-    await gateway.start()
-    async with connected(gateway.address) as tier, raw_stub(gateway.address) as stub:
-        await stub.GetLoad(gateway_pb2.GetLoadRequest())
-        answer = tier.generate(anew())
-        await anext(answer)
-        stopping = asyncio.create_task(gateway.stop())
-        while not (await stub.GetLoad(gateway_pb2.GetLoadRequest())).draining:
-            pass
-        with pytest.raises(grpc.aio.AioRpcError) as refused:
-            async for _ in stub.Generate(wire.request_to_wire(anew())):
-                pass
-        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert (await stub.GetLoad(gateway_pb2.GetLoadRequest())).draining
-        with pytest.raises(errors.Unavailable, match="stopped before the end"):
-            async for _ in answer:
-                pass
-        await stopping
-    assert len(backend.requests) == 1
-    assert backend.closed
-
-
 async def test_stopping_twice_does_no_harm():
     gateway = Gateway(gateway_config(), ScriptedBackend())
     await gateway.start()

@@ -140,7 +140,7 @@ async def test_a_gateway_that_dies_in_mid_answer_is_unavailable_and_counted():
     gateway = Gateway(gateway_config(drain_s=0), backend)
     await gateway.start()
     breaker = CircuitBreaker(failures=1, open_s=60)
-    tier = RemoteTier(RemoteConfig(gateway.address), breaker=breaker)
+    tier = RemoteTier(RemoteConfig(gateway.address, silent_s=0.1, broken_s=0.1), breaker=breaker)
     answer = tier.generate(anew())
     await anext(answer)
     stopping = asyncio.create_task(gateway.stop())
@@ -259,6 +259,7 @@ async def test_a_gateway_with_a_certificate_is_trusted_by_its_root_alone(tmp_pat
         ({"address": "unix:/run/x"}, False),
         ({"address": "127.0.0.1:1", "tls": Tls(ca=b"roots")}, True),
         ({"address": "gateway.example:443"}, True),
+        ({"address": "127.0.0.1:1, gateway.example:443"}, True),
         ({"address": "gateway.example:443", "plaintext": True}, False),
     ],
 )
@@ -286,6 +287,7 @@ def test_a_token_never_shows():
     [
         ({"address": ""}, "address"),
         ({"address": "nowhere"}, "address"),
+        ({"address": "127.0.0.1:1,nowhere"}, "address"),
         ({"address": "h:1", "token": "two words"}, "token"),
     ],
 )

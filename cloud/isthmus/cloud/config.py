@@ -79,8 +79,11 @@ class CloudConfig(Settings):
     """Requests that may wait; further ones are told to come back later."""
     max_request_bytes: int = Field(default=16 * 2**20, ge=1024)
     """The largest request."""
+    drain_notice_s: float = Field(default=0.0, ge=0)
+    """After a stop was asked for, how long health says NOT_SERVING and everything is still served:
+    the time that a load balancer needs to notice."""
     drain_s: float = Field(default=2.0, ge=0)
-    """How long running answers may go on after a stop was asked for."""
+    """How long running answers may go on after that; the rest are told to ask again."""
     accept_privacy_classes: frozenset[PrivacyClass] = frozenset(
         {PrivacyClass.PUBLIC, PrivacyClass.REDACTED}
     )

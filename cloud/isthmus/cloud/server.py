@@ -29,6 +29,7 @@ _log = logging.getLogger(__name__)
 
 SERVICE_NAME: Final = "isthmus.v1.GatewayService"
 _HEALTH_PERIOD_S: Final = 1.0
+_LETTING_GO_S: Final = 2.0
 
 
 class Gateway:
@@ -140,8 +141,14 @@ class Gateway:
             self._watch = None
         if self._server is not None and self._service is not None:
             await self._set_health(serving=False)
+            self._service.announce_drain()
+            # Whoever sends requests here needs a moment to hear of it; until then all are served.
+            await asyncio.sleep(min(self.config.drain_notice_s, grace_s))
+            # No new connection, and GOAWAY on the old ones: devices go elsewhere by themselves.
+            closing = asyncio.create_task(self._server.stop(grace_s + _LETTING_GO_S))
             await self._service.drain(grace_s)
-            await self._server.stop(grace=0.5)
+            await self._server.stop(grace=0.2)
+            await closing
             self._server = None
         if self._probes is not None:
             await self._probes.stop()

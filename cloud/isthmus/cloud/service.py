@@ -79,6 +79,7 @@ class GatewayService(GatewayServiceServicer):
         self._idle = asyncio.Event()
         self._idle.set()
         self._draining = False
+        self._closed = False
 
     # --- the calls ----------------------------------------------------------------------------
 
@@ -168,9 +169,13 @@ class GatewayService(GatewayServiceServicer):
         """Watch the loop. Before the first call."""
         self._pace.start()
 
+    def announce_drain(self) -> None:
+        """Say to those who ask for the load that this gateway is about to stop."""
+        self._draining = True
+
     async def drain(self, grace_s: float) -> None:
         """Take no new requests; those running after `grace_s` end as unavailable."""
-        self._draining = True
+        self._draining = self._closed = True
         self._admission.turn_away(_stopping("before it was this request's turn"))
         try:
             async with asyncio.timeout(grace_s):
@@ -180,6 +185,7 @@ class GatewayService(GatewayServiceServicer):
             # A backend that does not let go is left to the server, which ends every call.
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._idle.wait(), _LETTING_GO_S)
+        await self._answers.close(_LETTING_GO_S)
         await self._pace.stop()
 
     # --- inside -------------------------------------------------------------------------------
@@ -195,7 +201,7 @@ class GatewayService(GatewayServiceServicer):
         """Who asks what, once the caller, the form and the wishes are all right."""
         arrived_s = time.monotonic()
         caller = self._door.admit(context, Scope.GENERATE)
-        if self._draining:
+        if self._closed:
             raise _stopping("before this request")
         options, limits = self._options, self._options.limits
         request = wire.request_from_wire(message)

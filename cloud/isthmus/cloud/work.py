@@ -174,7 +174,8 @@ class Run:
             raise too_long(self._work.limits)
         self._price = (await self._tab.opened()).price
         # What an earlier attempt wrote is part of this one's prompt, and not of the request's.
-        prompt_tokens = max(0, event.prompt_tokens - self._before)
+        first = self._answer.log.started
+        prompt_tokens = self._own(event.prompt_tokens) if first is None else first.prompt_tokens
         self._prompt = Usage(prompt_tokens, 0, min(event.cached_tokens, prompt_tokens))
         if self._too_dear(0):
             raise PolicyRefused(
@@ -212,7 +213,7 @@ class Run:
         """The end. The device hears of the whole answer, whoever wrote the parts of it."""
         told = event.usage
         written = told.completion_tokens or self._written
-        prompt_tokens = max(0, told.prompt_tokens - self._before) or self._prompt.prompt_tokens
+        prompt_tokens = self._prompt.prompt_tokens or self._own(told.prompt_tokens)
         cached_tokens = min(told.cached_tokens or self._prompt.cached_tokens, prompt_tokens)
         whole = Usage(prompt_tokens, self._before + written, cached_tokens)
         self._tab.complete(whole)
@@ -225,6 +226,10 @@ class Run:
         own = replace(whole, completion_tokens=written)
         self._work.metrics.answered(own, per_token_s)
         self._answer.finished(Finished(event.reason, whole))
+
+    def _own(self, prompt_tokens: int) -> int:
+        """The request's own prompt, where the backend counts what earlier attempts wrote too."""
+        return prompt_tokens - self._before if prompt_tokens > self._before else prompt_tokens
 
     def _too_dear(self, more_tokens: int) -> bool:
         limit_usd = self._request.preference.max_price_usd

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from isthmus.core.addresses import Address, is_loopback
+from isthmus.core.addresses import Addresses, is_loopback
 from isthmus.core.errors import ConfigError
 from isthmus.core.money import Price
 from isthmus.core.settings import Settings, Token
@@ -51,8 +51,9 @@ class EdgeConfig(Settings):
     idle_unload_s: Seconds | None = None
     """Free the model's memory after so long without work on the device; it comes back by itself."""
 
-    gateway_address: Address | None = None
-    """`host:port` of the cloud gateway. None: the agent is offline and answers by itself."""
+    gateway_address: Addresses | None = None
+    """`host:port` of the cloud gateway, or of its replicas with commas between. None: the agent is
+    offline and answers by itself."""
     gateway_token: Token | None = None
     """What the gateway asks for. None: nothing."""
     gateway_token_file: Path | None = None
@@ -72,6 +73,9 @@ class EdgeConfig(Settings):
     """Of the part of a prompt that the cloud had cached. None: as the rest of it."""
     cloud_silence_s: Seconds = 15.0
     """How long the cloud may say nothing before the device goes on in its place."""
+
+    cloud_resume_s: Seconds = 3.0
+    """How long a cloud answer that broke off is asked for again before the device goes on."""
 
     deadline_s: Seconds = 300.0
     """The time that an answer may take when the request gives none."""

@@ -18,7 +18,11 @@ def gateway_of(address: str, config: EdgeConfig) -> RemoteConfig:
     named = [path for path in files if path is not None]
     tls = Watched(named, lambda: _read_tls(config)) if named else None
     return RemoteConfig(
-        address, token=_token_of(config), plaintext=config.gateway_plaintext, tls=tls
+        address,
+        token=_token_of(config),
+        plaintext=config.gateway_plaintext,
+        tls=tls,
+        broken_s=config.cloud_resume_s,
     )
 
 

@@ -42,7 +42,18 @@ def _checked(address: str) -> str:
     return address if address.startswith("unix:") else _of_a_host(address)
 
 
+def each(addresses: str) -> tuple[str, ...]:
+    """The addresses of a list with commas between."""
+    return tuple(one.strip() for one in addresses.split(","))
+
+
+def _all_checked(addresses: str) -> str:
+    return ",".join(map(_checked, each(addresses)))
+
+
 HostPort = Annotated[str, AfterValidator(_of_a_host)]
 """A setting that is `host:port`."""
 Address = Annotated[str, AfterValidator(_checked)]
 """A setting that is an address of any form."""
+Addresses = Annotated[str, AfterValidator(_all_checked)]
+"""A setting that is one address or several, with commas between."""

@@ -51,13 +51,14 @@ class Answer:
     log: Log
     tab: Tab | None = None
     """Of the attempt that runs, or ran last."""
+    task: asyncio.Task[None] | None = None
+    """That attempt."""
     _readers: set[Reader] = field(default_factory=set)
-    _task: asyncio.Task[None] | None = None
 
     @property
     def running(self) -> bool:
         """Whether it is being written, and not told to stop."""
-        return self._task is not None and self.log.end is None
+        return self.task is not None and self.log.end is None
 
     @property
     def complete(self) -> bool:
@@ -67,22 +68,22 @@ class Answer:
     def run(self, work: Coroutine[Any, Any, None], ended: Callable[[], None]) -> None:
         """Have `work` write it, once an earlier run has let go; `ended` is told when it is over."""
         self.log.end = None
-        earlier = self._task
+        earlier = self.task
 
         def over(task: asyncio.Task[None]) -> None:
             work.close()  # never begun, when it was stopped at once
-            if self._task is task:
+            if self.task is task:
                 self._end(_STOPPED)
             ended()
 
-        self._task = asyncio.create_task(self._run(work, earlier))
-        self._task.add_done_callback(over)
+        self.task = asyncio.create_task(self._run(work, earlier))
+        self.task.add_done_callback(over)
 
     def stop(self, reason: IsthmusError) -> None:
         """Stop the work. Readers get what was written, and then `reason`."""
-        if self.running and self._task is not None:
+        if self.running and self.task is not None:
             self._end(reason)
-            self._task.cancel()
+            self.task.cancel()
 
     def reader(self, place: Place | None) -> Reader:
         """A reader from `place` on, or from the beginning. It must be closed by `left`."""
@@ -123,10 +124,10 @@ class Answer:
             await asyncio.wait([earlier])
         try:
             await work
-        except IsthmusError as error:
-            self._end(error)
         except Exception as error:
-            self._end(fault(error, self.request_id))
+            known = error if isinstance(error, IsthmusError) else fault(error, self.request_id)
+            if self.task is asyncio.current_task():
+                self._end(known)
 
     def _end(self, end: Finished | IsthmusError) -> None:
         if self.log.end is None:

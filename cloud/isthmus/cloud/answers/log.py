@@ -10,12 +10,14 @@ from array import array
 from bisect import bisect_right
 from typing import Final, NamedTuple
 
+from isthmus.cloud.ledger.base import CHECKPOINT_TOKENS
 from isthmus.core.errors import IsthmusError
 from isthmus.core.events import Delta, DraftVerdict, Finished, Started, TokenLogprob, ToolCallDelta
 
 _MOST_BYTES: Final = 64 * 1024
-_MOST_LOGPROBS: Final = 256
-"""Of one message: beyond it the pieces go in several, far below what a receiver takes."""
+_MOST_TOKENS: Final = CHECKPOINT_TOKENS
+"""Of one message: beyond it the pieces go in several, each safe in the ledger before the next, and
+far below what a receiver takes."""
 _LOGPROB_BYTES: Final = 400
 _OVERHEAD_BYTES: Final = 2_048
 """What an answer holds beside its text, and a log-probability with its candidates: roughly."""
@@ -103,9 +105,10 @@ class Log:
         if place[1:] == self.last[1:]:
             return None
         until = self.last
+        if until.pieces > place.pieces + _MOST_TOKENS:
+            until = self._place(place.pieces + _MOST_TOKENS)
         while until.pieces > place.pieces + 1 and (
-            until.text - place.text > _MOST_BYTES
-            or until.logprobs - place.logprobs > _MOST_LOGPROBS
+            until.tokens - place.tokens > _MOST_TOKENS or until.text - place.text > _MOST_BYTES
         ):
             until = self._place((place.pieces + 1 + until.pieces) // 2)
         delta = Delta(

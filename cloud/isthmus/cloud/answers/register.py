@@ -111,6 +111,16 @@ class Answers:
         for answer in list(self._known.values()):
             answer.stop(reason)
 
+    async def close(self, patience_s: float) -> None:
+        """Wait until all work has let go and is accounted for, for so long; forget what is kept."""
+        tasks = [answer.task for answer in self._known.values() if answer.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=patience_s)
+        if self._sweep is not None:
+            self._sweep.cancel()
+        self._ended.clear()
+        self._known.clear()
+
     # --- inside -------------------------------------------------------------------------------
 
     def _begin(self, asked: Asked) -> Answer:
