@@ -2,7 +2,8 @@
 
 Who waits is served by priority, and within one by arrival. When the queue is full, a request takes
 the place of the latest of a lower priority. One whose deadline would pass in the queue is refused
-when it comes, not when it is too late.
+when it comes, not when it is too late. A backend that has a queue of its own gets no more to do: it
+knows neither priorities nor deadlines.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ class _Waiting:
 class Admission:
     """`max_running` requests at once; `max_waiting` wait. For one event loop.
 
-    `waited` hears how long each request waited for its turn (seconds), `shed` why one was refused.
+    `drowning` tells whether the backend has more to do than it can. `waited` hears how long each
+    request waited for its turn (seconds), `shed` why one was refused.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Admission:
         *,
         max_running: int,
         max_waiting: int,
+        drowning: Callable[[], bool] = lambda: False,
         waited: Callable[[Priority, float], None] = lambda priority, seconds: None,
         shed: Callable[[Shed], None] = lambda why: None,
     ) -> None:
@@ -60,6 +63,7 @@ class Admission:
         self.running = 0
         self._queues: dict[Priority, deque[_Waiting]] = {one: deque() for one in Priority}
         """In the order in which they are served."""
+        self._drowning = drowning
         self._waited = waited
         self._shed = shed
         self._typical_s: float | None = None
@@ -76,7 +80,7 @@ class Admission:
     ) -> AsyncIterator[None]:
         """Hold one slot. Raises `Overloaded` at once where waiting is no use."""
         arrived_s = time.monotonic()
-        if self.running < self.max_running and not self.waiting:
+        if self._free and not self.waiting:
             self.running += 1
         else:
             await self._turn(priority, deadline)
@@ -100,6 +104,11 @@ class Admission:
         return round(max(0.1, (ahead + 1) * typical_s / self.max_running), 3)
 
     # --- inside -------------------------------------------------------------------------------
+
+    @property
+    def _free(self) -> bool:
+        """Whether one more may run. The only one always may: nobody else would pass a slot on."""
+        return self.running < self.max_running and not (self.running and self._drowning())
 
     async def _turn(self, priority: Priority, deadline: Deadline) -> None:
         """Wait for a slot, which is then this request's."""
@@ -140,14 +149,25 @@ class Admission:
         raise full
 
     def _pass_on(self) -> None:
-        """A slot is free: to the next in line, if there is one."""
+        """A slot is free: to the next in line, if there is one, and another one that was held back
+        while the backend was drowning.
+        """
+        self.running -= 1
+        for _ in range(2):
+            turn = self._next() if self._free else None
+            if turn is None:
+                return
+            self.running += 1
+            turn.set_result(None)
+
+    def _next(self) -> asyncio.Future[None] | None:
+        """The turn of the first in line."""
         for queue in self._queues.values():
             while queue:
                 turn = queue.popleft().turn
                 if not turn.done():
-                    turn.set_result(None)
-                    return
-        self.running -= 1
+                    return turn
+        return None
 
     def _everybody(self) -> Iterator[_Waiting]:
         for queue in self._queues.values():

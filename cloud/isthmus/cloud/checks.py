@@ -62,6 +62,11 @@ def bounded(
     if prompt_tokens > _SURELY * limits.max_prompt_tokens:
         raise too_long(limits)
     most = limits.max_completion_tokens
+    if request.received_tokens > most:
+        raise InvalidRequest(
+            f"received_tokens must be at most {most}, as no answer has more",
+            field="received_tokens",
+        )
     deadline = request.deadline.at_most(remaining_s).at_most(limits.max_answer_s)
     deadline.check()
     wanted = request.max_tokens

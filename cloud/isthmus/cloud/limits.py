@@ -18,6 +18,9 @@ class LimitsConfig(BaseModel):
     """Tokens of an answer; one that would be longer ends there."""
     max_answer_s: float = Field(default=600.0, gt=0)
     """The longest that a call may take, queue and all; no deadline is later."""
+    max_backend_waiting: int = Field(default=16, ge=0)
+    """Requests that may wait in the backend's own queue; while more do, others wait here, where
+    priorities and deadlines count."""
     replay_s: float = Field(default=60.0, ge=0)
     """How long an answer that ended is kept, for its device to ask for it again."""
     replay_max_answers: int = Field(default=10_000, ge=0)

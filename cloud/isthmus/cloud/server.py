@@ -101,6 +101,7 @@ class Gateway:
         admission = Admission(
             max_running=config.max_running_requests,
             max_waiting=config.max_waiting_requests,
+            drowning=self._drowning,
             waited=self.metrics.waited,
             shed=self.metrics.shed,
         )
@@ -183,6 +184,9 @@ class Gateway:
         if config.listen.startswith("unix:"):
             return config.listen
         return f"{config.listen.rpartition(':')[0]}:{port}"
+
+    def _drowning(self) -> bool:
+        return self.backend.load().waiting_requests > self.config.limits.max_backend_waiting
 
     async def _set_health(self, *, serving: bool) -> None:
         status = (

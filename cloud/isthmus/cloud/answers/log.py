@@ -7,7 +7,7 @@ is behind gets several pieces as one, so what waits for it costs nothing beyond 
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left
 from typing import Final, NamedTuple
 
 from isthmus.cloud.ledger.base import CHECKPOINT_TOKENS
@@ -95,10 +95,16 @@ class Log:
         known = received.encode()
         if not self._text.startswith(known):
             return None
-        # Of a tool call nobody ever has a part: an attempt that broke there is not gone on from.
         tokens = min(tokens, self.last.tokens)
-        logprobs = max(0, len(self._logprobs) - (self.last.tokens - tokens))
-        return Place(bisect_right(self._ends[::4], len(known)), len(known), tokens, logprobs)
+        at, ends = 0, self._ends[::4]
+        if known:
+            at = bisect_left(ends, len(known))
+            at += at < len(ends) and ends[at] == len(known)
+        # Pieces without text (half a character) lie in one place: their tokens tell them apart.
+        while at < len(ends) and ends[at] == len(known) and self._ends[4 * at + 1] <= tokens:
+            at += 1
+        # Of a tool call nobody ever has a part: an attempt that broke there is not gone on from.
+        return Place(at, len(known), tokens, self._ends[4 * at - 2] if at else 0)
 
     def after(self, place: Place) -> tuple[Delta, Place] | None:
         """What follows `place` as one piece, and the place behind it; None: nothing yet."""
