@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import time
 
 import pytest
+import trustme
 
 PROGRAM = [sys.executable, "-m", "isthmus.cli.main"]
 COMMAND = [*PROGRAM, "cloud", "serve"]
@@ -38,6 +40,35 @@ def test_it_says_where_it_is_and_a_signal_ends_it_within_5_seconds(number):
     assert (ready["backend"], ready["model"]) == ("openai", "m")
     assert ready["address"].startswith("127.0.0.1:")
     assert not ready["metrics"].endswith(":0")
+
+
+def test_a_caller_that_speaks_no_tls_leaves_no_line_in_the_log(tmp_path):
+    issued = trustme.CA().issue_cert("127.0.0.1")
+    (tmp_path / "key.pem").write_bytes(issued.private_key_pem.bytes())
+    (tmp_path / "cert.pem").write_bytes(issued.cert_chain_pems[0].bytes())
+    settings = {
+        "ISTHMUS_CLOUD_TLS_CERT_FILE": str(tmp_path / "cert.pem"),
+        "ISTHMUS_CLOUD_TLS_KEY_FILE": str(tmp_path / "key.pem"),
+    }
+    process = subprocess.Popen(
+        [*COMMAND, *UPSTREAM, *PORTS, "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | settings,
+    )
+    try:
+        host, port = json.loads(process.stdout.readline())["address"].split(":")
+        with socket.create_connection((host, int(port)), timeout=10) as scanner:
+            scanner.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            assert scanner.recv(100) == b""
+        process.terminate()
+        said = process.communicate(timeout=10)[1]
+    finally:
+        process.kill()
+        process.wait()
+    assert "gateway on" in said
+    assert "andshake" not in said
 
 
 @pytest.mark.parametrize(

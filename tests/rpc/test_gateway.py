@@ -422,7 +422,7 @@ async def test_a_prompt_that_costs_too_much_is_refused():
 # --- who may ask ---
 
 
-async def test_every_call_but_health_needs_the_token():
+async def test_every_call_needs_the_token_and_so_does_health():
     outcome = Outcome("r", 0.0, Target.EDGE, (), Status.OK, chat.PrivacyClass.PUBLIC)
     raw = wire.outcome_to_wire(outcome).SerializeToString()
     async with running_gateway(token="right") as address:
@@ -435,7 +435,11 @@ async def test_every_call_but_health_needs_the_token():
             assert text_of(await collected(tier)) == "Paris is the capital."
         async with grpc.aio.insecure_channel(address) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
-            answer = await stub.Check(health_pb2.HealthCheckRequest())
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stub.Check(health_pb2.HealthCheckRequest())
+            assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+            metadata = (("authorization", "Bearer right"),)
+            answer = await stub.Check(health_pb2.HealthCheckRequest(), metadata=metadata)
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 

@@ -9,6 +9,7 @@ import json
 import time
 from contextlib import asynccontextmanager
 
+import grpc.aio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -344,6 +345,39 @@ async def test_a_device_gets_in_and_nobody_else_does(tmp_path):
         assert len(gateway.backend.requests) == 1
         assert refusals(gateway, Refusal.MISSING) == 3
         assert refusals(gateway, Refusal.AUDIENCE) == 3
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        (),
+        (("authorization", f"Bearer {STRANGER.token()}"),),
+        (("authorization", f"Bearer {SIGNER.token()}"),) * 2,
+        (("authorization-bin", f"Bearer {SIGNER.token()}".encode()),),
+        (("proxy-authorization", f"Bearer {SIGNER.token()}"),),
+    ],
+    ids=["nothing", "a stranger's token", "two tokens", "bytes", "another header"],
+)
+@pytest.mark.parametrize(
+    "method",
+    ["/isthmus.v1.GatewayService/Generate", "/grpc.health.v1.Health/Watch", "/no.such/Method"],
+)
+async def test_a_stranger_is_refused_before_his_message_is_read(tmp_path, metadata, method):
+    """A call that never sends one gets its answer."""
+    async with (
+        gateway_with(tmp_path, SIGNER) as gateway,
+        grpc.aio.insecure_channel(gateway.address) as channel,
+    ):
+        call = channel.stream_stream(method)(metadata=metadata, timeout=30)
+        assert await call.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_call_is_refused_once(tmp_path):
+    async with gateway_with(tmp_path, SIGNER) as gateway:
+        async with device(gateway) as tier:
+            with pytest.raises(Unauthenticated):
+                await tier.info()
+        assert refusals(gateway, Refusal.MISSING) == 1
 
 
 async def test_a_scope_that_is_lacking_is_a_matter_of_permission(tmp_path):

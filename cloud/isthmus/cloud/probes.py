@@ -30,7 +30,13 @@ class ProbeServer:
     async def start(self) -> None:
         """Listen. Raises `Unavailable` when the address is taken."""
         await self._servicer.set(LIVE, health_pb2.HealthCheckResponse.SERVING)
-        self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        self._server = grpc.aio.server(
+            options=[
+                ("grpc.so_reuseport", 0),
+                # Anybody may ask here: a question is the name of a service.
+                ("grpc.max_receive_message_length", 1024),
+            ]
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, self._server)
         try:
             port = self._server.add_insecure_port(self._listen)

@@ -15,6 +15,7 @@ from isthmus.cloud import backends, identity, ledger
 from isthmus.cloud.admission import Admission
 from isthmus.cloud.backends.base import Backend
 from isthmus.cloud.config import CloudConfig
+from isthmus.cloud.identity.strangers import RefuseStrangers
 from isthmus.cloud.ledger.prices import PriceBook
 from isthmus.cloud.metrics import Metrics, MetricsServer
 from isthmus.cloud.probes import ProbeServer
@@ -30,6 +31,7 @@ _log = logging.getLogger(__name__)
 SERVICE_NAME: Final = "isthmus.v1.GatewayService"
 _HEALTH_PERIOD_S: Final = 1.0
 _LETTING_GO_S: Final = 2.0
+_HANDSHAKE_MS: Final = 10_000
 
 
 class Gateway:
@@ -106,12 +108,13 @@ class Gateway:
             shed=self.metrics.shed,
         )
         self.metrics.watch_queue(lambda: admission.running, lambda: admission.waiting)
+        door = identity.Door(authenticator, self.metrics.refused)
         self._service = GatewayService(
             self.backend,
             admission,
             self.ledger,
             self.metrics,
-            identity.Door(authenticator, self.metrics.refused),
+            door,
             ServiceOptions(
                 same_model_demo=config.same_model_demo,
                 accept_privacy_classes=config.accept_privacy_classes,
@@ -120,7 +123,9 @@ class Gateway:
             ),
         )
         self._service.start()
-        self._server = grpc.aio.server(interceptors=[RefuseUnreadable()], options=_options(config))
+        self._server = grpc.aio.server(
+            interceptors=[RefuseStrangers(door), RefuseUnreadable()], options=_options(config)
+        )
         add_GatewayServiceServicer_to_server(self._service, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self.address = self._listen(self._server)
@@ -224,6 +229,8 @@ def _options(config: CloudConfig) -> list[tuple[str, int]]:
         ("grpc.keepalive_permit_without_calls", 1),
         # Devices come back to whichever gateway has room; gRPC spreads the ages by a tenth.
         ("grpc.max_connection_age_ms", round(config.limits.max_connection_age_s * 1000)),
+        # Whoever opens a connection and says nothing is not waited for.
+        ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
         # Two gateways on one port would share its callers silently.
         ("grpc.so_reuseport", 0),
     ]

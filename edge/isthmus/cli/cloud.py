@@ -72,6 +72,8 @@ def serve(
     behind = given({"kind": backend, "model": model, "url": url})
     chosen = given({"listen": listen, "metrics_listen": metrics_listen, "backend": behind or None})
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    # gRPC would write a line for each handshake that fails: whoever scans ports could fill the log.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     # httpx logs one line a request at this level; the gateway counts them already.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     settings = CloudConfig.load(config, chosen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Protocol
@@ -80,8 +81,19 @@ class Refused(Unauthenticated):
         self.reason = reason
 
 
+Metadata = Iterable[tuple[str, str | bytes]] | None
+"""What gRPC tells of a call's metadata."""
+
+
 class Authenticator(Protocol):
     """Tells who is calling from a call's metadata and its connection."""
+
+    def screen(self, metadata: Metadata) -> None:
+        """Look at what a call's metadata alone tells, before its message is read.
+
+        Raises `Refused`.
+        """
+        ...
 
     def authenticate(self, context: Any) -> Caller:
         """The caller of a `grpc.aio.ServicerContext`. Raises `Refused`."""

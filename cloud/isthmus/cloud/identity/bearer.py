@@ -7,7 +7,7 @@ import hmac
 from collections.abc import Callable
 from typing import Any, Final
 
-from isthmus.cloud.identity.base import Authenticator, Caller, Refusal, Refused
+from isthmus.cloud.identity.base import Authenticator, Caller, Metadata, Refusal, Refused
 
 MAX_TOKEN_BYTES: Final = 8 * 1024
 """gRPC itself lets about as much metadata in."""
@@ -15,13 +15,9 @@ MAX_TOKEN_BYTES: Final = 8 * 1024
 _SCHEME: Final = "bearer"
 
 
-def bearer_of(context: Any) -> str:
-    """The token that the call brought (RFC 6750, section 2.1). Raises `Refused`."""
-    given = [
-        value
-        for key, value in context.invocation_metadata() or ()
-        if key.lower() == "authorization"
-    ]
+def bearer_of(metadata: Metadata) -> str:
+    """The token that a call brought (RFC 6750, section 2.1). Raises `Refused`."""
+    given = [value for key, value in metadata or () if key.lower() == "authorization"]
     if not given:
         raise Refused(Refusal.MISSING)
     # Two of them: a proxy before us may have looked at the other one.
@@ -36,6 +32,9 @@ def bearer_of(context: Any) -> str:
 class Anyone:
     """Lets everybody in as the same device of the same tenant."""
 
+    def screen(self, metadata: Metadata) -> None:
+        """Nothing is asked for."""
+
     def authenticate(self, context: Any) -> Caller:
         """The caller without a name."""
         return Caller()
@@ -48,10 +47,14 @@ class StaticToken:
         self._token = token
         self._then = then
 
-    def authenticate(self, context: Any) -> Caller:
+    def screen(self, metadata: Metadata) -> None:
         """Compare in constant time: digests, since even the length would tell something."""
-        if not hmac.compare_digest(_digest(bearer_of(context)), _digest(self._token())):
+        if not hmac.compare_digest(_digest(bearer_of(metadata)), _digest(self._token())):
             raise Refused(Refusal.TOKEN)
+
+    def authenticate(self, context: Any) -> Caller:
+        """Whoever brings the token, by the name that `then` knows."""
+        self.screen(context.invocation_metadata())
         return self._then.authenticate(context)
 
 

@@ -15,7 +15,15 @@ from typing import Any, Final
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from isthmus.cloud.identity.base import CLASS, NAME, UNKNOWN_CLASS, Caller, Refusal, Refused
+from isthmus.cloud.identity.base import (
+    CLASS,
+    NAME,
+    UNKNOWN_CLASS,
+    Caller,
+    Metadata,
+    Refusal,
+    Refused,
+)
 
 _AUTH_CONTEXT_KEY: Final = "x509_pem_cert"
 _MAX_KNOWN: Final = 16_384
@@ -26,6 +34,9 @@ class CertificateAuthenticator:
 
     def __init__(self, revoked: Callable[[], Set[str]] = frozenset) -> None:
         self._revoked = revoked
+
+    def screen(self, metadata: Metadata) -> None:
+        """Metadata tells nothing of the connection, and without a certificate there is none."""
 
     def authenticate(self, context: Any) -> Caller:
         """The device that the connection's certificate names."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from isthmus.cloud.identity.base import Authenticator, Caller, Refusal, Refused, Scope
+from isthmus.cloud.identity.base import Authenticator, Caller, Metadata, Refusal, Refused, Scope
 from isthmus.core.errors import PermissionDenied
 
 
@@ -20,14 +21,24 @@ class Door:
         self._authenticator = authenticator
         self._on_refusal = on_refusal
 
+    def screen(self, metadata: Metadata) -> None:
+        """Look at a call before its message is read. Raises `Refused`."""
+        with self._counted():
+            self._authenticator.screen(metadata)
+
     def admit(self, context: Any, scope: Scope) -> Caller:
         """Who calls. Raises `Unauthenticated`, or `PermissionDenied` without `scope`."""
-        try:
+        with self._counted():
             caller = self._authenticator.authenticate(context)
-        except Refused as refused:
-            self._on_refusal(refused.reason)
-            raise
         if scope not in caller.scopes:
             self._on_refusal(Refusal.SCOPE)
             raise PermissionDenied(f"this needs the scope {scope.value!r}, which the caller lacks")
         return caller
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        try:
+            yield
+        except Refused as refused:
+            self._on_refusal(refused.reason)
+            raise

@@ -22,6 +22,7 @@ from isthmus.cloud.identity.base import (
     UNKNOWN_CLASS,
     Authenticator,
     Caller,
+    Metadata,
     Refusal,
     Refused,
     Scope,
@@ -76,18 +77,26 @@ class TokenAuthenticator:
         self._verified: dict[bytes, _Verified] = {}
         self._verified_with: Keys = {}
 
+    def screen(self, metadata: Metadata) -> None:
+        """Whether the token is good."""
+        self._holder(metadata)
+
     def authenticate(self, context: Any) -> Caller:
         """The device that the token names."""
-        verified = self._known(bearer_of(context))
+        caller = self._holder(context.invocation_metadata())
+        if self._certificate is not None:
+            shown = self._certificate.authenticate(context)
+            if (shown.tenant, shown.device) != (caller.tenant, caller.device):
+                raise Refused(Refusal.CERTIFICATE)
+        return caller
+
+    def _holder(self, metadata: Metadata) -> Caller:
+        verified = self._known(bearer_of(metadata))
         caller = verified.caller
         if verified.expires_unix_s + self._config.leeway_s <= time.time():
             raise Refused(Refusal.EXPIRED)
         if not self._revoked().isdisjoint((verified.token_id, f"{caller.tenant}/{caller.device}")):
             raise Refused(Refusal.REVOKED)
-        if self._certificate is not None:
-            holder = self._certificate.authenticate(context)
-            if (holder.tenant, holder.device) != (caller.tenant, caller.device):
-                raise Refused(Refusal.CERTIFICATE)
         return caller
 
     def _known(self, token: str) -> _Verified:
