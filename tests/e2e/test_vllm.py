@@ -139,7 +139,7 @@ def gateway(tmp_path_factory):
 @contextlib.contextmanager
 def running_agent(gateway, **environment):
     environment["ISTHMUS_EDGE_PRIVACY__CONSENT"] = "true"
-    environment["ISTHMUS_EDGE_GATEWAY_TOKEN"] = SIGNER.token()
+    environment["ISTHMUS_EDGE_GATEWAY_TOKEN"] = SIGNER.token(exp=int(time.time()) + 86_400)
     program = Program(
         "edge", "serve", "--listen", "127.0.0.1:0", "--gateway", gateway.address, **environment
     )
