@@ -20,7 +20,7 @@ _CODE_NAMES: Final[dict[int, str]] = {code.value[0]: code.name for code in grpc.
 def fault(error: Exception, request_id: str) -> InternalError:
     """Log where a fault happened, without its message: that may quote the user."""
     where = "".join(traceback.format_tb(error.__traceback__))
-    _log.error("request %s failed: %s\n%s", request_id, type(error).__name__, where)
+    _log.error("request %r failed: %s\n%s", request_id, type(error).__name__, where)
     return InternalError("the backend failed; the gateway's log names the place")
 
 

@@ -254,7 +254,7 @@ async def judge_draft(backend: Backend, request: ChatRequest) -> DraftVerdict:
     try:
         return judged(request.draft, await backend.judge(request), most_tokens=most)
     except (NotSupported, InvalidRequest) as error:
-        _log.info("request %s: its draft cannot be judged (%s)", request.request_id, error.kind)
+        _log.info("request %r: its draft cannot be judged (%s)", request.request_id, error.kind)
         return DraftVerdict(judged=False)
 
 

@@ -74,8 +74,9 @@ def serve(
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     # gRPC would write a line for each handshake that fails: whoever scans ports could fill the log.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    # httpx logs one line a request at this level; the gateway counts them already.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    # httpx logs a line a request at this level, which the gateway counts already, and Alembic more.
+    for chatty in ("httpx", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     settings = CloudConfig.load(config, chosen)
     asyncio.run(_serve(settings, as_json=json_))
     if settings.backend.kind == "vllm":
