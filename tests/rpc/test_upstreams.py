@@ -205,6 +205,24 @@ async def test_what_is_known_to_lead_to_vllm_is_asked_as_vllm():
     assert info.verifies_drafts
     assert routed.bodies[0]["cache_salt"] == "tenant"
     assert routed.bodies[0]["stream_options"]["continuous_usage_stats"] is True
+@pytest.mark.parametrize("said", [True, False])
+async def test_an_upstream_that_is_declared_to_salt_is_told_whatever_it_says(said):
+    one = ScriptedUpstream(is_vllm=not said)
+    async with one, pool_over(one, cache_salt=said) as pool:
+        await collected(pool, replace(REQUEST, cache_salt="tenant"))
+    assert ("cache_salt" in one.bodies[0]) is said
+
+
+async def test_an_upstream_that_was_not_there_at_the_start_mixes_no_tenants():
+    """It is asked what it is before its first request."""
+    late = ScriptedUpstream()
+    async with late:
+        port = int(late.url.rpartition(":")[2].removesuffix("/v1"))
+    async with pool_over(late, probe_s=3600) as pool:
+        await late.listen(port)
+        await collected(pool, replace(REQUEST, cache_salt="tenant"))
+        await late.die()
+    assert late.bodies[0]["cache_salt"] == "tenant"
 
 
 async def test_a_single_upstream_is_asked_again_as_a_router_has_others_behind_it():

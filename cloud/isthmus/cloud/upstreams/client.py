@@ -64,11 +64,18 @@ class UpstreamClient:
         self._client: httpx.AsyncClient | None = None
         self._waits: set[asyncio.Timeout] = set()
         self.told = Told(is_vllm=bool(config.upstreams.vllm))
+        self._probed = False
 
     @property
     def continues(self) -> bool:
         """Whether it can go on with a begun answer."""
         said = self._limits.continue_final_message
+        return self.told.is_vllm if said is None else said
+
+    @property
+    def salts(self) -> bool:
+        """Whether it keeps tenants' prefixes apart."""
+        said = self._limits.cache_salt
         return self.told.is_vllm if said is None else said
 
     @property
@@ -128,6 +135,7 @@ class UpstreamClient:
             with suppress(Unavailable):
                 told = replace(told, load=_load(await self._got("/metrics")))
         self.told = told
+        self._probed = True
 
     async def generate(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         """Stream the upstream's answer; leaving closes the connection, which aborts it there.
@@ -157,7 +165,7 @@ class UpstreamClient:
         begun = replace(request, answer_so_far=request.answer_so_far + request.draft)
         try:
             response = await self._within(
-                self._limits.first_token_s, self._sent(self._body(begun) | JUDGING)
+                self._limits.first_token_s, self._sent(await self._body(begun) | JUDGING)
             )
             try:
                 if response.status_code != httpx.codes.OK:
@@ -178,7 +186,8 @@ class UpstreamClient:
         """What each piece of the response adds to `answer`; none: nothing that is to be told."""
         limits = self._limits
         try:
-            response = await self._within(limits.first_token_s, self._sent(self._body(request)))
+            body = await self._body(request)
+            response = await self._within(limits.first_token_s, self._sent(body))
             try:
                 if response.status_code != httpx.codes.OK:
                     raise await self._failure(response)
@@ -208,11 +217,14 @@ class UpstreamClient:
                 raise
             raise _unreachable(error) from error
 
-    def _body(self, request: ChatRequest) -> dict[str, Any]:
+    async def _body(self, request: ChatRequest) -> dict[str, Any]:
+        if request.cache_salt and not self._probed and self._limits.cache_salt is None:
+            # Before it has said what it is, it might mix the prefixes of tenants.
+            await self.probe()
         body = body_of(request, self._config.model) | self._config.options
+        if self.salts and request.cache_salt:
+            body["cache_salt"] = request.cache_salt
         if self.told.is_vllm:
-            if request.cache_salt:
-                body["cache_salt"] = request.cache_salt
             # So every piece tells how many tokens it is.
             body["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
         return body

@@ -45,6 +45,9 @@ class UpstreamsConfig(BaseModel):
     list of models says so, which that of vLLM, vllm-router and production-stack does."""
     prompt_logprobs: bool | None = None
     """It tells a prompt's log-probabilities, by which drafts are judged; none: if it is vLLM."""
+    cache_salt: bool | None = None
+    """It keeps the prefixes of tenants apart by a salt that requests bring; none: if it is vLLM. A
+    router before vLLM servers that does not say so needs it, one before others may refuse it."""
     continue_final_message: bool | None = None
     """It goes on with a begun answer; none: if it is vLLM. Without it no answer moves once a part
     of it is told."""
