@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format proto test-vllm test-neon test-opencl test-native-sanitize
-.PHONY: test-postgres bench bench-peers chaos soak clean
+.PHONY: test-postgres bench bench-peers chaos check-deploy soak clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -72,5 +72,8 @@ test-neon:  ## the NEON kernels, cross-compiled and run under qemu
 test-opencl: setup  ## the OpenCL kernels on PoCL, every variant that a CPU can run
 	scripts/test_opencl.sh
 
+check-deploy: setup  ## images, compose, chart and units, checked without a cluster
+	scripts/check_deploy.sh
+
 clean:  ## remove everything that was built
-	rm -rf $(VENV) .venv-vllm .venv-peers build
+	rm -rf $(VENV) .venv-vllm .venv-peers .venv-deploy build

@@ -227,6 +227,29 @@ def test_vllm_serve_reads_the_printed_flags_as_the_arguments_of_the_engine_in_pr
     assert {name: getattr(by_flags, name) for name in arguments} == arguments
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_vllm_serve_knows_every_flag_and_variable_of_the_chart():
+    import vllm.envs
+    import yaml
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    helm = Path(__file__).parents[2] / "deploy" / "helm"
+    template = (helm / "isthmus" / "templates" / "vllm.yaml").read_text(encoding="utf-8")
+    always = re.findall(r"^ +- (--\S+)$", template, flags=re.M)
+    assert len(always) == 2
+    served = 0
+    for values in helm.glob("values-*.yaml"):
+        arguments = yaml.safe_load(values.read_text(encoding="utf-8")).get("vllm", {}).get("args")
+        if arguments:
+            served += 1
+            make_arg_parser(FlexibleArgumentParser()).parse_args(["--model", *arguments, *always])
+    assert served == 2
+    names = set(re.findall(r"name: (VLLM_\w+)", template))
+    assert len(names) == 2
+    assert names <= set(vllm.envs.environment_variables)
+
+
 def test_an_option_that_vllm_does_not_know_ends_the_gateway_with_the_nearest_name(tmp_path):
     config = tmp_path / "cloud.toml"
     misspelt = SERVING.replace("enforce_eager", "enforce_eagr")

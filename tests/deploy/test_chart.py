@@ -1,0 +1,75 @@
+"""The chart refuses what would go wrong later."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy_manifests import pods, render
+
+pytestmark = pytest.mark.usefixtures("helm")
+
+GOOD: dict[str, Any] = {
+    "config": {"backend": {"kind": "openai", "url": "http://u/v1", "model": "m"}},
+    "tls": {"secretName": "t"},
+}
+
+
+def rendered(**more: Any) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all(render(GOOD | more)))
+
+
+def test_one_gateway_keeps_its_ledger_in_a_volume_that_outlives_it():
+    manifests = rendered()
+    (volume,) = [one for one in manifests if one["kind"] == "PersistentVolumeClaim"]
+    assert volume["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    (deployment,) = [one for one in manifests if one["kind"] == "Deployment"]
+    assert deployment["spec"]["strategy"]["type"] == "Recreate"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"replicas": 2},
+        {"autoscaling": {"kind": "hpa"}},
+        {"autoscaling": {"kind": "keda"}},
+    ],
+)
+def test_several_gateways_are_refused_without_postgresql(more):
+    with pytest.raises(ValueError, match="more than one gateway needs PostgreSQL"):
+        rendered(**more)
+    manifests = rendered(**more, ledger={"dsnSecretName": "l"})
+    assert not [one for one in manifests if one["kind"] == "PersistentVolumeClaim"]
+    (config,) = [one for one in manifests if one["kind"] == "ConfigMap"]
+    assert 'kind = "postgresql"' in config["data"]["cloud.toml"]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"tls": {}}, "tls.secretName is needed"),
+        ({"tls": {"secretName": "t", "plaintext": True}}, "exclude each other"),
+        ({"config": {"backend": {"kind": "openai", "url": ""}}}, "names the upstream"),
+        ({"replicas": 0}, "replicas"),
+        ({"replcas": 1}, "replcas"),
+        ({"image": {"digest": "sha256:12"}}, "digest"),
+        ({"autoscaling": {"kind": "vpa"}}, "kind"),
+    ],
+)
+def test_values_that_cannot_work_are_refused(more, said):
+    with pytest.raises(ValueError, match=said):
+        rendered(**more)
+
+
+def test_a_digest_goes_over_the_tag():
+    digest = "sha256:" + "a" * 64
+    (_, pod), *_ = pods(rendered(image={"repository": "r/gateway", "digest": digest}))
+    assert pod["containers"][0]["image"] == f"r/gateway@{digest}"
+
+
+def test_plain_text_is_said_in_so_many_words():
+    (config,) = [one for one in rendered(tls={"plaintext": True}) if one["kind"] == "ConfigMap"]
+    assert "allow_plaintext = true" in config["data"]["cloud.toml"]
+    assert "tls_cert_file" not in config["data"]["cloud.toml"]
