@@ -25,7 +25,6 @@ from isthmus.core.deadline import Deadline
 from isthmus.core.decision import Outcome, Reason, Status, Target
 from isthmus.core.tier import ModelInfo
 from isthmus.edge.remote import RemoteConfig, RemoteTier
-from isthmus.v1 import gateway_pb2
 from isthmus.v1.gateway_pb2_grpc import GatewayServiceStub
 
 
@@ -453,25 +452,6 @@ async def test_the_model_tells_its_abilities_and_price():
         told = await tier.info()
     assert (told.model, told.context_tokens, told.supports_tools) == ("big", 8192, True)
     assert str(told.price.output_usd_per_mtok) == "0.6"
-
-
-async def test_outcomes_are_counted_whole_batches_only():
-    outcome = Outcome("r", 0.0, Target.EDGE, (Reason.EASY,), Status.OK, chat.PrivacyClass.PUBLIC)
-    raw = wire.outcome_to_wire(outcome).SerializeToString()
-    gateway = Gateway(gateway_config(metrics_listen="127.0.0.1:0"), ScriptedBackend())
-    await gateway.start()
-    async with connected(gateway.address) as tier, raw_stub(gateway.address) as stub:
-        assert await tier.report([raw, raw], []) == 2
-        spoiled = gateway_pb2.ReportOutcomesRequest(outcomes=[wire.outcome_to_wire(outcome)] * 2)
-        spoiled.outcomes[1].route = 0
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await stub.ReportOutcomes(spoiled)
-        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-        with pytest.raises(errors.InvalidRequest):
-            await tier.report([raw] * 1001, [])
-        text = await scraped(gateway.metrics_address)
-    await gateway.stop()
-    assert 'isthmus_cloud_reported_outcomes_total{route="edge",status="ok"} 2.0' in text
 
 
 async def test_metrics_count_requests_tokens_times_and_cancellations():

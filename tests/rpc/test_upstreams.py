@@ -205,6 +205,8 @@ async def test_what_is_known_to_lead_to_vllm_is_asked_as_vllm():
     assert info.verifies_drafts
     assert routed.bodies[0]["cache_salt"] == "tenant"
     assert routed.bodies[0]["stream_options"]["continuous_usage_stats"] is True
+
+
 @pytest.mark.parametrize("said", [True, False])
 async def test_an_upstream_that_is_declared_to_salt_is_told_whatever_it_says(said):
     one = ScriptedUpstream(is_vllm=not said)

@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+from isthmus.cloud.fleet import tables as fleet_tables
 from isthmus.cloud.ledger.database import make_engine, mapped, migrate, parse_url, sqlite_url
-from isthmus.cloud.ledger.tables import metadata
 from isthmus.core.errors import ConfigError, InternalError, Unavailable
 
 
@@ -24,7 +24,10 @@ def migrated(url: sa.URL) -> sa.Engine:
 def test_the_migrations_make_the_tables_that_the_code_knows(ledger_url: sa.URL) -> None:
     engine = migrated(ledger_url)
     with engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        assert (
+            compare_metadata(MigrationContext.configure(connection), fleet_tables.devices.metadata)
+            == []
+        )
     engine.dispose()
 
 

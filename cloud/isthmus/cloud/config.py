@@ -32,6 +32,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from isthmus.cloud.backends.base import BackendConfig
+from isthmus.cloud.fleet.config import FleetConfig
 from isthmus.cloud.identity.config import AuthConfig
 from isthmus.cloud.ledger.config import LedgerConfig
 from isthmus.cloud.ledger.prices import PriceEntry
@@ -99,6 +100,7 @@ class CloudConfig(Settings):
     """A file that holds them, instead of `prices`; read again when it changes."""
     quotas: QuotaConfig = Field(default_factory=QuotaConfig)
     ledger: LedgerConfig = Field(default_factory=LedgerConfig)
+    fleet: FleetConfig = Field(default_factory=FleetConfig)
 
     @field_validator("metrics_listen", "health_listen", mode="before")
     @classmethod

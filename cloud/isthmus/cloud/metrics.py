@@ -1,6 +1,7 @@
 """What the gateway counts: one Prometheus registry, served over HTTP from a thread of its own.
 
-The only module of the gateway that imports prometheus_client.
+With the metrics of the upstreams and of the fleet the only modules of the gateway that import
+prometheus_client.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from isthmus.cloud.answers.register import Found
 from isthmus.cloud.identity.base import Refusal
 from isthmus.cloud.ledger.base import LedgerState, Reconciled
 from isthmus.core.chat import Priority
-from isthmus.core.decision import Outcome
 from isthmus.core.events import DraftVerdict
 from isthmus.core.money import Usage
 
@@ -140,12 +140,6 @@ class Metrics:
             "How long each stream waits between two messages; 0 while the event loop keeps up.",
             registry=registry,
         )
-        self._reported = Counter(
-            "isthmus_cloud_reported_outcomes",
-            "Outcomes that devices reported, by route and status.",
-            ["route", "status"],
-            registry=registry,
-        )
 
         self._refused = Counter(
             "isthmus_cloud_refused_calls",
@@ -248,10 +242,6 @@ class Metrics:
         """What a judged draft saved and spent of an engine's time, in seconds."""
         self._draft_gain.labels(part="saved").inc(saved_s)
         self._draft_gain.labels(part="spent").inc(max(0.0, spent_s))
-
-    def reported(self, outcome: Outcome) -> None:
-        """A device reported what came of a request."""
-        self._reported.labels(route=outcome.route.value, status=outcome.status.value).inc()
 
     def add(self, collectors: Sequence[Any]) -> None:
         """Serve a backend's own collectors too."""

@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
-from isthmus.cloud import backends, identity, ledger
+from isthmus.cloud import backends, fleet, identity, ledger
 from isthmus.cloud.admission import Admission
 from isthmus.cloud.backends.base import Backend
 from isthmus.cloud.config import CloudConfig
@@ -49,6 +49,7 @@ class Gateway:
             config.quotas,
             self.metrics.ledger,
         )
+        self.fleet = fleet.create(config.fleet, config.ledger, self.ledger, self.metrics)
         self.address = config.listen
         self.metrics_address: str | None = None
         self._metrics_server: MetricsServer | None = None
@@ -97,6 +98,7 @@ class Gateway:
             self.metrics_address = self._metrics_server.address
         self.metrics.ledger.watch(self.ledger.state)
         await self.ledger.start()
+        await self.fleet.start()
         # The backend comes before any gRPC object: vLLM starts processes.
         await self.backend.start()
         self.metrics.add(self.backend.collectors())
@@ -115,6 +117,7 @@ class Gateway:
             self.ledger,
             self.metrics,
             door,
+            self.fleet,
             ServiceOptions(
                 same_model_demo=config.same_model_demo,
                 accept_privacy_classes=config.accept_privacy_classes,
@@ -159,6 +162,7 @@ class Gateway:
         if self._probes is not None:
             await self._probes.stop()
         await self.backend.close()
+        await self.fleet.close()
         await self.ledger.close()
         if self._metrics_server is not None:
             await asyncio.to_thread(self._metrics_server.close)

@@ -17,6 +17,7 @@ from isthmus.cloud.backends.base import Backend
 from isthmus.cloud.checks import bounded, check_request, prompt_tokens
 from isthmus.cloud.delivery import Pace, deliver
 from isthmus.cloud.faults import abort, code_of, fault
+from isthmus.cloud.fleet.service import Fleet
 from isthmus.cloud.identity import Caller, Door, Scope
 from isthmus.cloud.ledger.base import Ledger
 from isthmus.cloud.limits import LimitsConfig
@@ -24,12 +25,11 @@ from isthmus.cloud.metrics import Metrics
 from isthmus.cloud.work import Work
 from isthmus.core import wire
 from isthmus.core.chat import PrivacyClass
-from isthmus.core.errors import DeadlineExceeded, InvalidRequest, IsthmusError, Unavailable
+from isthmus.core.errors import DeadlineExceeded, IsthmusError, Unavailable
 from isthmus.core.tier import Load
 from isthmus.v1 import fleet_pb2, gateway_pb2
 from isthmus.v1.gateway_pb2_grpc import GatewayServiceServicer
 
-_MAX_OUTCOMES: Final = 1_000
 _LETTING_GO_S: Final = 1.0
 _COME_BACK_S: Final = 0.1
 """When a device should try again that a stopping gateway sends away: another one is there by now,
@@ -59,6 +59,7 @@ class GatewayService(GatewayServiceServicer):
         ledger: Ledger,
         metrics: Metrics,
         door: Door,
+        fleet: Fleet,
         options: ServiceOptions,
     ) -> None:
         self._backend = backend
@@ -66,6 +67,7 @@ class GatewayService(GatewayServiceServicer):
         self._ledger = ledger
         self._metrics = metrics
         self._door = door
+        self._fleet = fleet
         self._options = options
         limits = options.limits
         work = Work(backend, admission, ledger, metrics, limits, options.same_model_demo)
@@ -138,30 +140,22 @@ class GatewayService(GatewayServiceServicer):
     async def ReportOutcomes(  # noqa: N802
         self, message: gateway_pb2.ReportOutcomesRequest, context: Any
     ) -> gateway_pb2.ReportOutcomesResponse:
-        """Count a batch of outcomes."""
-        await self._admitted(context, Scope.REPORT)
+        """Count a batch of outcomes, and reconcile the ledger."""
+        caller = await self._admitted(context, Scope.REPORT)
         try:
-            if len(message.outcomes) > _MAX_OUTCOMES:
-                raise InvalidRequest(
-                    f"outcomes must be at most {_MAX_OUTCOMES} a batch", field="outcomes"
-                )
-            # All are read before the first is counted: a batch is taken whole or not at all.
-            outcomes = [
-                wire.outcome_from_wire(one, f"outcomes[{i}]")
-                for i, one in enumerate(message.outcomes)
-            ]
+            return await self._fleet.report(caller, message)
         except IsthmusError as error:
             await abort(context, error)
-        for outcome in outcomes:
-            self._metrics.reported(outcome)
-        return gateway_pb2.ReportOutcomesResponse(accepted_outcomes=len(outcomes))
 
     async def SyncDevice(  # noqa: N802
         self, message: fleet_pb2.SyncDeviceRequest, context: Any
     ) -> fleet_pb2.SyncDeviceResponse:
         """Hand the device what it should run."""
-        await self._admitted(context, Scope.SYNC)
-        return fleet_pb2.SyncDeviceResponse()
+        caller = await self._admitted(context, Scope.SYNC)
+        try:
+            return await self._fleet.sync(caller, message)
+        except IsthmusError as error:
+            await abort(context, error)
 
     # --- starting and stopping ----------------------------------------------------------------
 

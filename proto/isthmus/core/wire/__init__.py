@@ -17,6 +17,7 @@ from isthmus.core.wire.outcomes import (
     acknowledgement_to_wire,
     outcome_from_wire,
     outcome_to_wire,
+    usage_from_wire,
 )
 from isthmus.core.wire.requests import (
     request_as_bytes,
@@ -47,4 +48,5 @@ __all__ = [
     "request_body",
     "request_from_wire",
     "request_to_wire",
+    "usage_from_wire",
 ]

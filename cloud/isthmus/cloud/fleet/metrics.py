@@ -1,0 +1,220 @@
+"""The whole fleet in `/metrics`: what devices reported, and how they are.
+
+Never a device's id in a label: device classes, of which there are few, and names that this program
+knows; what else devices call things is bounded (`isthmus.cloud.fleet.bounded`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from isthmus.cloud.fleet.bounded import Bounded, only
+from isthmus.cloud.fleet.config import FleetConfig
+from isthmus.core.decision import Outcome
+from isthmus.core.money import usd
+from isthmus.core.wire import CODE_OF_KIND
+
+_TTFT_S: Final = (0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+_TPOT_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+_TOTAL_S: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+_KINDS: Final = frozenset(CODE_OF_KIND)
+
+Counted = Mapping[tuple[str, ...], float]
+"""Values by the labels of a series."""
+
+
+class FleetMetrics:
+    """What this gateway was told by devices. For one event loop; anybody may read."""
+
+    def __init__(self, config: FleetConfig, registry: CollectorRegistry) -> None:
+        self.device_class = Bounded(config.max_classes, ("unknown",))
+        self._model = Bounded(config.max_models)
+        self._last_report_s: float | None = None
+        by_class = ("route", "device_class")
+        self._requests = Counter(
+            "isthmus_fleet_requests",
+            "Requests that devices reported, by where they were answered and how they ended.",
+            ("route", "status", "device_class"),
+            registry=registry,
+        )
+        self._reasons = Counter(
+            "isthmus_fleet_reasons",
+            "Every reason of every request's route (a request may have several); `other`: one that "
+            "only newer devices know.",
+            ("reason", *by_class),
+            registry=registry,
+        )
+        self._models = Counter(
+            "isthmus_fleet_model_requests",
+            "Requests by the model that answered.",
+            ("model", "route"),
+            registry=registry,
+        )
+        self._ttft = Histogram(
+            "isthmus_fleet_time_to_first_token_seconds",
+            "From a request's arrival at its device to the first piece of the answer.",
+            by_class,
+            buckets=_TTFT_S,
+            registry=registry,
+        )
+        self._tpot = Histogram(
+            "isthmus_fleet_time_per_output_token_seconds",
+            "Time per output token after the first.",
+            by_class,
+            buckets=_TPOT_S,
+            registry=registry,
+        )
+        self._total = Histogram(
+            "isthmus_fleet_request_duration_seconds",
+            "From a request's arrival at its device to the end of its answer.",
+            by_class,
+            buckets=_TOTAL_S,
+            registry=registry,
+        )
+        self._tokens = Counter(
+            "isthmus_fleet_tokens",
+            "Tokens by kind: prompt_prefilled were computed, prompt_cached were not computed "
+            "again, completion were written.",
+            ("kind", *by_class),
+            registry=registry,
+        )
+        self._spent = Counter(
+            "isthmus_fleet_price_spent_usd",
+            "Paid to the cloud, as devices reckon it. The ledger has what is charged.",
+            ("device_class",),
+            registry=registry,
+        )
+        self._saved = Counter(
+            "isthmus_fleet_price_saved_usd",
+            "What the cloud would have cost for answers that devices gave.",
+            ("device_class",),
+            registry=registry,
+        )
+        self._privacy = Counter(
+            "isthmus_fleet_privacy_requests",
+            "Requests by what the privacy gate found, and where they were answered.",
+            ("privacy_class", *by_class),
+            registry=registry,
+        )
+        self._errors = Counter(
+            "isthmus_fleet_errors",
+            "Requests that met an error, by its kind.",
+            ("kind", *by_class),
+            registry=registry,
+        )
+        self._duplicates = Counter(
+            "isthmus_fleet_duplicate_outcomes",
+            "Outcomes that were reported before, and were not counted again.",
+            registry=registry,
+        )
+        age = Gauge(
+            "isthmus_fleet_last_report_age_seconds",
+            "Since a device last reported to this gateway; -1: none has, since it started.",
+            registry=registry,
+        )
+        age.set_function(self._age_s)
+
+    def heard(self) -> None:
+        """A report came."""
+        self._last_report_s = time.monotonic()
+
+    def counted(self, outcome: Outcome, unknown_reasons: int, device_class: str) -> None:
+        """A device of this class reported an outcome that nobody had reported before."""
+        kind = self.device_class(device_class)
+        route, usage = outcome.route.value, outcome.usage
+        self._requests.labels(route, outcome.status.value, kind).inc()
+        for reason in outcome.reasons:
+            self._reasons.labels(reason.value, route, kind).inc()
+        if unknown_reasons:
+            self._reasons.labels("other", route, kind).inc(unknown_reasons)
+        if outcome.model:
+            self._models.labels(self._model(outcome.model), route).inc()
+        for histogram, ms in (
+            (self._ttft, outcome.ttft_ms),
+            (self._tpot, outcome.tpot_ms),
+            (self._total, outcome.total_ms),
+        ):
+            if ms is not None:
+                histogram.labels(route, kind).observe(ms / 1000)
+        prefilled = max(0, usage.prompt_tokens - usage.cached_tokens)
+        self._tokens.labels("prompt_prefilled", route, kind).inc(prefilled)
+        self._tokens.labels("prompt_cached", route, kind).inc(usage.cached_tokens)
+        self._tokens.labels("completion", route, kind).inc(usage.completion_tokens)
+        self._spent.labels(kind).inc(usd(outcome.price_micro_usd))
+        self._saved.labels(kind).inc(usd(outcome.saved_micro_usd))
+        self._privacy.labels(outcome.privacy_class.value, route, kind).inc()
+        if outcome.error_kind:
+            self._errors.labels(only(outcome.error_kind, _KINDS), route, kind).inc()
+
+    def duplicates(self, count: int) -> None:
+        """So many outcomes were known already."""
+        self._duplicates.inc(count)
+
+    def _age_s(self) -> float:
+        return -1.0 if self._last_report_s is None else time.monotonic() - self._last_report_s
+
+
+class FleetSnapshot(Collector):
+    """What the database says of devices and bundles: the same at every gateway that shares it."""
+
+    _SERIES: Final = {
+        "isthmus_fleet_devices": (
+            "Devices by class and when they were last seen.",
+            ("device_class", "seen"),
+        ),
+        "isthmus_fleet_bundle_devices": (
+            "Devices by the bundle that they run, and what became of the one that they tried last.",
+            ("sequence", "state"),
+        ),
+        "isthmus_fleet_software_devices": (
+            "Devices that share it, by the version of their software.",
+            ("software",),
+        ),
+        "isthmus_fleet_backend_devices": (
+            "Devices that share it, by what computes their answers.",
+            ("backend",),
+        ),
+        "isthmus_fleet_battery_devices": (
+            "Devices that share it, by the state of their battery.",
+            ("battery", "device_class"),
+        ),
+        "isthmus_fleet_heat_devices": (
+            "Devices that share it, by their heat.",
+            ("heat", "device_class"),
+        ),
+        "isthmus_fleet_offline_devices": (
+            "Devices that share it, by how long they had reached no gateway before they came last.",
+            ("offline",),
+        ),
+        "isthmus_fleet_dropped_rows": (
+            "Rows that the spools of devices have dropped unsent, of those that share it.",
+            (),
+        ),
+        "isthmus_fleet_bundle_latest": ("The latest bundle's sequence.", ()),
+    }
+
+    def __init__(self) -> None:
+        self._values: Mapping[str, Counted] = {}
+
+    def update(self, values: Mapping[str, Counted]) -> None:
+        """These are the figures now; series that are missing are empty."""
+        self._values = values
+
+    def describe(self) -> Sequence[Metric]:
+        """Nothing is asked when it is registered."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """The figures as they were last."""
+        values = self._values
+        for name, (help_text, labels) in self._SERIES.items():
+            family = GaugeMetricFamily(name, help_text, labels=labels)
+            for key, value in values.get(name, {}).items():
+                family.add_metric(key, value)
+            yield family

@@ -1,0 +1,63 @@
+"""Figures of all devices and bundles from the database, for `/metrics`. Blocking."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Final
+
+import sqlalchemy as sa
+
+from isthmus.cloud.fleet import tables
+from isthmus.cloud.fleet.bounded import OTHER, Bounded
+from isthmus.cloud.fleet.metrics import Counted
+from isthmus.cloud.fleet.store import FleetStore
+
+_SEEN_S: Final = ((300, "5m"), (3600, "1h"), (86_400, "1d"), (7 * 86_400, "7d"))
+_OFFLINE_S: Final = ((1, "no"), (3600, "1h"), (86_400, "1d"), (7 * 86_400, "7d"))
+_LONGER: Final = "longer"
+_BUNDLES: Final = 8
+"""Bundles with a series of their own: the latest."""
+_NAMES: Final = 24
+"""Software versions and backends with a series of their own."""
+
+
+def snapshot(store: FleetStore, device_class: Bounded) -> dict[str, Counted]:
+    """Values by series and labels, for `FleetSnapshot`."""
+    d = tables.devices.c
+    now_ms = int(time.time() * 1000)
+    shared = d.shares.is_(True)
+    found: dict[str, Counter[tuple[str, ...]]] = {}
+
+    def add(name: str, key: tuple[str, ...], value: int) -> None:
+        found.setdefault(name, Counter())[key] += value
+
+    seen = _band(now_ms - d.seen_ms, [(s * 1000, name) for s, name in _SEEN_S])
+    for kind, band, count in store.devices_by(d.device_class, seen):
+        add("isthmus_fleet_devices", (device_class(kind), band), count)
+    sequences = store.devices_by(d.sequence, d.state)
+    latest = sorted({row[0] for row in sequences}, reverse=True)[:_BUNDLES]
+    for sequence, state, count in sequences:
+        name = str(sequence) if sequence in latest or not sequence else OTHER
+        add("isthmus_fleet_bundle_devices", (name, state or "none"), count)
+    for column in (d.software, d.backend):
+        bounded = Bounded(_NAMES)
+        rows = store.devices_by(column, where=shared)
+        for value, count in sorted(rows, key=lambda row: -row[1]):
+            add(f"isthmus_fleet_{column.name}_devices", (bounded(value or "unknown"),), count)
+    for column in (d.battery, d.heat):
+        for value, kind, count in store.devices_by(column, d.device_class, where=shared):
+            add(f"isthmus_fleet_{column.name}_devices", (value, device_class(kind)), count)
+    offline = _band(d.offline_s, _OFFLINE_S)
+    for band, count in store.devices_by(offline, where=shared):
+        add("isthmus_fleet_offline_devices", (band,), count)
+    add("isthmus_fleet_dropped_rows", (), store.total(d.dropped_rows))
+    add("isthmus_fleet_bundle_latest", (), store.latest())
+    return dict(found)
+
+
+def _band(
+    value: sa.ColumnElement[int], bands: tuple[tuple[int, str], ...] | list[tuple[int, str]]
+) -> sa.ColumnElement[str]:
+    """The name of the first band that `value` is below."""
+    return sa.case(*((value < most, name) for most, name in bands), else_=_LONGER)
