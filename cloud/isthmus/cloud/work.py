@@ -168,7 +168,8 @@ class Run:
 
         Raises what opening it raises, and the refusal of a prompt that is too long or too dear.
         """
-        if event.anew and self._answer.log.last.pieces:
+        log = self._answer.log
+        if event.anew and (log.text or log.last.pieces > log.begin.pieces):
             raise Unavailable("nobody here can go on from what was sent of this answer")
         if event.prompt_tokens > self._work.limits.max_prompt_tokens:
             raise too_long(self._work.limits)

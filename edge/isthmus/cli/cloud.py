@@ -67,13 +67,14 @@ def serve(
     ] = False,
 ) -> None:
     """Serve until Ctrl-C or SIGTERM; running answers get a few seconds to end."""
+    # gRPC would write a line for each handshake that fails: whoever scans ports could fill the log.
+    # It reads this when it is imported.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     from isthmus.cloud.config import CloudConfig
 
     behind = given({"kind": backend, "model": model, "url": url})
     chosen = given({"listen": listen, "metrics_listen": metrics_listen, "backend": behind or None})
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    # gRPC would write a line for each handshake that fails: whoever scans ports could fill the log.
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     # httpx logs a line a request at this level, which the gateway counts already, and Alembic more.
     for chatty in ("httpx", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
