@@ -402,7 +402,7 @@ STATES = "isthmus_cloud_upstream_addresses"
 
 async def _into(told, stream):
     async for event in stream:
-        told.append(event)  # noqa: PERF401 - what came before an error counts
+        told.append(event)
 
 
 async def _until(true, within_s=3):
