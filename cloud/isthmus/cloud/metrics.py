@@ -65,11 +65,15 @@ class Metrics:
             buckets=TPOT_EDGES_S,
             registry=registry,
         )
-        self._tokens = Counter(
+        tokens = Counter(
             "isthmus_cloud_tokens",
             "Tokens by kind: prompt, of which cached, and completion.",
             ["kind"],
             registry=registry,
+        )
+        # Looked up once: every answer counts them.
+        self._prompt_tokens, self._cached_tokens, self._completion_tokens = (
+            tokens.labels(kind=kind) for kind in ("prompt", "cached", "completion")
         )
         self._drafts = Counter(
             "isthmus_cloud_draft_tokens",
@@ -101,13 +105,14 @@ class Metrics:
             "Requests waiting for their turn at the gateway.",
             registry=registry,
         )
-        self._queue_wait = Histogram(
+        queue_wait = Histogram(
             "isthmus_cloud_queue_wait_seconds",
             "From the arrival of a request to its turn, by its priority.",
             ["priority"],
             buckets=WAIT_EDGES_S,
             registry=registry,
         )
+        self._queue_wait = {one: queue_wait.labels(priority=one.value) for one in Priority}
         self._shed = Counter(
             "isthmus_cloud_shed_requests",
             "Requests that were told to come back later, by why.",
@@ -173,7 +178,7 @@ class Metrics:
 
     def waited(self, priority: Priority, seconds: float) -> None:
         """A request had its turn."""
-        self._queue_wait.labels(priority=priority.value).observe(seconds)
+        self._queue_wait[priority].observe(seconds)
 
     def shed(self, why: Shed) -> None:
         """A request was refused because there is too much to do."""
@@ -223,9 +228,9 @@ class Metrics:
 
     def answered(self, usage: Usage, seconds_per_token: float | None) -> None:
         """An answer is complete; no time per token below two tokens."""
-        self._tokens.labels(kind="prompt").inc(usage.prompt_tokens)
-        self._tokens.labels(kind="cached").inc(usage.cached_tokens)
-        self._tokens.labels(kind="completion").inc(usage.completion_tokens)
+        self._prompt_tokens.inc(usage.prompt_tokens)
+        self._cached_tokens.inc(usage.cached_tokens)
+        self._completion_tokens.inc(usage.completion_tokens)
         if seconds_per_token is not None:
             self._tpot.observe(seconds_per_token)
 

@@ -231,6 +231,10 @@ def _options(config: CloudConfig) -> list[tuple[str, int]]:
         # Clients ping every 10 s; the default of 300 s would drop them.
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
         ("grpc.keepalive_permit_without_calls", 1),
+        # A device that vanished without a word would else hold its stream until the deadline.
+        ("grpc.keepalive_time_ms", 20_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.http2.ping_timeout_ms", 10_000),
         # Devices come back to whichever gateway has room; gRPC spreads the ages by a tenth.
         ("grpc.max_connection_age_ms", round(config.limits.max_connection_age_s * 1000)),
         # Whoever opens a connection and says nothing is not waited for.

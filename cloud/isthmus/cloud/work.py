@@ -62,6 +62,8 @@ class Work:
             async with self.admission.slot(request.priority, request.deadline):
                 tab.check()
                 await self._answer(request, answer, tab, asked.arrived_s)
+            # Until somebody has seen all of it, a kill leaves in the ledger what was seen.
+            await answer.read.wait()
             status = Status.OK
         except asyncio.CancelledError:
             status = Status.CANCELLED

@@ -156,13 +156,16 @@ class Line:
     def _dial(self, tls: Tls | None) -> grpc.aio.Channel:
         config = self._config
         options: list[tuple[str, int]] = [
-            # A gateway that vanished without a word is noticed by pings, within 12 s of silence.
+            # A gateway that vanished without a word is noticed by pings, within 15 s of silence.
             ("grpc.keepalive_time_ms", 10_000),
             ("grpc.keepalive_timeout_ms", 2_000),
+            # gRPC's own pings (for flow control) keep those back, and wait 60 s for their answer.
+            ("grpc.http2.ping_timeout_ms", 5_000),
             ("grpc.http2.max_pings_without_data", 0),
             # A gateway that came back is found within a second.
             ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.min_reconnect_backoff_ms", 100),
+            # In spite of its name the time that one attempt to connect may take.
+            ("grpc.min_reconnect_backoff_ms", 5_000),
             ("grpc.max_reconnect_backoff_ms", 1_000),
             ("grpc.max_receive_message_length", config.max_message_bytes),
             ("grpc.max_send_message_length", config.max_message_bytes),

@@ -53,6 +53,8 @@ class Answer:
     """Of the attempt that runs, or ran last."""
     task: asyncio.Task[None] | None = None
     """That attempt."""
+    read: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once a reader has read the end, or nobody reads any more."""
     _readers: set[Reader] = field(default_factory=set)
 
     @property
@@ -68,6 +70,7 @@ class Answer:
     def run(self, work: Coroutine[Any, Any, None], ended: Callable[[], None]) -> None:
         """Have `work` write it, once an earlier run has let go; `ended` is told when it is over."""
         self.log.end = None
+        self.read.clear()
         earlier = self.task
 
         def over(task: asyncio.Task[None]) -> None:
@@ -96,7 +99,10 @@ class Answer:
     def left(self, reader: Reader) -> bool:
         """`reader` reads no more; whether it was the last one."""
         self._readers.discard(reader)
-        return not self._readers
+        if self._readers:
+            return False
+        self.read.set()
+        return True
 
     # --- for the work -------------------------------------------------------------------------
 
@@ -170,6 +176,7 @@ class Reader:
                     await answer.tab.showing(self._place.tokens - log.begin.tokens)
                 return more[0], pieces
             if isinstance(log.end, Finished):
+                answer.read.set()
                 return log.end, 0
             if log.end is not None:
                 raise log.end.with_traceback(None)  # others may get it too
