@@ -16,11 +16,14 @@ import pytest
 from google.protobuf.json_format import ParseDict
 
 from agent_client import HELLO, openai_client, sample
+from isthmus.cloud.load.chaos import ChaosProxy
+from isthmus.cloud.testing import ScriptedBackend, running_gateway
 from isthmus.core.chat import ChatRequest
 from isthmus.core.errors import Unavailable
 from isthmus.core.events import Delta, Event, FinishReason, TokenLogprob, ToolCallDelta
 from isthmus.edge.consent import keep_consent
 from isthmus.edge.ledger import Ledger
+from isthmus.edge.remote import RemoteConfig, RemoteTier
 from isthmus.edge.testing import RunningAgent, ScriptedEngine, ScriptedTier, running_agent
 from isthmus.edge.tiers import Check
 from isthmus.privacy import egress
@@ -407,3 +410,28 @@ async def test_a_scanner_that_fails_between_two_looks_keeps_the_request_here() -
                 extra_body={"isthmus": {"route": "prefer_on_device"}},
             )
     assert cloud.left == []
+
+
+async def test_what_a_broken_stream_brought_is_looked_at_before_it_leaves_again() -> None:
+    """The cloud guessed a value that was hidden from it: the next attempt may not bring it back."""
+    words = ["Call ", PHONE, *[f" {n}" for n in range(400)]]
+    backend = ScriptedBackend(words, delay_s=0.01)
+    engine = ScriptedEngine(words)
+    async with (
+        running_gateway(backend) as address,
+        ChaosProxy(address) as proxy,
+        running_agent(engine, cloud=RemoteTier(RemoteConfig(proxy.address))) as agent,
+        openai_client(agent) as client,
+    ):
+        stream = await client.chat.completions.create(
+            model="isthmus", messages=asked(), extra_body=IN_CLOUD, stream=True
+        )
+        chunks = []
+        async for chunk in stream:
+            chunks.append(chunk)
+            if len(chunks) == 8:
+                proxy.reset()
+    text = "".join(c.delta.content or "" for chunk in chunks for c in chunk.choices)
+    assert text == "".join(words)
+    assert len(backend.requests) == 1
+    assert engine.requests[0].answer_so_far.startswith("Call ")

@@ -12,7 +12,7 @@ import pytest
 from agent_client import eventually
 from asked import REQUEST, anew
 from device_tokens import Signer, auth_settings, write_jwks
-from isthmus.cloud.load.chaos import ChaosProxy
+from isthmus.cloud.load.chaos import ChaosProxy, Faults
 from isthmus.cloud.server import Gateway
 from isthmus.cloud.testing import ScriptedBackend, gateway_config, running_gateway
 from isthmus.core import errors, events, wire
@@ -281,6 +281,19 @@ async def test_a_reset_before_the_first_token_goes_unnoticed_too():
         task = asyncio.create_task(anext(tier.generate(anew())))
         assert await eventually(lambda: backend.requests)
         assert proxy.reset()
+        assert isinstance(await task, events.Started)
+        await tier.close()
+
+
+async def test_a_connection_that_is_refused_where_one_stood_is_tried_once_more(gateway):
+    async with ChaosProxy(gateway.address) as proxy:
+        tier = RemoteTier(RemoteConfig(proxy.address))
+        assert text_of([event async for event in tier.generate(anew())]) == WHOLE
+        proxy.faults = Faults(refuse=True)
+        assert proxy.reset()
+        task = asyncio.create_task(anext(tier.generate(anew())))
+        assert await eventually(lambda: proxy.connections > 1)
+        proxy.faults = Faults()
         assert isinstance(await task, events.Started)
         await tier.close()
 

@@ -25,7 +25,7 @@ from isthmus.core.chat import (
     ToolCall,
 )
 from isthmus.core.deadline import Deadline
-from isthmus.privacy.fields import FixedField, Passage, Place, map_texts
+from isthmus.privacy.fields import FixedField, Passage, Place, UnscannedField, map_texts
 
 MADE_BY_THE_AGENT = {"request_id"}
 
@@ -70,7 +70,7 @@ class Planter:
 
 def everything() -> tuple[ChatRequest, list[str]]:
     planter = Planter()
-    request = planter.build(ChatRequest)
+    request = replace(planter.build(ChatRequest), received=None)
     call = request.messages[0].tool_calls[0]
     arguments = json.dumps({call.arguments: call.arguments})
     message = replace(request.messages[0], tool_calls=(replace(call, arguments=arguments),))
@@ -91,6 +91,12 @@ def test_every_text_that_is_in_the_bytes_is_walked() -> None:
     left = [text for text in planted if text.encode() in leaving]
     assert len(left) >= 20
     assert [text for text in left if not any(text in one for one in seen)] == []
+
+
+def test_what_an_earlier_attempt_brought_is_no_field_to_scan_and_stays_here() -> None:
+    request, _ = everything()
+    with pytest.raises(UnscannedField, match="received"):
+        map_texts(replace(request, received="words"), lambda passage: passage.texts)
 
 
 def test_every_text_is_either_rewritten_or_refused() -> None:

@@ -106,6 +106,8 @@ class Line:
         self.stub: Any = None
         self.generate: Any = None
         """`Generate`, of a request's bytes: what was looked at is what leaves."""
+        self.worked = False
+        """It was connected, and has not failed for good since."""
         self._config = config
         self._channel: grpc.aio.Channel | None = None
         self._opened_with: Tls | None = None
@@ -123,6 +125,7 @@ class Line:
         try:
             async with asyncio.timeout(deadline.at_most(limit_s).remaining_s()):
                 await _until_ready(channel)
+                self.worked = True
         except TimeoutError:
             deadline.check()
             raise Unreachable(

@@ -218,9 +218,14 @@ class RemoteTier:
         return (("authorization", f"Bearer {token}"),) if token else ()
 
     async def _connected(self, deadline: Deadline) -> Line:
-        """A line that is up: the one of the last call, or the next that can be reached."""
+        """A line that is up: the one of the last call, or the next that can be reached.
+
+        Where one worked a moment ago all are tried twice: what listens there may be the last of a
+        gateway that closes, and the next connection meets another one.
+        """
         failure: Unreachable | None = None
-        for line in (*self._lines[self._at :], *self._lines[: self._at]):
+        round_ = (*self._lines[self._at :], *self._lines[: self._at])
+        for line in round_ * (2 if any(line.worked for line in round_) else 1):
             if self._closed:
                 raise Unavailable("the cloud client is closed")
             try:
@@ -230,6 +235,8 @@ class RemoteTier:
                 continue
             self._at = self._lines.index(line)
             return line
+        for line in self._lines:
+            line.worked = False
         assert failure is not None, "there is at least one line"
         raise failure
 

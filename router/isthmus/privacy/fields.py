@@ -115,6 +115,9 @@ def map_texts(request: ChatRequest, change: Change) -> ChatRequest:
     Raises `UnscannedField` for what cannot be read, `FixedField` when `change` would alter what
     has to stay as it is, `RecursionError` for JSON that is nested too deeply.
     """
+    if request.received is not None:
+        # What the cloud wrote comes after the walk; before it nobody may bring any.
+        raise UnscannedField("received")
     form = request.response_format
     answer_so_far, draft = _answer(request, change)
     if request.sampling.seed is not None:
