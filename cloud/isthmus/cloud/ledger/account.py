@@ -62,7 +62,7 @@ class SqlAccount:
         if self.lost or self._charge is not None:
             return
         before = self._usage.completion_tokens
-        self._usage = usage
+        self._usage = self._whole(usage)
         due = usage.completion_tokens - self._queued >= CHECKPOINT_TOKENS
         if due or (usage.completion_tokens and not self._began):
             # Not all of a long message: were it never shown, that would be too much.
@@ -96,7 +96,7 @@ class SqlAccount:
         """
         if self._charge is None:
             self._charge = charge = asyncio.get_running_loop().create_future()
-            self._usage = shown(usage, status)
+            self._usage = shown(self._whole(usage), status)
 
             def done(micro_usd: int) -> None:
                 if not charge.done():
@@ -118,6 +118,15 @@ class SqlAccount:
         else:
             self.lost = True
         self._written.set()
+
+    def _whole(self, usage: Usage) -> Usage:
+        """With the prompt as the first attempt counted it: a later one's holds what was received,
+        too, and cannot tell exactly where that begins.
+        """
+        base = self.lease.base
+        if not base.prompt_tokens:
+            return usage
+        return Usage(base.prompt_tokens, usage.completion_tokens, base.cached_tokens)
 
     def _queue(self, completion_tokens: int) -> None:
         # The first tells that anything was shown at all: as soon as can be.

@@ -2,7 +2,8 @@
 
 An answer that ended well is charged as the gateway settled it. One that was cut off (the gateway
 was killed, the connection broke) is brought to the device's figure, which the last checkpoint can
-miss by `CHECKPOINT_TOKENS` and no more: a claim beyond that is cut to it, and counted.
+miss by `CHECKPOINT_TOKENS` and no more: a claim beyond that is cut to it, and counted. Tokens of
+the prompt are the gateway's to count, and are taken from the device only where a kill came first.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ def _reconcile(
     connection: sa.Connection, count: Count, key: Key, row: sa.Row[Any], received: Usage
 ) -> str:
     if row.status == Status.OK or row.reconciled:
-        return "equal" if _same(row, received) else "disputed"
+        same = row.completion_tokens == received.completion_tokens
+        return "equal" if same else "disputed"
     usage = _believed(row, received)
     is_open = row.status == OPEN
     values = shown_values(usage, price_of(row), began=usage.completion_tokens > 0)
@@ -82,7 +84,8 @@ def _reconcile(
     count.add(key.tenant, key.device, row.opened_ms, change, streams=-1 if is_open else 0)
     if usage.completion_tokens != received.completion_tokens:
         return "disputed"
-    return "equal" if not is_open and _same(row, received) else "corrected"
+    same = row.completion_tokens == received.completion_tokens
+    return "equal" if same and not is_open else "corrected"
 
 
 def _believed(row: sa.Row[Any], received: Usage) -> Usage:
@@ -98,9 +101,3 @@ def _believed(row: sa.Row[Any], received: Usage) -> Usage:
         prompt_tokens = min(received.prompt_tokens, room)
         told = Usage(prompt_tokens, completion_tokens, min(received.cached_tokens, prompt_tokens))
     return shown(told, Status.FAILED)
-
-
-def _same(row: sa.Row[Any], received: Usage) -> bool:
-    if received.completion_tokens != row.completion_tokens:
-        return False
-    return received.prompt_tokens in (0, row.prompt_tokens)
