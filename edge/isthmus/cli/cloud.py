@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from isthmus.cli import cloud_enroll, cloud_plan, cloud_serving, cloud_usage
+from isthmus.cli import cloud_enroll, cloud_fleet, cloud_plan, cloud_serving, cloud_usage
 from isthmus.cli.flags import given
 
 if TYPE_CHECKING:
     from isthmus.cloud.config import CloudConfig
 
 app = typer.Typer(help="The cloud tier: a gRPC gateway in front of a model.", no_args_is_help=True)
+app.add_typer(cloud_fleet.app, name="fleet")
 app.command(epilog=cloud_enroll.ENROLL_EXAMPLE)(cloud_enroll.enroll)
 app.command(epilog=cloud_enroll.DEVICES_EXAMPLE)(cloud_enroll.devices)
 app.command(epilog=cloud_enroll.REVOKE_EXAMPLE)(cloud_enroll.revoke)

@@ -17,7 +17,7 @@ from isthmus.cloud.fleet.config import FleetConfig
 from isthmus.cloud.fleet.metrics import FleetMetrics, FleetSnapshot
 from isthmus.cloud.fleet.reports import acknowledged_of, outcomes_of
 from isthmus.cloud.fleet.snapshot import snapshot
-from isthmus.cloud.fleet.store import DeviceRow, FleetStore, Published
+from isthmus.cloud.fleet.store import DeviceRow, FleetStore, Published, handed
 from isthmus.cloud.identity.base import Caller
 from isthmus.cloud.ledger.base import Ledger, Reconciled
 from isthmus.core.bundle import SignedBundle
@@ -116,14 +116,8 @@ class Fleet:
         response = fleet_pb2.SyncDeviceResponse(
             next_sync_ms=round(self._config.sync_interval_s * 1000)
         )
-        meant = next(
-            (
-                one.sequence
-                for one in await self._bundles(caller.tenant)
-                if one.stage.includes(caller.device, caller.device_class, one.salt)
-            ),
-            0,
-        )
+        published = await self._bundles(caller.tenant)
+        meant = handed(published, caller.device, caller.device_class)
         # An older one would be refused: to go back, an operator publishes anew.
         if meant > max(message.sequence, message.tried_sequence):
             response.bundle.CopyFrom(signed_to_wire(await self._bundle(caller.tenant, meant)))

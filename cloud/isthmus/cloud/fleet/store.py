@@ -57,6 +57,12 @@ class DeviceRow:
     dropped_rows: int = 0
 
 
+def handed(published: Sequence[Published], device: str, device_class: str) -> int:
+    """The bundle that a device should run, of those `published`, newest first; 0: none."""
+    stages = (one for one in published if one.stage.includes(device, device_class, one.salt))
+    return next((one.sequence for one in stages), 0)
+
+
 class FleetStore:
     """Everything that the fleet keeps."""
 

@@ -228,6 +228,11 @@ class Bundles:
                 await asyncio.to_thread(self._kept.write, self.held)
 
 
+def check_parts(bundle: Bundle) -> None:
+    """Raise `BundleRefused` for what any device would refuse."""
+    _read(bundle, RouterConfig())
+
+
 def _read(bundle: Bundle, own: RouterConfig) -> _Parts:
     """Every part of `bundle`, or `BundleRefused`."""
     file = None

@@ -1,0 +1,424 @@
+"""`isthmus cloud fleet`: what devices run, and how an operator changes it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from isthmus.core.errors import ConfigError, InvalidRequest
+
+if TYPE_CHECKING:
+    from isthmus.cloud.fleet.stages import Stage
+    from isthmus.cloud.fleet.store import FleetStore
+    from isthmus.core.bundle import Bundle, OperatorKey
+    from isthmus.core.money import Price
+
+app = typer.Typer(
+    help="Hand signed bundles (policy, prices, router file, kernel choices) to devices.",
+    no_args_is_help=True,
+)
+
+Config = Annotated[
+    Path | None, typer.Option(help="The gateway's TOML file; ISTHMUS_CLOUD_* go over it.")
+]
+Tenant = Annotated[str, typer.Option(help="Whose devices.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")]
+Key = Annotated[Path, typer.Option(help="The operator's private key (isthmus cloud fleet key).")]
+Percent = Annotated[
+    float | None, typer.Option(help="The share of devices (of these classes) that are handed it.")
+]
+Classes = Annotated[
+    list[str] | None, typer.Option("--class", help="A class of devices; may be repeated.")
+]
+NewKey = Annotated[
+    bool, typer.Option("--new-key", help="Devices have pinned this key in another's place.")
+]
+Devices = Annotated[
+    list[str] | None, typer.Option("--device", help="A device by its name; may be repeated.")
+]
+
+
+@app.command(epilog="Example: isthmus cloud fleet key operator.pem")
+def key(
+    path: Annotated[Path, typer.Argument(help="Where the private key goes; FILE.pub beside it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Make the key that signs bundles. Devices pin its public half (fleet.key_file)."""
+    from isthmus.core.bundle import OperatorKey
+
+    made, public = OperatorKey.new(), path.with_name(path.name + ".pub")
+    try:
+        # Never over a key that devices have pinned, and for its owner alone from the first byte.
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+            out.write(made.pem())
+        public.write_bytes(made.public_pem())
+    except OSError as error:
+        raise ConfigError(f"cannot write {path} ({error.strerror})", field="path") from None
+    if as_json:
+        print(json.dumps({"key": str(path), "public": str(public)}))
+    else:
+        print(f"{path} signs bundles: keep it to yourself, no gateway and no device needs it")
+        print(f'{public} goes to the devices: [fleet] key_file = "{public.name}"')
+
+
+@app.command(
+    epilog="Example: isthmus cloud fleet publish --key operator.pem --version cheaper "
+    "--policy policy.toml --percent 5"
+)
+def publish(
+    key: Key,
+    version: Annotated[str, typer.Option(help="Your name for it, e.g. a date and a purpose.")],
+    policy: Annotated[
+        Path | None, typer.Option(help="A settings file with the agent's table [router].")
+    ] = None,
+    price: Annotated[
+        str | None,
+        typer.Option(help="Dollars per million tokens: in,out or in,cached,out, e.g. 0.15,0.60"),
+    ] = None,
+    router_file: Annotated[
+        Path | None, typer.Option(help="A trained file (isthmus route train).")
+    ] = None,
+    kernels: Annotated[
+        Path | None, typer.Option(help="Kernel choices (isthmus tune --export).")
+    ] = None,
+    percent: Percent = None,
+    device_class: Classes = None,
+    device: Devices = None,
+    new_key: NewKey = False,
+    tenant: Tenant = "local",
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Sign a bundle and hand it to a stage of devices: all of them, unless told otherwise."""
+    from isthmus.core.bundle import Bundle
+
+    operator = _key(key)
+    stage = _stage(percent, device_class, device)
+    with _store(config) as store:
+        bundle = Bundle(
+            sequence=store.next_sequence(tenant),
+            version=version,
+            created_unix_s=int(time.time()),
+            policy_toml="" if policy is None else _text(policy, "--policy"),
+            price=None if price is None else _price(price),
+            router_file=b"" if router_file is None else _bytes(router_file, "--router-file"),
+            kernel_choices_json="" if kernels is None else _text(kernels, "--kernels"),
+        )
+        _check_key(store, tenant, operator, new_key=new_key)
+        _publish(store, tenant, bundle, operator, stage)
+    _told(bundle, stage, as_json=as_json)
+
+
+@app.command(epilog="Example: isthmus cloud fleet stage 7 --percent 50")
+def stage(
+    sequence: Annotated[int, typer.Argument(help="The bundle.")],
+    percent: Percent = None,
+    device_class: Classes = None,
+    device: Devices = None,
+    tenant: Tenant = "local",
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Hand a bundle to another stage from now on: all devices, unless told otherwise.
+
+    Devices that have it keep it: only rollback takes it back.
+    """
+    stage = _stage(percent, device_class, device)
+    with _store(config) as store:
+        store.stage(tenant, sequence, stage)
+    if as_json:
+        print(json.dumps({"sequence": sequence, "stage": _stage_json(stage)}))
+    else:
+        print(f"bundle {sequence} goes to {_stage_words(stage)}")
+
+
+@app.command(epilog="Example: isthmus cloud fleet rollback --key operator.pem")
+def rollback(
+    key: Key,
+    to: Annotated[
+        int | None,
+        typer.Option(help="The bundle to bring back; 0: the devices' own settings alone."),
+    ] = None,
+    new_key: NewKey = False,
+    tenant: Tenant = "local",
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bring back an earlier bundle, for all devices: as a new one, for they take no older ones.
+
+    Without --to it is the one before the latest.
+    """
+    operator, stage = _key(key), _stage(None, None, None)
+    with _store(config) as store:
+        bundle = _brought_back(store, tenant, to)
+        _check_key(store, tenant, operator, new_key=new_key)
+        _publish(store, tenant, bundle, operator, stage)
+    _told(bundle, stage, as_json=as_json)
+
+
+@app.command(epilog="Example: isthmus cloud fleet status --devices 20")
+def status(
+    devices: Annotated[
+        int, typer.Option(min=0, max=100_000, help="List so many devices, last seen first.")
+    ] = 0,
+    tenant: Tenant = "local",
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell the bundles, who is meant to run each, who runs it, and who refused it and why."""
+    with _store(config) as store:
+        found = _status(store, tenant, devices)
+    if as_json:
+        print(json.dumps(found))
+    else:
+        _show(found)
+
+
+# --- what the commands share ------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _store(config: Path | None) -> Iterator[FleetStore]:
+    """The fleet in the gateway's database."""
+    from isthmus.cloud.config import CloudConfig
+    from isthmus.cloud.fleet.store import FleetStore
+    from isthmus.cloud.ledger.database import make_engine
+
+    settings = CloudConfig.load(config).ledger
+    if settings.kind == "off":
+        raise ConfigError(
+            'the gateway keeps nothing (ledger.kind = "off"): bundles need its database',
+            field="ledger.kind",
+        )
+    store = FleetStore(make_engine(settings.url(), timeout_s=settings.wait_s))
+    try:
+        store.open()
+        yield store
+    finally:
+        store.close()
+
+
+def _publish(
+    store: FleetStore, tenant: str, bundle: Bundle, key: OperatorKey, stage: Stage
+) -> None:
+    """Sign and keep `bundle`, once it has passed the checks that devices make."""
+    from isthmus.core.bundle import BundleRefused, PinnedKeys
+    from isthmus.core.wire.fleet import bundle_from_bytes, bundle_to_bytes
+    from isthmus.edge.fleet.bundles import check_parts
+
+    signed = key.sign(bundle_to_bytes(bundle))
+    try:
+        PinnedKeys.from_pem(key.public_pem()).check(signed)
+        check_parts(bundle_from_bytes(signed.payload))
+    except BundleRefused as error:
+        raise InvalidRequest(
+            f"every device would refuse this bundle: {error.message}", field=error.field
+        ) from None
+    store.publish(tenant, signed, stage)
+
+
+def _check_key(store: FleetStore, tenant: str, key: OperatorKey, *, new_key: bool) -> None:
+    """Refuse another key than the last bundle's: devices would refuse what it signs."""
+    from isthmus.core.bundle import BundleRefused, PinnedKeys
+
+    published = store.published(tenant)
+    if not published or new_key:
+        return
+    try:
+        PinnedKeys.from_pem(key.public_pem()).check(store.bundle(tenant, published[0].sequence))
+    except BundleRefused:
+        raise InvalidRequest(
+            f"another key has signed bundle {published[0].sequence}, so devices will refuse this "
+            "one's; once they have pinned it too: --new-key",
+            field="--key",
+        ) from None
+
+
+def _brought_back(store: FleetStore, tenant: str, to: int | None) -> Bundle:
+    """A new bundle with the content of an earlier one."""
+    from dataclasses import replace
+
+    from isthmus.core.bundle import Bundle
+    from isthmus.core.wire.fleet import bundle_from_bytes
+
+    published = store.published(tenant)
+    if not published:
+        raise InvalidRequest("there is no bundle to go back from", field="--to")
+    latest = published[0]
+    if to is None:
+        # From a roll-back it goes back further, never forth again.
+        given_up = latest.sequence if latest.rolls_back_to is None else latest.rolls_back_to
+        to = max((one.sequence for one in published if one.sequence < given_up), default=0)
+    content = Bundle(0, "") if to == 0 else bundle_from_bytes(store.bundle(tenant, to).payload)
+    version = "the devices' own settings" if to == 0 else f"back to {content.version}"
+    return replace(
+        content,
+        sequence=latest.sequence + 1,
+        version=version,
+        created_unix_s=int(time.time()),
+        rolls_back_to=to,
+    )
+
+
+def _key(path: Path) -> OperatorKey:
+    from isthmus.core.bundle import OperatorKey
+
+    return OperatorKey.from_pem(_bytes(path, "--key"))
+
+
+def _bytes(path: Path, flag: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidRequest(f"{path} cannot be read ({error.strerror})", field=flag) from None
+
+
+def _text(path: Path, flag: str) -> str:
+    try:
+        return _bytes(path, flag).decode()
+    except UnicodeDecodeError:
+        raise InvalidRequest(f"{path} is not UTF-8", field=flag) from None
+
+
+def _price(text: str) -> Price:
+    from isthmus.core.money import Price
+
+    try:
+        figures = [Decimal(part) for part in text.split(",")]
+        if len(figures) == 2:
+            return Price(figures[0], figures[1])
+        first, cached, last = figures
+    except (InvalidOperation, ValueError):
+        raise InvalidRequest(
+            "--price is dollars per million tokens: in,out or in,cached,out", field="--price"
+        ) from None
+    return Price(first, last, cached)
+
+
+def _stage(percent: float | None, classes: list[str] | None, devices: list[str] | None) -> Stage:
+    """Named devices alone, when nothing else is named; else the share of the classes too."""
+    from isthmus.cloud.fleet.stages import Stage
+
+    share = percent if percent is not None else (0.0 if devices and not classes else 100.0)
+    return Stage(share, tuple(classes or ()), tuple(devices or ()))
+
+
+# --- what is told -----------------------------------------------------------------------------
+
+
+def _status(store: FleetStore, tenant: str, limit: int) -> dict[str, Any]:
+    from isthmus.cloud.fleet.store import handed
+
+    rows = store.devices(tenant, 1_000_000)
+    published, bundles = store.published(tenant), []
+    meant = Counter(handed(published, row.device, row.device_class) for row in rows)
+    for one in published:
+        refusals: dict[str, int] = {}
+        for row in rows:
+            if row.tried_sequence == one.sequence != row.sequence and row.state:
+                why = f"{row.state} ({row.problem})" if row.problem else row.state
+                refusals[why] = refusals.get(why, 0) + 1
+        bundles.append(
+            {
+                "sequence": one.sequence,
+                "version": one.version,
+                "published": _time(one.published_ms),
+                "rolls_back_to": one.rolls_back_to,
+                "stage": _stage_json(one.stage),
+                "meant": meant[one.sequence],
+                "running": sum(row.sequence == one.sequence for row in rows),
+                "refused": refusals,
+            }
+        )
+    unsigned = sum(row.state == "bad_signature" for row in rows)
+    found = {"devices": len(rows), "refused_signatures": unsigned, "bundles": bundles}
+    if limit:
+        found["listed"] = [
+            {
+                name: value
+                for name, value in row._mapping.items()
+                if name not in {"tenant", "seen_ms", "reported_ms"}
+            }
+            | {"seen": _time(row.seen_ms), "reported": _time(row.reported_ms)}
+            for row in rows[:limit]
+        ]
+    return found
+
+
+def _show(found: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    # A table that is piped somewhere is not cut at 80 columns.
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    table = Table("bundle", "version", "published", "goes to", "meant", "running", "refused")
+    for one in found["bundles"]:
+        refused = ", ".join(f"{count} {why}" for why, count in one["refused"].items())
+        table.add_row(
+            str(one["sequence"]),
+            one["version"],
+            one["published"],
+            _words(one["stage"]),
+            str(one["meant"]),
+            str(one["running"]),
+            refused or "-",
+        )
+    console.print(table)
+    console.print(f"{found['devices']} devices have come for bundles or reported")
+    if found["refused_signatures"]:
+        console.print(
+            f"{found['refused_signatures']} of them were last handed one that no key they have "
+            "pinned has signed"
+        )
+    if "listed" in found:
+        columns = ("device", "device_class", "sequence", "state", "problem", "software", "seen")
+        table = Table(*columns)
+        for row in found["listed"]:
+            table.add_row(*(str(row[name]) for name in columns))
+        console.print(table)
+
+
+def _told(bundle: Bundle, stage: Stage, *, as_json: bool) -> None:
+    if as_json:
+        told = {"sequence": bundle.sequence, "version": bundle.version}
+        print(json.dumps(told | {"stage": _stage_json(stage)}))
+    else:
+        print(f"bundle {bundle.sequence} ({bundle.version}) goes to {_stage_words(stage)}")
+
+
+def _stage_json(stage: Stage) -> dict[str, Any]:
+    return {"percent": stage.percent, "classes": stage.classes, "devices": stage.devices}
+
+
+def _stage_words(stage: Stage) -> str:
+    return _words(_stage_json(stage))
+
+
+def _words(stage: dict[str, Any]) -> str:
+    """A stage for people."""
+    named = ", ".join(stage["devices"])
+    if not stage["percent"]:
+        return named or "nobody"
+    kinds = " and ".join(stage["classes"])
+    if stage["percent"] == 100:
+        told = f"all of {kinds}" if kinds else "all devices"
+    else:
+        told = f"{stage['percent']:g} % of {kinds or 'devices'}"
+    return f"{told}, and {named}" if named else told
+
+
+def _time(ms: int | None) -> str | None:
+    if ms is None:
+        return None
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%MZ")
