@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from fleet_devices import signed
 from isthmus.cloud.fleet.bounded import Bounded
@@ -14,7 +14,7 @@ from isthmus.cloud.fleet.snapshot import snapshot
 from isthmus.cloud.fleet.stages import Stage
 from isthmus.cloud.fleet.store import DeviceRow, FleetStore
 from isthmus.cloud.identity.base import Caller
-from isthmus.cloud.ledger.database import make_engine, sqlite_url
+from isthmus.cloud.ledger.database import make_engine
 from isthmus.core.errors import AlreadyExists, InvalidRequest
 
 PHONE, ROBOT = Caller("acme", "phone-1", "phone"), Caller("acme", "robot-1", "robot")
@@ -24,12 +24,12 @@ Opener = Callable[..., FleetStore]
 
 
 @pytest.fixture
-def opened(tmp_path: Path) -> Iterator[Opener]:
+def opened(ledger_url: sa.URL) -> Iterator[Opener]:
     """Opens the same database again and again, as gateways do."""
     stores: list[FleetStore] = []
 
     def open_store(clock: Callable[[], float] = lambda: 100 * DAY_S) -> FleetStore:
-        engine = make_engine(sqlite_url(tmp_path / "ledger.db"), timeout_s=20)
+        engine = make_engine(ledger_url, timeout_s=20)
         store = FleetStore(engine, clock=clock)
         store.open()
         stores.append(store)

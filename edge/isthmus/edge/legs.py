@@ -112,7 +112,7 @@ class Legs:
         if request is None:
             yield _at_its_limit(trail, leg)
             return
-        request = replace(request, request_id=_id_of(trail, leg), draft=draft)
+        request = replace(request, request_id=trail.id_in_cloud(leg), draft=draft)
         tier = self._answer_of_cloud(trail, leg, request, look)
         async with aclosing(tier), aclosing(self._noted(leg, tier)) as events:
             async for event in events:
@@ -201,14 +201,6 @@ class Legs:
             if not request.draft:
                 raise
         return await self._screen.outgoing(replace(request, draft=""), look)
-
-
-def _id_of(trail: Trail, leg: Leg) -> str:
-    """What the gateway knows this leg by: another body needs another id there."""
-    cloud = [one for one in trail.legs if one.target is Target.CLOUD]
-    nth = next(i for i, one in enumerate(cloud, 1) if one is leg)
-    first = trail.request.request_id
-    return first if nth == 1 else f"{first}/{nth}"
 
 
 def _accepted(started: Started, draft: str) -> str:

@@ -100,6 +100,13 @@ class Trail:
         self.legs.append(leg)
         return leg
 
+    def id_in_cloud(self, leg: Leg) -> str:
+        """What the gateway knows this leg by: another body needs another id there."""
+        cloud = [one for one in self.legs if one.target is Target.CLOUD]
+        nth = next(number for number, one in enumerate(cloud, 1) if one is leg)
+        first = self.request.request_id
+        return first if nth == 1 else f"{first}/{nth}"
+
     def left(
         self, leg: Leg, data: bytes, labels: Mapping[str, int], privacy_class: PrivacyClass
     ) -> None:

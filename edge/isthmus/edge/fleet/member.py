@@ -133,12 +133,8 @@ class Member:
 
 def _acknowledged(trail: Trail) -> Iterator[bytes]:
     """A message for each request that went to the cloud: what arrived of its answer."""
-    legs = [leg for leg in trail.legs if leg.target is Target.CLOUD]
-    for number, leg in enumerate(legs, 1):
-        if leg.sent_bytes:
-            name = (
-                trail.request.request_id if number == 1 else f"{trail.request.request_id}/{number}"
-            )
+    for leg in trail.legs:
+        if leg.target is Target.CLOUD and leg.sent_bytes:
             yield wire.acknowledgement_to_wire(
-                name, trail.at_unix_s, leg.model, leg.usage
+                trail.id_in_cloud(leg), trail.at_unix_s, leg.model, leg.usage
             ).SerializeToString()
