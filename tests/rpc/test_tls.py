@@ -389,6 +389,26 @@ async def test_a_device_renews_its_certificate_without_a_restart(mutual, edge):
         await tier.close()
 
 
+async def _drained(answer):
+    async for _ in answer:
+        pass
+
+
+async def test_closing_ends_answers_on_a_connection_that_was_replaced(mutual, edge):
+    folder, settings = edge
+    put_device(folder, a_device(name="old"))
+    backend = ScriptedBackend(["a"] * 1000, delay_s=0.02)
+    async with running(mutual, backend) as gateway:
+        tier = RemoteTier(gateway_of(gateway.address, EdgeConfig(**settings)))
+        answer = tier.generate(REQUEST)
+        await anext(answer)
+        put_device(folder, a_device(name="new"))
+        await tier.load()
+        await tier.close()
+        with pytest.raises(Unavailable):
+            await asyncio.wait_for(_drained(answer), 5)
+
+
 async def test_a_device_renews_its_token_without_a_restart(tmp_path):
     path = tmp_path / "device-token"
     path.write_text("old")

@@ -104,13 +104,13 @@ class Line:
     def __init__(self, config: RemoteConfig, address: str) -> None:
         self.address = address
         self.stub: Any = None
-        self.generate: Any = None
-        """`Generate`, of a request's bytes: what was looked at is what leaves."""
         self.worked = False
         """It was connected, and has not failed for good since."""
         self._config = config
+        self._generate: Any = None
         self._channel: grpc.aio.Channel | None = None
         self._opened_with: Tls | None = None
+        self._running: set[Any] = set()
         self._retiring: set[asyncio.Task[None]] = set()
 
     @property
@@ -133,12 +133,21 @@ class Line:
             ) from None
 
     async def close(self) -> None:
-        """Close the channel; running calls end."""
+        """Close the channel and those before it; running calls end."""
         channel, self._channel, self.stub = self._channel, None, None
-        for retiring in self._retiring:
-            retiring.cancel()
+        for call in list(self._running):
+            call.cancel()
+        for closing in list(self._retiring):
+            await closing
         if channel is not None:
             await channel.close()
+
+    def generate(self, request: bytes, **options: Any) -> Any:
+        """`Generate`, of a request's bytes: what was looked at is what leaves."""
+        call = self._generate(request, **options)
+        self._running.add(call)
+        call.add_done_callback(self._running.discard)
+        return call
 
     def _open(self) -> grpc.aio.Channel:
         """The channel; another one when what it is encrypted with has changed."""
@@ -149,7 +158,7 @@ class Line:
             self._retire(self._channel)
         self._channel, self._opened_with = channel, _ = self._dial(tls), tls
         self.stub = GatewayServiceStub(channel)
-        self.generate = channel.unary_stream(
+        self._generate = channel.unary_stream(
             _GENERATE,
             request_serializer=bytes,
             response_deserializer=gateway_pb2.GenerateResponse.FromString,
