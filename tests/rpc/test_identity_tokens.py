@@ -93,6 +93,8 @@ WRONG = [
         Refusal.MALFORMED,
     ),
     ("expired", lambda: SIGNER.token(exp=now_s(-31)), Refusal.EXPIRED),
+    ("expires beyond all numbers", lambda: SIGNER.token(exp=10**400), Refusal.MALFORMED),
+    ("expires in words", lambda: SIGNER.token(exp=str(now_s(60))), Refusal.EXPIRED),
     ("valid later", lambda: SIGNER.token(nbf=now_s(300)), Refusal.EARLY),
     ("issued in the future", lambda: SIGNER.token(iat=now_s(300)), Refusal.EARLY),
     ("for others", lambda: SIGNER.token(aud="billing"), Refusal.AUDIENCE),

@@ -112,6 +112,7 @@ class TokenAuthenticator:
     def _verify(self, token: str, keys: Keys) -> _Verified:
         try:
             claims = self._claims(token, keys)
+            expires_unix_s = _seconds(claims.get("exp"))
         except jwt.PyJWTError as error:
             raise Refused(
                 next((why for kind, why in _REASONS if isinstance(error, kind)), Refusal.MALFORMED)
@@ -119,9 +120,7 @@ class TokenAuthenticator:
         except (ValueError, TypeError, OverflowError, RecursionError):
             # A number, a nesting or an encoding that nobody thought of.
             raise Refused(Refusal.MALFORMED) from None
-        return _Verified(
-            self._caller(claims), _text(claims.get("jti")), _seconds(claims.get("exp"))
-        )
+        return _Verified(self._caller(claims), _text(claims.get("jti")), expires_unix_s)
 
     def _claims(self, token: str, keys: Keys) -> Mapping[str, Any]:
         header = jwt.get_unverified_header(token)
