@@ -18,6 +18,7 @@ from asked import anew
 from device_tokens import AUDIENCE, ISSUER, Call, Signer, auth_settings, write_jwks
 from isthmus.cloud import identity
 from isthmus.cloud.identity import AuthConfig, Caller, Refusal, Refused, Scope
+from isthmus.cloud.identity.bearer import Anyone
 from isthmus.cloud.identity.jwks import key_of, read_jwks
 from isthmus.cloud.identity.tokens import TokenAuthenticator
 from isthmus.cloud.server import Gateway
@@ -384,6 +385,31 @@ async def test_a_stranger_is_refused_before_his_message_is_read(tmp_path, metada
     ):
         call = channel.stream_stream(method)(metadata=metadata(), timeout=30)
         assert await call.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+class Broken:
+    """An authenticator with a fault that quotes the token."""
+
+    def screen(self, metadata):
+        raise KeyError("".join(["hu", "sh"]))
+
+    def authenticate(self, context):
+        raise KeyError("".join(["hu", "sh"]))
+
+
+@pytest.mark.parametrize("look", ["screen", "authenticate"])
+async def test_a_fault_opens_no_door_and_tells_nothing(tmp_path, monkeypatch, caplog, look):
+    authenticator = Anyone()
+    monkeypatch.setattr(authenticator, look, getattr(Broken(), look), raising=False)
+    monkeypatch.setattr(identity, "create", lambda *args, **more: authenticator)
+    async with gateway_with(tmp_path, SIGNER) as gateway, device(gateway, "hush") as tier:
+        for call in (tier.info, lambda: anext(tier.generate(anew(REQUEST)))):
+            with pytest.raises(Unauthenticated) as caught:
+                await call()
+            assert "hush" not in caught.value.message
+        assert refusals(gateway, Refusal.FAULT) == 2
+    assert "KeyError" in caplog.text
+    assert "hush" not in caplog.text
 
 
 async def test_a_call_is_refused_once(tmp_path):

@@ -67,6 +67,8 @@ class Refusal(StrEnum):
     """The connection's certificate names no device, or another one than the token."""
     SCOPE = "scope"
     """Known, but not allowed to make this call."""
+    FAULT = "fault"
+    """The gateway failed to look; its log says where."""
 
 
 _ALIKE: Final = "valid credentials are needed: a bearer token in the authorization metadata, or a \

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from isthmus.cloud.identity.base import Authenticator, Caller, Metadata, Refusal, Refused, Scope
 from isthmus.core.errors import PermissionDenied
+
+_log = logging.getLogger(__name__)
 
 
 class Door:
@@ -42,3 +46,9 @@ class Door:
         except Refused as refused:
             self._on_refusal(refused.reason)
             raise
+        except Exception as error:
+            # A fault of ours opens nothing. Its words may quote the token: they are told nobody.
+            where = "".join(traceback.format_tb(error.__traceback__))
+            _log.error("a caller could not be looked at: %s\n%s", type(error).__name__, where)
+            self._on_refusal(Refusal.FAULT)
+            raise Refused(Refusal.FAULT) from None
