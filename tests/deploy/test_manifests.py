@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
 import tomllib
 import typing
+from importlib import resources
 from pathlib import Path
 
 import promql_parser
@@ -89,9 +91,12 @@ def loaded(kind: type[Settings], text: str, env: dict[str, str], tmp_path: Path,
     return kind.load(path)
 
 
+def config_maps(manifests) -> dict[str, dict[str, str]]:
+    return {one["metadata"]["name"]: one["data"] for one in manifests if one["kind"] == "ConfigMap"}
+
+
 def cloud_toml(manifests) -> str:
-    (config,) = [one for one in manifests if one["kind"] == "ConfigMap"]
-    return config["data"]["cloud.toml"]
+    return config_maps(manifests)["isthmus"]["cloud.toml"]
 
 
 # --- every flag and every variable exists ---
@@ -262,6 +267,15 @@ def test_vllm_is_given_the_flags_of_the_serving_section(values):
         return
     serving = ServingConfig.model_validate(values["config"]["serving"])
     assert values["vllm"]["args"] == serve_flags(values["config"]["backend"]["model"], serving)
+
+
+def test_a_vllm_of_the_charts_logs_as_little_as_one_in_the_gateway(manifests):
+    ours = resources.files("isthmus.cloud.backends").joinpath("vllm_logging.json").read_text()
+    for start in of_pods(manifests):
+        if not start.ours:
+            file = Path(start.env["VLLM_LOGGING_CONFIG_PATH"])
+            assert json.loads(config_maps(manifests)[start.where][file.name]) == json.loads(ours)
+            assert "--no-enable-log-requests" in start.words
 
 
 # --- what is watched is measured ---

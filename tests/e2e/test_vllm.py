@@ -246,7 +246,7 @@ def test_vllm_serve_knows_every_flag_and_variable_of_the_chart():
             make_arg_parser(FlexibleArgumentParser()).parse_args(["--model", *arguments, *always])
     assert served == 2
     names = set(re.findall(r"name: (VLLM_\w+)", template))
-    assert len(names) == 2
+    assert len(names) == 3
     assert names <= set(vllm.envs.environment_variables)
 
 
