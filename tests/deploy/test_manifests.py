@@ -206,8 +206,8 @@ def test_probes_ask_where_the_gateway_answers(manifests):
 def test_a_pod_is_given_longer_to_end_than_its_answers(manifests, tmp_path, monkeypatch):
     config = loaded(CloudConfig, cloud_toml(manifests), {}, tmp_path, monkeypatch)
     pod = dict(pods(manifests))["isthmus"]
-    pause_s = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
-    assert pod["terminationGracePeriodSeconds"] >= pause_s + config.drain_s + 10
+    assert config.drain_notice_s >= 2 * pod["containers"][0]["readinessProbe"]["periodSeconds"]
+    assert pod["terminationGracePeriodSeconds"] >= config.drain_notice_s + config.drain_s + 10
 
 
 def test_compose_and_systemd_give_longer_too(tmp_path, monkeypatch):

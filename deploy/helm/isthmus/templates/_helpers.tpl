@@ -56,6 +56,6 @@ capabilities: {drop: [ALL]}
 {{- end }}
 
 {{- define "isthmus.gracePeriod" -}}
-{{- /* The pause before the stop, the drain, and time to settle and close. */ -}}
-{{- add 5 (int (.Values.config.drain_s | default 2)) 15 }}
+{{- /* The notice, the drain, and time to let go, settle and close. */ -}}
+{{- add (int (.Values.config.drain_notice_s | default 0)) (int (.Values.config.drain_s | default 2)) 15 }}
 {{- end }}
