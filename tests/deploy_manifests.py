@@ -105,6 +105,6 @@ def pods(manifests: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]
 
 def of_pods(manifests: list[dict[str, Any]]) -> Iterator[Start]:
     for name, pod in pods(manifests):
-        for container in pod["containers"]:
+        for container in [*pod.get("initContainers", []), *pod["containers"]]:
             env = {one["name"]: one.get("value", "") for one in container.get("env", [])}
             yield Start(name, container["args"], env, container["image"].startswith("isthmus-"))
