@@ -20,6 +20,7 @@ from pathlib import Path
 import openai
 import pytest
 
+from asked import anew
 from isthmus.core import chat, events
 from isthmus.edge.remote import RemoteConfig, RemoteTier
 from processes import Program
@@ -157,7 +158,7 @@ async def test_servers_of_vllm_say_what_they_can(cluster):
 
 async def test_a_server_of_vllm_tells_the_tokens_of_prompt_and_pieces(cluster):
     async with tier_of(cluster) as tier:
-        answer = [event async for event in tier.generate(replace(REQUEST, max_tokens=20))]
+        answer = [event async for event in tier.generate(anew(REQUEST, max_tokens=20))]
     assert answer[0].prompt_tokens == answer[-1].usage.prompt_tokens > 10
     told = sum(event.tokens for event in answer if isinstance(event, events.Delta))
     assert told == answer[-1].usage.completion_tokens == 20
@@ -169,9 +170,9 @@ async def test_a_server_of_vllm_judges_a_draft(cluster):
         REQUEST, messages=question, answer_so_far="The capital of France", max_tokens=12
     )
     async with tier_of(cluster) as tier:
-        plain = [event async for event in tier.generate(begun)]
-        right = [event async for event in tier.generate(replace(begun, draft=" is Paris"))]
-        wrong = [event async for event in tier.generate(replace(begun, draft=" is banana soup"))]
+        plain = [event async for event in tier.generate(anew(begun))]
+        right = [event async for event in tier.generate(anew(begun, draft=" is Paris"))]
+        wrong = [event async for event in tier.generate(anew(begun, draft=" is banana soup"))]
     assert right[0].draft.accepted_bytes == len(" is Paris")
     assert (" is Paris" + text_of(right)).startswith(text_of(plain))
     assert wrong[0].draft.accepted_bytes == len(" is")
@@ -180,7 +181,7 @@ async def test_a_server_of_vllm_judges_a_draft(cluster):
 
 async def test_a_server_killed_in_mid_answer_costs_no_token_and_doubles_none(cluster):
     async with tier_of(cluster) as tier:
-        stream = tier.generate(REQUEST)
+        stream = tier.generate(anew(REQUEST))
         told = [await anext(stream) for _ in range(30)]
         await asyncio.to_thread(cluster.kill_the_busy_one)
         # Some pieces were on their way when the server died.
@@ -203,7 +204,7 @@ async def _seam(tier, whole):
             continue
         left = sum(one.tokens for one in whole[at + 2 : -1])
         begun = replace(REQUEST, answer_so_far=text, max_tokens=left)
-        rest = text_of([one async for one in tier.generate(begun)])
+        rest = text_of([one async for one in tier.generate(anew(begun))])
         if text + rest == text_of(whole):
             return at
     return None
