@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus.core.chat import ChatRequest, Message, Role, TextPart
-from isthmus.router.difficulty import MAX_CHARS, Difficulty, difficulty
+from isthmus.router.difficulty import Difficulty, difficulty
+from isthmus.router.learned.question import HEAD_BYTES, TAIL_BYTES
 
 
 def rate(text: str, *history: Message, max_tokens: int | None = None) -> Difficulty:
@@ -61,8 +62,10 @@ def test_a_request_without_a_user_message_has_a_score() -> None:
     assert difficulty(ChatRequest("r", ())).score == 0
 
 
-@pytest.mark.parametrize("unit", ["a", "\n ", "SELECT ", "$", "1 + ", "{ ", "- "])
-def test_of_a_hostile_megabyte_only_the_start_is_read(unit: str) -> None:
+@pytest.mark.parametrize("unit", ["a", "\n ", "SELECT ", "$", "1 + ", "{ ", "- ", "谁"])
+def test_of_a_hostile_megabyte_only_the_start_and_the_end_are_read(unit: str) -> None:
     megabyte = unit * (1_000_000 // len(unit))
-    assert rate(megabyte) == rate(megabyte[:MAX_CHARS])
-    assert rate(megabyte[:MAX_CHARS] + "Prove that 1 + 1 = 2 in Rust.") == rate(megabyte)
+    hidden = "Prove that 1 + 1 = 2 in Rust. "
+    inside = megabyte[:HEAD_BYTES] + hidden + megabyte[HEAD_BYTES + len(hidden) :]
+    assert rate(inside) == rate(megabyte)
+    assert rate(megabyte[:-TAIL_BYTES] + hidden) != rate(megabyte)

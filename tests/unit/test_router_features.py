@@ -11,7 +11,7 @@ from isthmus.core.chat import ChatRequest, Message, Role, TextPart, Tool, ToolCh
 from isthmus.router.learned.asked import asked, is_follow_up
 from isthmus.router.learned.features import NAMES, features
 from isthmus.router.learned.ngrams import BINS, HALF, grams, weigh
-from isthmus.router.learned.question import HEAD_CHARS, TAIL_CHARS, parse
+from isthmus.router.learned.question import HEAD_BYTES, TAIL_BYTES, parse
 
 CHOICE = "Which gas do plants take in?\nA. Oxygen\nB. Carbon dioxide\nC. Helium\nAnswer:"
 
@@ -77,8 +77,8 @@ def test_a_typo_moves_the_features_little() -> None:
 @pytest.mark.parametrize("unit", ["a", "\n ", "A. ", "$", "1-", "(a)", "？", "x " * 9 + "\nB) "])
 def test_of_a_hostile_megabyte_the_start_and_the_end_are_read(unit: str) -> None:
     megabyte = unit * (1_000_000 // len(unit))
-    changed = megabyte[:HEAD_CHARS] + "Z" * (len(megabyte) - HEAD_CHARS - TAIL_CHARS)
-    changed += megabyte[-TAIL_CHARS:]
+    changed = megabyte[:HEAD_BYTES] + "Z" * (len(megabyte) - HEAD_BYTES - TAIL_BYTES)
+    changed += megabyte[-TAIL_BYTES:]
     assert (features(parse(megabyte)) == features(parse(changed))).all()
 
 

@@ -17,9 +17,12 @@ from typer.testing import CliRunner
 from isthmus.cli.route import app
 from isthmus.core.chat import ChatRequest, Message, Role, TextPart
 from isthmus.core.errors import ConfigError, InvalidRequest
+from isthmus.router.learned import train
 from isthmus.router.learned.evaluate import ours, out_of_fold, report, split
 from isthmus.router.learned.general import General
+from isthmus.router.learned.ngrams import grams
 from isthmus.router.learned.pair import INPUTS, Calibration, Pair, inputs
+from isthmus.router.learned.question import parse
 from isthmus.router.learned.rating import scores
 from isthmus.router.learned.router_file import MAGIC, RouterFile, from_bytes, load, shipped
 from isthmus.router.learned.section import Section
@@ -233,6 +236,30 @@ def test_sources_that_ask_the_same_questions_are_one_kind(rows: Rows) -> None:
     assert kinds_of(copied) == {"a": "a", "b": "b", "c": "a"}
 
 
+def test_a_small_kind_orders_its_questions_and_leaves_their_mean_to_all_rows(
+    rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "SMALL_ROWS", 100)
+    own = fit(rows)
+    assert own.kinds == ("a", "b")
+    assert own.blend.tolist() == [
+        pytest.approx(counts) for counts in (train.SMALL, train.SMALL, train.OTHERS)
+    ]
+    assert abs(own.trees(rows.x)[:, :2].mean()) < 0.05
+    assert (rows.strong - rows.weak).mean() > 0.3
+    monkeypatch.setattr(train, "SMALL_SUBJECTS", 3)
+    assert fit(rows).kinds == ()  # a collection of many kinds is none
+
+
+def test_words_are_weighed_by_who_was_right_where_only_one_model_was() -> None:
+    found = [grams(parse(text)) for text in ("alpha", "omega", "alpha", "omega", "sigma")]
+    gain = np.array([1.0, -1.0, 1.0, -1.0, 0.0])
+    weights = train._contrast(train.gram_matrix(found), gain)
+    assert weights[found[0].words].min() > 0 > weights[found[1].words].max()
+    assert np.abs(weights[found[4].words]).max() == 0
+    assert not train._contrast(train.gram_matrix(found), np.abs(gain)).any()
+
+
 def test_rows_that_were_left_out_are_scored_and_compared(rows: Rows) -> None:
     rated = out_of_fold(rows, "question", 2, ours)
     told = report(rated, rows, -rated, resamples=50)
@@ -273,8 +300,15 @@ def test_the_commands_train_score_and_judge(tmp_path: Path) -> None:
     assert timed.stdout.startswith("alone: median ")
     assert timed.stdout.endswith("of 2 prompts\n")
     judged = run.invoke(app, ["eval", str(labels), "--file", str(out), "--json"])
-    assert json.loads(judged.stdout)["a"]["rows"] == 60
-    assert run.invoke(app, ["eval", str(labels), "--file", str(out)]).exit_code == 0
+    told = json.loads(judged.stdout)["a"]
+    assert (told["rows"], told["trained_on"], told["flatters"]) == (60, 1.0, True)
+    flattered = run.invoke(app, ["eval", str(labels), "--file", str(out)])
+    assert "trained on these very questions" in flattered.stdout
+    fresh = tmp_path / "fresh.jsonl"
+    fresh.write_text("\n".join(json.dumps(row) for row in labelled(240)[120:]))
+    honest = run.invoke(app, ["eval", str(fresh), "--file", str(out)])
+    assert honest.exit_code == 0
+    assert "trained on" not in honest.stdout
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,9 @@ def _show(report: Mapping[str, Any]) -> None:
         known = "kind known" if name == "kinds_known" else "kind not seen"
         for share in report["random"]:
             table.add_row(f"routed {float(share):.0%}, {known}", *_cells(routed[share]))
+    for preset, figures in report["routed"]["kinds_known"]["presets"].items():
+        sent = f"preset {preset}, no price told: {figures['share']:.0%}"
+        table.add_row(sent, *_cells(figures))
     console.print(table)
     for name, routed in report["routed"].items():
         low, high = routed["apgr_ci"]

@@ -144,12 +144,13 @@ def second_look(
     priors = [held_out(seen, good, groups, penalty).tolist() for groups in (parts, rows.source)]
     firsts = asyncio.run(_first_tokens(model, [str(row["prompt"]) for row in labelled]))
     learnt = [
-        doubt_fit.Labelled(first, told, bool(right), str(source))
-        for first, told, right, source in zip(
-            firsts, zip(*priors, strict=True), good, rows.source, strict=True
+        doubt_fit.Labelled(first, told, bool(right), str(source), float(cloud))
+        for first, told, right, source, cloud in zip(
+            firsts, zip(*priors, strict=True), good, rows.source, rows.strong, strict=True
         )
     ]
     fitted = doubt_fit.fit(build, learnt)
+    print(f"second look, kinds held out: {json.dumps(fitted.figures)}")
     looks = [look for look in doubt.looks(known) if look.build != build]
     looks += [] if fitted.look is None else [fitted.look]
     figures = {} if known is None else known.says.get("figures", {})
@@ -215,12 +216,14 @@ def show(figures: Json) -> None:
             table.add_row(
                 name,
                 str(one["n"]),
-                f"{one['apgr']:.3f}",
+                f"{one['apgr']:.3f}" + (" !" if one.get("flatters") else ""),
                 f"{low:.3f} to {high:.3f}",
                 f"{one['cpt50']:.1f}",
                 f"{one['cpt80']:.1f}",
             )
         Console().print(table)
+        if any(one.get("flatters") for one in figures["answers"].values()):
+            print("! the file was trained on answers to these questions: the figures flatter it")
 
 
 def _evaluate_answers(path: Path, answers: Path, sections: Sections) -> Json:
@@ -229,20 +232,26 @@ def _evaluate_answers(path: Path, answers: Path, sections: Sections) -> Json:
     from isthmus.core.errors import InvalidRequest
     from isthmus.router.doubt import answer_files
     from isthmus.router.learned.measures import measure
+    from isthmus.router.learned.question import parse
+    from isthmus.router.learned.seen import LEAST_SHARE, read
+    from isthmus.router.learned.train import key_of
 
     labelled = answer_files.read_rows(path)
+    seen = read(sections)
     told = answer_files.score(answer_files.join(labelled, answers), _answer_head(sections))
     rows = [row for row in labelled if str(row.get("id")) in told]
     if not rows:
         raise InvalidRequest(f"{answers.name} has no answer to a prompt of {path.name}")
     sources: dict[str, list[tuple[float, float]]] = {}
+    keys: dict[str, list[int]] = {}
     for row in rows:
         try:
             gain = float(row["strong_correct"]) - float(row["weak_correct"])
         except (KeyError, TypeError, ValueError):
             raise InvalidRequest(f"{path.name} has a row without labels") from None
         sources.setdefault(str(row.get("source")), []).append((told[str(row["id"])], gain))
-    figures = {}
+        keys.setdefault(str(row.get("source")), []).append(key_of(parse(str(row["prompt"]))))
+    figures: Json = {}
     for name, pairs in sorted(sources.items()):
         values, gains = np.array(pairs, np.float64).T
         m = measure(values, gains)
@@ -253,6 +262,9 @@ def _evaluate_answers(path: Path, answers: Path, sections: Sections) -> Json:
             "cpt50": m.cpt50,
             "cpt80": m.cpt80,
         }
+        if seen is not None:
+            share = float(seen.knows(np.array(keys[name])).mean())
+            figures[name] |= {"trained_on": round(share, 3), "flatters": share >= LEAST_SHARE}
     return figures
 
 

@@ -138,6 +138,7 @@ def _general(labels: Path, note: str) -> RouterFile:
     from importlib.metadata import version
 
     from isthmus.router.learned.router_file import RouterFile
+    from isthmus.router.learned.seen import SECTION, Seen
     from isthmus.router.learned.train import fit, rows_of
 
     rows = rows_of(_labelled(labels))
@@ -148,7 +149,8 @@ def _general(labels: Path, note: str) -> RouterFile:
         "note": note,
         "scikit-learn": version("scikit-learn"),
     }
-    return RouterFile(fit(rows), provenance=provenance)
+    seen = {SECTION: Seen.of(rows.key).section()}
+    return RouterFile(fit(rows), sections=seen, provenance=provenance)
 
 
 def _pair(rows: Sequence[Mapping[str, Any]], edge: str, cloud: str) -> Pair:
@@ -234,19 +236,22 @@ def evaluate(
     """APGR, CPT50 and CPT80 for each source, with intervals.
 
     Without --unseen the trained file scores the rows, which flatters it on those it was trained
-    on. With --unseen everything is trained anew on the other rows, and compared with a simple
-    baseline (18 counts with boosted trees, n-grams with logistic regression) trained on the same.
-    LABELS may be option logits (CSV), which are compared with the largest probability; with
-    --answers the device's answers are rated, and not the prompts.
+    on; where it knows their questions, that is told (`trained_on` is the share of them). With
+    --unseen everything is trained anew on the other rows, and compared with a simple baseline (18
+    counts with boosted trees, n-grams with logistic regression) trained on the same. LABELS may be
+    option logits (CSV), which are compared with the largest probability; with --answers the
+    device's answers are rated, and not the prompts.
     """
     from isthmus.cli import route_doubt
     from isthmus.router.learned import evaluate as measured
+    from isthmus.router.learned import seen
     from isthmus.router.learned.train import rows_of
 
     if route_doubt.handles(labels, answers):
         if unseen is not None:
             raise typer.BadParameter("is for prompts alone", param_hint="--unseen")
-        figures = route_doubt.evaluate(labels, answers, _file(file).sections)
+        trained = _file(file)
+        figures = route_doubt.evaluate(labels, answers, trained.sections)
         if as_json:
             print(json.dumps(figures))
         else:
@@ -254,8 +259,10 @@ def evaluate(
         return
     rows = rows_of(_labelled(labels))
     if unseen is None:
-        gain = _file(file).general.gain(rows.x, rows.found)
+        trained = _file(file)
+        gain = trained.general.gain(rows.x, rows.found)
         told = measured.report(gain.astype("float64"), rows)
+        measured.warn(told, rows, seen.read(trained.sections))
     else:
         ours = measured.out_of_fold(rows, unseen, folds, measured.ours)
         simple = measured.out_of_fold(rows, unseen, folds, measured.simple)
@@ -274,10 +281,11 @@ def _table(told: dict[str, dict[str, Any]]) -> None:
     for name, one in told.items():
         low, high = one["apgr_ci"]
         ahead = one.get("ahead_ci")
+        marks = (" !" if one.get("flatters") else "") + (" ?" if one["unpredictable"] else "")
         table.add_row(
             name,
             str(one["rows"]),
-            f"{one['apgr']:.3f} [{low:.3f}, {high:.3f}]" + (" ?" if one["unpredictable"] else ""),
+            f"{one['apgr']:.3f} [{low:.3f}, {high:.3f}]{marks}",
             f"{one['cpt50']:.1f}",
             f"{one['cpt80']:.1f}",
             f"{one['baseline_apgr']:.3f}" if ahead else "",
@@ -285,7 +293,13 @@ def _table(told: dict[str, dict[str, Any]]) -> None:
         )
     console = Console()
     console.print(table)
-    console.print("? the interval reaches 0.5: not told apart from a router that guesses")
+    if any(one["unpredictable"] for one in told.values()):
+        console.print("? the interval reaches 0.5: not told apart from a router that guesses")
+    if any(one.get("flatters") for one in told.values()):
+        console.print(
+            "! the file was trained on these very questions, and its figures flatter it: "
+            "--unseen question trains anew without them"
+        )
 
 
 def _file(path: Path | None) -> RouterFile:

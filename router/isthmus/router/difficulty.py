@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from isthmus.core.chat import ChatRequest, Role
+from isthmus.router.learned.question import read_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,79 +37,123 @@ class Difficulty:
 
 
 def difficulty(request: ChatRequest) -> Difficulty:
-    """The difficulty of the last user message of `request`, in the light of its conversation."""
+    """The difficulty of the last user message of `request`, in the light of its conversation.
+
+    Of a long message its start and its end are read, as the learned look does.
+    """
     asked = next((m.text for m in reversed(request.messages) if m.role is Role.USER), "")
-    text = asked[:MAX_CHARS]
-    terms = [Term(name, _clip(measure(text)), weight) for name, weight, measure in TEXT_TERMS]
+    read = _Read.of(read_of(asked))
+    terms = [Term("length", _clip((len(asked) - 60) / 1500), 0.25)]
+    terms += [Term(name, _clip(measure(read)), weight) for name, weight, measure in TEXT_TERMS]
     history = sum(len(m.text) for m in request.messages) - len(asked)
     terms.append(Term("history", _clip(history / 8000), 0.15))
     terms.append(Term("answer_length", _clip(((request.max_tokens or 0) - 256) / 1024), 0.10))
     return Difficulty(min(1.0, sum(term.contribution for term in terms)), tuple(terms))
 
 
-MAX_CHARS = 20_000
-"""What is read of a message, in characters: the score is saturated long before."""
-
-
 def _clip(value: float) -> float:
     return min(1.0, max(0.0, value))
 
 
-def _hits(pattern: str, enough: int, flags: re.RegexFlag = re.IGNORECASE) -> Callable[[str], float]:
-    """Counts matches of `pattern`; `enough` of them make the term whole."""
-    compiled = re.compile(pattern, flags)
-    return lambda text: sum(1 for _ in compiled.finditer(text)) / enough
+_WORD = re.compile(r"[a-z]+(?:\+\+)?")
 
 
-def _length(text: str) -> float:
-    return (len(text) - 60) / 1500
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A message, taken apart once for all terms."""
+
+    text: str
+    lower: str
+    words: tuple[str, ...]
+
+    @classmethod
+    def of(cls, text: str) -> _Read:
+        lower = text.lower()
+        return cls(text, lower, tuple(_WORD.findall(lower)))
 
 
-def _foreign(text: str) -> float:
+@dataclass(frozen=True, slots=True)
+class _Hits:
+    """Counts words, phrases and marks; `enough` of them make the term whole."""
+
+    enough: int
+    words: frozenset[str]
+    phrases: tuple[str, ...]
+    """Anywhere in the text in lower case; Chinese has no gaps between words."""
+    marks: re.Pattern[str]
+
+    @classmethod
+    def of(cls, enough: int, words: str, phrases: str, marks: str) -> _Hits:
+        return cls(
+            enough,
+            frozenset(words.split()),
+            tuple(phrases.split("|")),
+            re.compile(marks, re.MULTILINE),
+        )
+
+    def __call__(self, read: _Read) -> float:
+        found = sum(word in self.words for word in read.words)
+        found += sum(map(read.lower.count, self.phrases))
+        return (found + len(self.marks.findall(read.text))) / self.enough
+
+
+def _foreign(read: _Read) -> float:
     """The share of letters that are not Latin: a small model saw little of their languages."""
-    letters = [char for char in text if char.isalpha()]
-    return sum(ord(char) > 0x24F for char in letters) / len(letters) if letters else 0.0
+    if read.text.isascii():
+        return 0.0
+    letters = [char for char in read.text if char.isalpha()]
+    return sum(char > "\u024f" for char in letters) / len(letters) if letters else 0.0
 
 
-CODE = (
-    r"```|\bdef \w+\(|\bclass \w+|#include|\bSELECT\b.{1,80}\bFROM\b|\breturn\b|=>|[{};][ \t]{0,9}$"
-    r"|\w\(\)|\b(?:python|javascript|typescript|java|rust|golang|c\+\+|sql|regex|bash|algorithm|function|"
-    r"code|debug|compile|unit tests?|api)\b|代码|函数|算法|编程|程序"
+CODE = _Hits.of(
+    3,
+    "def class return python javascript typescript java rust golang c++ sql regex bash algorithm "
+    "function code debug compile api",
+    "```|#include|=>|unit test|select *|代码|函数|算法|编程|程序",
+    r"[{};][ \t]{0,9}$|\w\(\)",
 )
-MATH = (
-    r"\d\s?[-+*/^=×÷]\s?[\d(x]|\\(?:frac|sum|int|sqrt)|[∑∫√≤≥π]|\$[^$\n]{1,80}\$"
-    r"|\b(?:solve|prove|proof|equation|integral|derivative|probability|theorem|matrix|calculate|"
-    r"compute|percent|average|how many|how much|polynomial|prime)\b|证明|计算|方程|概率|求解|多少"
+MATH = _Hits.of(
+    3,
+    "solve prove proof equation integral derivative probability theorem matrix calculate compute "
+    "percent average polynomial prime",
+    "how many|how much|证明|计算|方程|概率|求解|多少",
+    r"\d\s?[-+*/^=×÷]\s?[\d(x]|\\(?:frac|sum|int|sqrt)|[∑∫√≤≥π]|\$[^$\n]{1,80}\$",
 )
-STEPS = (
-    r"^[ \t]{0,9}(?:\d{1,3}[.)]|[-*•])\s|\b(?:first|second|third|then|next|finally|after that|"
-    r"step by step|at least|no more than|exactly|without|make sure|each of)\b"
-    r"|然后|首先|最后|步骤|并且|不超过"
+STEPS = _Hits.of(
+    4,
+    "first second third then next finally exactly without",
+    "after that|step by step|at least|no more than|make sure|each of|然后|首先|最后|步骤|并且"
+    "|不超过",
+    r"^[ \t]{0,9}(?:\d{1,3}[.)]|[-*•])\s",
 )
-REASONING = (
-    r"\b(?:why|explain|compare|contrast|analy[sz]e|evaluate|derive|deduce|infer|argue|critique|"
-    r"design|optimi[sz]e|trade-?offs?|implications?|strategy|plan)\b"
-    r"|为什么|解释|比较|分析|评价|推理|设计|优化"
+REASONING = _Hits.of(
+    2,
+    "why explain compare contrast analyse analyze evaluate derive deduce infer argue critique "
+    "design optimise optimize tradeoff tradeoffs implication implications strategy plan",
+    "trade-off|为什么|解释|比较|分析|评价|推理|设计|优化",
+    r"(?!)",
 )
-KNOWLEDGE = (
-    r"\b(?:who|capital of|invented|discovered|when|where|which|what year|history|theory|law|treaty|"
-    r"disease|diagnos\w*|chemical|physics|biology|economics?|philosoph\w*|legal|medical|"
-    r"according to)\b"
-    r"|^[ \t]{0,9}\(?[A-E][.)]\s|谁|哪|何时|历史|理论|法律|医学"
+KNOWLEDGE = _Hits.of(
+    3,
+    "who invented discovered when where which history theory law treaty disease diagnose diagnosed "
+    "diagnosis chemical physics biology economic economics philosophy philosopher legal medical",
+    "capital of|what year|according to|谁|哪|何时|历史|理论|法律|医学",
+    r"^[ \t]{0,9}\(?[A-Ea-e][.)]\s",
 )
-LONG_ANSWER = (
-    r"\b(?:essay|article|report|story|detailed|in depth|comprehensive|long|\d{3,} words)\b"
-    r"|详细|文章|报告|论文|作文|\d{3,}字"
+LONG_ANSWER = _Hits.of(
+    1,
+    "essay article report story detailed comprehensive long",
+    "in depth|详细|文章|报告|论文|作文",
+    r"\d{3,} words|\d{3,}字",
 )
 
-TEXT_TERMS: tuple[tuple[str, float, Callable[[str], float]], ...] = (
-    ("length", 0.25, _length),
-    ("code", 0.35, _hits(CODE, 3, re.IGNORECASE | re.MULTILINE)),
-    ("math", 0.35, _hits(MATH, 3)),
-    ("steps", 0.25, _hits(STEPS, 4, re.IGNORECASE | re.MULTILINE)),
-    ("reasoning", 0.25, _hits(REASONING, 2)),
-    ("knowledge", 0.20, _hits(KNOWLEDGE, 3, re.IGNORECASE | re.MULTILINE)),
+TEXT_TERMS: tuple[tuple[str, float, Callable[[_Read], float]], ...] = (
+    ("code", 0.35, CODE),
+    ("math", 0.35, MATH),
+    ("steps", 0.25, STEPS),
+    ("reasoning", 0.25, REASONING),
+    ("knowledge", 0.20, KNOWLEDGE),
     ("foreign_language", 0.25, _foreign),
-    ("long_answer", 0.15, _hits(LONG_ANSWER, 1)),
+    ("long_answer", 0.15, LONG_ANSWER),
 )
 """Name, weight and measure of each term of the text."""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from isthmus.core.errors import InvalidRequest
 from isthmus.core.events import FirstToken
 from isthmus.router.doubt.second_look import FEATURES, Build, SecondLook, features
-from isthmus.router.learned.measures import auroc
+from isthmus.router.learned.measures import apgr, auroc
 
 F64 = NDArray[np.float64]
 
@@ -48,6 +48,8 @@ class Labelled:
     good: bool
     source: str
     """Its kind: whole kinds are held out."""
+    cloud: float | None = None
+    """How good the cloud's answer was, 0 to 1, where that is known."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,7 +59,8 @@ class Fitted:
     look: SecondLook | None
     """None: nothing beats the first look's estimate on kinds that were held out."""
     figures: dict[str, Any]
-    """Of each head the AUROC and the log loss on kinds that were held out."""
+    """Of each head the AUROC and the log loss on kinds that were held out, and where the cloud's
+    answers are known the APGR of escalating what it doubts most."""
 
 
 def fit(build: Build, rows: Sequence[Labelled]) -> Fitted:
@@ -70,6 +73,7 @@ def fit(build: Build, rows: Sequence[Labelled]) -> Fitted:
             f"a second look is learnt from {LEAST_QUESTIONS} questions or more, of {LEAST_SOURCES} "
             "kinds or more, some answered well and some badly"
         )
+    gain = np.array([np.nan if row.cloud is None else row.cloud - row.good for row, _ in told])
     plain = np.array([features(row.first, prior) for row, prior in told], np.float64)
     one_width = len({len(row.first.hidden) for row in rows}) == 1
     hidden = np.array([row.first.hidden for row, _ in told], np.float64) if one_width else None
@@ -86,6 +90,8 @@ def fit(build: Build, rows: Sequence[Labelled]) -> Fitted:
             "auroc": round(auroc(p_good, good), 4),
             "log_loss": round(float(losses[name].mean()), 4),
         }
+        if np.isfinite(gain).all():
+            figures[name]["apgr"] = round(apgr(1 - p_good, gain), 4)
     chosen = _chosen(losses)
     figures["chosen"] = chosen
     if chosen == "prior":

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from isthmus.core.errors import InvalidRequest
 from isthmus.core.money import MICRO_USD_PER_USD, Price
 from isthmus.router.labels import ridge
+from isthmus.router.presets import CloudUse, Preset, Weights
+from isthmus.router.value import leaving_worth, quality_worth
 
 F64 = NDArray[np.float64]
 Score = Callable[[Sequence[str]], F64]
@@ -202,6 +204,11 @@ def _routed(pair: PairLabels, score: F64) -> dict[str, Any]:
         "apgr": round(apgr(score, pair.right), 4),
         "apgr_ci": _interval(_resampled(lambda at: apgr(score[at], pair.right[:, at]), score)),
     }
+    found["presets"] = {
+        preset.value: _preset(pair, score, preset.weights)
+        for preset in Preset
+        if preset.cloud_use is CloudUse.WHEN_WORTH_MORE
+    }
     for share in SHARES:
         sent = escalated(score, share)
 
@@ -215,6 +222,14 @@ def _routed(pair: PairLabels, score: F64) -> dict[str, Any]:
             "over_random_ci": _interval(_resampled(gain, score)),
         }
     return found
+
+
+def _preset(pair: PairLabels, score: F64, weights: Weights) -> dict[str, Any]:
+    """What a preset sends of a calibrated pair whose cloud told no price, and its worth."""
+    gain = float(leaving_worth(weights, priced=False) / quality_worth(1.0, weights))
+    sent = np.where(score > gain, 1.0, 0.0)
+    told = {"gain": round(gain, 4), "share": round(float(sent.mean()), 4)}
+    return told | _figures(pair, sent)
 
 
 def _kind(pair: PairLabels, scores: Mapping[str, F64], of_it: NDArray[np.bool_]) -> dict[str, Any]:

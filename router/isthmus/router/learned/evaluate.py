@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from isthmus.router.learned.features import NAMES
 from isthmus.router.learned.measures import RESAMPLES, difference, measure
+from isthmus.router.learned.seen import LEAST_SHARE, Seen
 from isthmus.router.learned.train import Rows, fit, gram_matrix
 
 BASELINE = (
@@ -55,6 +56,17 @@ def report(
             one |= {"ahead_ci": interval, "baseline_apgr": round(one["apgr"] - one["ahead"], 4)}
         told[source] = one
     return told
+
+
+def warn(told: dict[str, dict[str, Any]], rows: Rows, seen: Seen | None) -> None:
+    """Say of each source which share of its questions the file was `trained_on`, and whether its
+    figures flatter it therefore; nothing where the file does not tell.
+    """
+    if seen is not None:
+        known = seen.knows(rows.key)
+        for source, one in told.items():
+            share = float(known[rows.source == source].mean())
+            one |= {"trained_on": round(share, 3), "flatters": share >= LEAST_SHARE}
 
 
 def split(rows: Rows, by: str, folds: int, seed: int = 0) -> NDArray[np.int64]:

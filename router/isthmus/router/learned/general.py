@@ -1,10 +1,11 @@
 """What published results of pairs of models say about a question: the gain of the larger one.
 
 Heads fitted on all rows rate the gain, `strong - weak`, that the larger model of a pair brought:
-trees over the features, and a line over n-grams. A source with thousands of rows is a kind of its
-own and has heads of its own beside them, which count as much as a question looks like that kind.
-Smaller sources have none: what one of them teaches alone misleads about another (docs/routing.md).
-None of these pairs is the user's: the gain orders questions, it is no probability of the pair.
+trees over the features, and a line over n-grams. A kind of questions with rows enough has heads of
+its own beside them, which count as much as a question looks like that kind. Those of a small kind
+order its questions alone and say nothing of its mean: that is left to the heads of all rows, so
+that what one small source teaches does not mislead about another (docs/routing.md). None of these
+pairs is the user's: the gain orders questions, it is no probability of the pair.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ _TREES = ("feature", "threshold", "left", "right", "value", "roots", "starts", "
 
 PARTS = ("kind_trees", "kind_line", "kind_ngrams", "all_trees", "all_ngrams")
 """What is blended, in the order of `General.blend`."""
-ALL_PARTS = 2
-"""The last of them, which are fitted on all rows."""
+OWN_PARTS = 3
+"""The first of them, which are fitted on a kind's own rows."""
 CLIP = 5.0
 """How far from the mean a standardised feature counts, in standard deviations."""
 
@@ -54,36 +55,26 @@ class General:
     ngram_bias: NDArray[np.float32]
     """[K + 1]"""
     blend: NDArray[np.float32]
-    """[2, PARTS]: for a kind of its own, and for all others, whose own parts count nothing."""
+    """[K + 1, PARTS]: for each kind, and last for all others, which have no parts of their own."""
 
     def standard(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Standardised features with a one at the end: [rows, F] to [rows, F + 1]."""
         z = np.clip((x - self.mean) * self.scale, -CLIP, CLIP)
         return np.concatenate([z, np.ones((len(x), 1), np.float32)], axis=1)
 
-    def parts(
-        self, x: NDArray[np.float32], found: Sequence[Grams]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """What each part says of the gain, [rows, PARTS], and how far a kind is known, [rows].
-
-        The parts of kinds are weighed by how much a row looks like them.
-        """
+    def gain(self, x: NDArray[np.float32], found: Sequence[Grams]) -> NDArray[np.float32]:
+        """The gain to expect of a larger model: [rows]. Kinds are weighed by likeness."""
         z = self.standard(x)
-        likeness = softmax(z @ self.gate)[:, :-1]
+        likeness = softmax(z @ self.gate)
         trees = self.trees(x)
         weighed = np.array([weigh(self.ngrams, one) for one in found], np.float32)
         grams = weighed.reshape(len(x), -1) * self.ngram_scale + self.ngram_bias
-        own = (trees[:, :-1], z @ self.line, grams[:, :-1])
-        kinds = [(likeness * each).sum(axis=1) for each in own]
-        return np.stack([*kinds, trees[:, -1], grams[:, -1]], axis=1), likeness.sum(axis=1)
-
-    def gain(self, x: NDArray[np.float32], found: Sequence[Grams]) -> NDArray[np.float32]:
-        """The gain to expect of a larger model: [rows]."""
-        parts, known = self.parts(x, found)
-        all_rows = len(PARTS) - ALL_PARTS
-        gain: NDArray[np.float32] = parts[:, :all_rows] @ self.blend[0, :all_rows]
-        gain += known * (parts[:, all_rows:] @ self.blend[0, all_rows:])
-        gain += (1 - known) * (parts[:, all_rows:] @ self.blend[1, all_rows:])
+        parts = (trees[:, :-1], z @ self.line, grams[:, :-1])
+        counts = self.blend[:-1, :OWN_PARTS].T
+        own = sum(count * part for count, part in zip(counts, parts, strict=True))
+        both = np.stack([trees[:, -1], grams[:, -1]], axis=1)
+        gain: NDArray[np.float32] = (likeness[:, :-1] * own).sum(axis=1)
+        gain += (likeness @ self.blend[:, OWN_PARTS:] * both).sum(axis=1)
         return gain
 
     def section(self) -> Section:
@@ -111,7 +102,7 @@ class General:
         shapes = {
             "mean": (f,), "scale": (f,), "gate": (f + 1, k + 1), "line": (f + 1, k),
             "ngrams": (BINS, k + 1), "ngram_scale": (k + 1,), "ngram_bias": (k + 1,),
-            "blend": (2, len(PARTS)),
+            "blend": (k + 1, len(PARTS)),
         }  # fmt: skip
         wrong = any(read[name].shape != shape for name, shape in shapes.items())
         if wrong or trees.starts.shape != (k + 1,):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-HEAD_CHARS, TAIL_CHARS = 1_400, 1_000
-"""What is read of a long prompt: what it is about stands first, what it asks stands last."""
+HEAD_BYTES, TAIL_BYTES = 1_400, 1_000
+"""What is read of a long prompt: what it is about stands first, what it asks stands last. In bytes
+of UTF-8, since a Chinese character says, and costs, as much as a word's half."""
 
 TOKEN = re.compile(r"[a-z]+(?:['’-][a-z]+)*|\d+(?:[.,]\d+)*|[^\sa-z0-9]")
 OPTION = re.compile(r"^[ \t]{0,4}\(?([A-Pa-p])[.):、．][ \t]{0,4}(\S.{0,400}|)$", re.MULTILINE)
@@ -42,9 +43,7 @@ class Question:
 
 def parse(prompt: str) -> Question:
     """`prompt` taken apart; of a long one, its start and its end."""
-    text = prompt
-    if len(prompt) > HEAD_CHARS + TAIL_CHARS:
-        text = f"{prompt[:HEAD_CHARS]}\n{prompt[-TAIL_CHARS:]}"
+    text = read_of(prompt)
     forms = frozenset(found.lastgroup for found in ANSWER_FORM.finditer(text) if found.lastgroup)
     text = (ANSWER_FORM.sub("", text) if forms else text).strip()
     tools: tuple[str, ...] = ()
@@ -62,6 +61,22 @@ def parse(prompt: str) -> Question:
         forms=forms,
         chars=len(prompt),
     )
+
+
+def read_of(prompt: str) -> str:
+    """`prompt`, or of a long one its start and its end."""
+    head, tail = prompt[:HEAD_BYTES], prompt[-TAIL_BYTES:]
+    if len(prompt) <= HEAD_BYTES + TAIL_BYTES and (
+        prompt.isascii() or len(_utf8(prompt)) <= HEAD_BYTES + TAIL_BYTES
+    ):
+        return prompt
+    start = _utf8(head)[:HEAD_BYTES].decode("utf-8", "ignore")
+    end = _utf8(tail)[-TAIL_BYTES:].decode("utf-8", "ignore")
+    return f"{start}\n{end}"
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _options(text: str) -> tuple[str, tuple[str, ...]]:

@@ -35,7 +35,7 @@ from isthmus.router.learned.general import General
 from isthmus.router.learned.pair import Calibration, Pair
 from isthmus.router.learned.section import Section
 
-MAGIC, FORMAT = b"ISTHMUSR", 1
+MAGIC, FORMAT = b"ISTHMUSR", 2
 MAX_BYTES = 16 << 20
 """Longest file, and longest arrays; the file that ships has well under a megabyte."""
 _TYPES = ("<f4", "<i4", "<i2", "|i1")

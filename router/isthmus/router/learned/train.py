@@ -14,13 +14,17 @@ from numpy.typing import NDArray
 from isthmus.router.learned.features import features
 from isthmus.router.learned.general import CLIP, General
 from isthmus.router.learned.ngrams import BINS, Grams, grams
-from isthmus.router.learned.question import parse
+from isthmus.router.learned.question import Question, parse
 from isthmus.router.learned.trees import forest
 
-BLEND = np.array([[0.2, 0.15, 0.3, 0.25, 0.1], [0, 0, 0, 0.7, 0.3]], np.float32)
-"""What each part counts, chosen by cross-validation (docs/routing.md)."""
-OWN_ROWS = 4000
-"""The rows from which on a source is a kind of its own."""
+LARGE, SMALL, OTHERS = (0.2, 0.15, 0.3, 0.25, 0.1), (0.4, 0.4, 0.4, 0.7, 0.3), (0, 0, 0, 0.7, 0.3)
+"""What each part counts (`general.PARTS`), chosen by cross-validation (docs/routing.md)."""
+LARGE_ROWS, SMALL_ROWS = 4000, 300
+"""The rows from which on a kind has heads of its own: large, or small."""
+SMALL_SUBJECTS = 5
+"""A small kind with more subjects is a collection of many kinds, and none of its own."""
+CONTRAST, CONTRAST_PRIOR = 0.01, 200.0
+"""What a unit of `_contrast` counts in a large kind's n-grams, and how many rows doubt a bin."""
 ALIKE = 0.8
 """The share of the questions of both sources that makes them one kind."""
 FEW = 1500
@@ -68,12 +72,13 @@ def rows_of(labels: Sequence[Mapping[str, Any]]) -> Rows:
         domain=np.array(
             [f"{s}/{row.get('domain', '')}" for s, row in zip(sources, labels, strict=True)]
         ),
-        key=np.array([_key(question.stem) for question in questions]),
+        key=np.array([key_of(question) for question in questions]),
     )
 
 
-def _key(stem: str) -> int:
-    letters = re.sub(r"[\W_]", "", stem.lower())[-KEY_CHARS:]
+def key_of(question: Question) -> int:
+    """The same number for the same question, in whatever form it is asked."""
+    letters = re.sub(r"[\W_]", "", question.stem.lower())[-KEY_CHARS:]
     return zlib.crc32(letters.encode("utf-8", "surrogatepass"))
 
 
@@ -97,31 +102,48 @@ def fit(rows: Rows, seed: int = 0) -> General:
     from sklearn.linear_model import Ridge
 
     kind_of = kinds_of(rows)
-    large = {k for k in kind_of.values() if _of(rows, kind_of, k).sum() >= OWN_ROWS}
-    kinds = tuple(sorted(large))
+    sizes = {kind: int(_of(rows, kind_of, kind).sum()) for kind in set(kind_of.values())}
+    kinds = tuple(
+        sorted(k for k, size in sizes.items() if size >= LARGE_ROWS or _small(rows, kind_of, k))
+    )
+    large = [sizes[kind] >= LARGE_ROWS for kind in kinds]
     level = _level(rows, kind_of)
     mean, deviation = rows.x.mean(axis=0), rows.x.std(axis=0)
     scale = np.where(deviation > 1e-6, 1 / np.maximum(deviation, 1e-6), 0).astype(np.float32)
     z = np.clip((rows.x - mean) * scale, -CLIP, CLIP)
     own = [_of(rows, kind_of, kind) for kind in kinds]
-    lines = [Ridge(alpha=1500.0).fit(z[which], level[which]) for which in own]
+    targets = [
+        level[which] - (0.0 if whole else level[which].mean())
+        for which, whole in zip(own, large, strict=True)
+    ]
+    lines = [Ridge(alpha=1500.0).fit(z[which], y) for which, y in zip(own, targets, strict=True)]
     line = np.array([[*line.coef_, line.intercept_] for line in lines], np.float32)
-    groups = [(which, level) for which in own]
-    groups.append((np.ones(len(rows), bool), rows.strong - rows.weak))
+    gain = rows.strong - rows.weak
+    groups = [*zip(own, targets, strict=True), (np.ones(len(rows), bool), gain)]
     matrix = gram_matrix(rows.found)
-    ngrams = [_ngrams(matrix[which], y[which]) for which, y in groups]
+    ngrams = [
+        _ngrams(matrix[which], y, gain[which] if whole else None)
+        for (which, y), whole in zip(groups, [*large, False], strict=True)
+    ]
     return General(
         kinds=kinds,
         mean=mean.astype(np.float32),
         scale=scale,
         gate=_gate(z, own),
         line=line.reshape(len(kinds), z.shape[1] + 1).T,
-        trees=forest([_trees(rows.x[which], y[which], seed) for which, y in groups]),
+        trees=forest([_trees(rows.x[which], y, seed) for which, y in groups]),
         ngrams=np.stack([weights for weights, _, _ in ngrams], axis=1),
         ngram_scale=np.array([unit for _, unit, _ in ngrams], np.float32),
         ngram_bias=np.array([bias for _, _, bias in ngrams], np.float32),
-        blend=BLEND,
+        blend=np.array([*(LARGE if whole else SMALL for whole in large), OTHERS], np.float32),
     )
+
+
+def _small(rows: Rows, kind_of: Mapping[str, str], kind: str) -> bool:
+    """Whether a kind has rows enough for heads of its own, and is one kind."""
+    which = _of(rows, kind_of, kind)
+    subjects = np.unique(rows.domain[which & (rows.source == kind)])
+    return bool(which.sum() >= SMALL_ROWS and len(subjects) <= SMALL_SUBJECTS)
 
 
 def _of(rows: Rows, kind_of: Mapping[str, str], kind: str) -> NDArray[np.bool_]:
@@ -187,14 +209,36 @@ def gram_matrix(found: Sequence[Grams]) -> Any:
     return csr_matrix((values, np.concatenate(bins), ends), shape=(len(found), BINS))
 
 
-def _ngrams(matrix: Any, y: NDArray[np.float64]) -> tuple[NDArray[np.int8], float, float]:
+def _ngrams(
+    matrix: Any, y: NDArray[np.float64], gain: NDArray[np.float64] | None = None
+) -> tuple[NDArray[np.int8], float, float]:
     """A line over n-grams, in 8 bits: weights [BINS], the worth of one unit, the intercept.
 
     The penalty is what blends them in by familiarity: bins that few rows have weigh next to
-    nothing, and a question made of such bins is left to the features.
+    nothing, and a question made of such bins is left to the features. With `gain` the contrast is
+    added.
     """
     from sklearn.linear_model import Ridge
 
     ridge = Ridge(alpha=25.0, solver="sparse_cg", max_iter=80, tol=1e-3).fit(matrix, y)
-    unit = max(float(np.abs(ridge.coef_).max()) / 127, 1e-12)
-    return np.rint(ridge.coef_ / unit).astype(np.int8), unit, float(ridge.intercept_)
+    weights = ridge.coef_ + (0.0 if gain is None else _contrast(matrix, gain))
+    unit = max(float(np.abs(weights).max()) / 127, 1e-12)
+    return np.rint(weights / unit).astype(np.int8), unit, float(ridge.intercept_)
+
+
+def _contrast(matrix: Any, gain: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How much likelier each bin is where the larger model alone was right than where it alone was
+    wrong: log ratios, as naive Bayes has them. [BINS]
+
+    Where both models agree nothing is said of the order between them, and those rows, most of all,
+    are what differs from subject to subject: without them more carries over to unseen subjects.
+    """
+    better, worse = gain > 0, gain < 0
+    share = better.sum() / max(1, better.sum() + worse.sum())
+    if not 0 < share < 1:
+        return np.zeros(BINS)
+    held = matrix.astype(bool).astype(np.float64)
+    ups, downs = (np.asarray(held[which].sum(axis=0)).ravel() for which in (better, worse))
+    ratio = (ups + CONTRAST_PRIOR * share) / (downs + CONTRAST_PRIOR * (1 - share))
+    contrast: NDArray[np.float64] = np.log(ratio * (1 - share) / share)
+    return CONTRAST / LARGE[2] * contrast
