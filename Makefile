@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format proto test-vllm test-neon test-opencl test-native-sanitize
-.PHONY: test-postgres bench bench-peers chaos check-deploy soak clean
+.PHONY: test-postgres bench bench-peers bench-litellm chaos check-deploy soak clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -66,6 +66,10 @@ bench-peers:  ## llama.cpp in an environment of its own, for isthmus bench --vs
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check llama-cpp-python==0.3.36
 
+bench-litellm:  ## LiteLLM's proxy in an environment of its own, for isthmus bench gateway --vs
+	$(PYTHON) -m venv .venv-litellm
+	.venv-litellm/bin/python -m pip install --quiet --disable-pip-version-check 'litellm[proxy]==1.106.2'
+
 test-neon:  ## the NEON kernels, cross-compiled and run under qemu
 	scripts/test_neon.sh
 
@@ -76,4 +80,4 @@ check-deploy: setup  ## images, compose, chart and units, checked without a clus
 	scripts/check_deploy.sh
 
 clean:  ## remove everything that was built
-	rm -rf $(VENV) .venv-vllm .venv-peers .venv-deploy build
+	rm -rf $(VENV) .venv-vllm .venv-peers .venv-litellm .venv-deploy build

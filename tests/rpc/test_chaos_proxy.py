@@ -92,6 +92,19 @@ async def test_half_open_swallows_everything_until_it_is_over() -> None:
         assert await reader.readexactly(1) == b"x"
 
 
+async def test_frozen_connections_stay_silent_and_new_ones_pass() -> None:
+    async with echo() as address, ChaosProxy(address) as proxy, through(proxy) as (reader, writer):
+        writer.write(b"x")
+        assert await reader.readexactly(1) == b"x"
+        assert proxy.freeze() == 1
+        writer.write(b"y")
+        async with through(proxy) as (fresh, writing):
+            writing.write(b"z")
+            assert await fresh.readexactly(1) == b"z"
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.readexactly(1), 0.05)
+
+
 async def test_refused_connections_are_reset() -> None:
     async with echo() as address, ChaosProxy(address) as proxy:
         proxy.faults = Faults(refuse=True)

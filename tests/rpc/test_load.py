@@ -14,9 +14,11 @@ from isthmus.cloud import backends
 from isthmus.cloud.backends.base import BackendConfig
 from isthmus.cloud.load.base import Order, poisson
 from isthmus.cloud.load.grpc_target import GrpcTarget, request_of
+from isthmus.cloud.load.http_target import HttpTarget
 from isthmus.cloud.load.journal import entries, stopped_after
 from isthmus.cloud.load.runner import run
 from isthmus.cloud.load.script import text
+from isthmus.cloud.load.upstream import Upstream
 from isthmus.cloud.testing import running_gateway
 from isthmus.core.errors import ConfigError, Overloaded, Unavailable
 from program import run as isthmus
@@ -118,6 +120,25 @@ async def test_the_scripted_backend_goes_on_from_an_answer_begun_elsewhere() -> 
     said = [event async for event in backend.generate(request)]
     await backend.close()
     assert "".join(getattr(event, "text", "") for event in said) == " 5 6 7"
+
+
+async def test_the_scripted_upstream_answers_a_gateway_and_a_client_of_its_own() -> None:
+    upstream = Upstream(tokens_per_s=500.0)
+    await upstream.start()
+    behind = backends.create(BackendConfig(kind="openai", model="scripted", url=upstream.url))
+    async with running_gateway(behind) as address:
+        for target in (GrpcTarget(address, channels=1), HttpTarget(upstream.url)):
+            orders = poisson(200, requests=40, tokens=10, cancel_share=0.2)
+            report = await run(target, orders)
+            await target.close()
+            assert not report.failed
+            assert report.finished + report.cancelled == 40
+            assert (report.lost_tokens, report.doubled_tokens, report.strange_tokens) == (0, 0, 0)
+    refused = await run(HttpTarget(upstream.url.replace("v1", "v2")), [Order("m", 0.0, 3)])
+    assert refused.failed == {"unavailable": 1}
+    await upstream.close()
+    gone = await run(HttpTarget(upstream.url), [Order("m", 0.0, 3)])
+    assert gone.failed == {"unavailable": 1}
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import typer
 from isthmus.core.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from isthmus.cli.bench_gateway_rows import Sizes
     from isthmus.cloud.load.runner import Report
 
 
@@ -31,11 +32,24 @@ def gateway(
     requests: Annotated[
         int, typer.Option(min=100, help="Requests while memory is watched.")
     ] = 10_000,
+    vs: Annotated[
+        str | None,
+        typer.Option("--vs", help="A peer, in place of the rows: litellm."),
+    ] = None,
+    peer_python: Annotated[
+        Path | None,
+        typer.Option(help="Its interpreter. By default .venv-litellm's own."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One object as the last line.")] = False,
 ) -> None:
     """Put load on a gateway of its own: Poisson arrivals, every token accounted for."""
     from isthmus.cli.bench_gateway_rows import ROWS, Sizes
 
+    if vs is not None:
+        if vs != "litellm":
+            raise InvalidRequest(f"{vs!r} is no peer that is known here; litellm is", field="--vs")
+        _beside(Sizes(rounds=rounds, ttft_s=seconds), peer_python, as_json=as_json)
+        return
     wanted = rows.split(",")
     for name in wanted:
         if name not in ROWS:
@@ -51,17 +65,33 @@ def gateway(
             reports += ran
             if not as_json:
                 _show(name, told)
-    totals = {
+    totals = _totals(reports)
+    if as_json:
+        print(json.dumps(_headline(found) | totals | {"rows": found}))
+    else:
+        _show("in all", totals)
+
+
+def _beside(sizes: Sizes, peer_python: Path | None, *, as_json: bool) -> None:
+    from isthmus.cli.bench_gateway_vs import versus
+
+    with tempfile.TemporaryDirectory(prefix="isthmus-bench-") as folder:
+        found, reports = asyncio.run(versus(Path(folder), sizes, peer_python))
+    if as_json:
+        print(json.dumps({"vs": found} | _totals(reports)))
+        return
+    for name, told in (found | {"in all": _totals(reports)}).items():
+        _show(name, told)
+
+
+def _totals(reports: list[Report]) -> dict[str, int]:
+    return {
         "requests": sum(report.requests for report in reports),
         "failed_requests": sum(sum(report.failed.values()) for report in reports),
         "lost_tokens": sum(report.lost_tokens for report in reports),
         "doubled_tokens": sum(report.doubled_tokens for report in reports),
         "strange_tokens": sum(report.strange_tokens for report in reports),
     }
-    if as_json:
-        print(json.dumps(_headline(found) | totals | {"rows": found}))
-    else:
-        _show("in all", totals)
 
 
 def _headline(found: dict[str, Any]) -> dict[str, Any]:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from isthmus.cli import leash
 from isthmus.core.errors import ConfigError
-
-_PR_SET_PDEATHSIG = 1
 
 
 class Child:
@@ -40,15 +37,13 @@ class Child:
             ) from None
         with output as log:
             self._process = subprocess.Popen(
-                [python, "-m", module, *arguments],
+                [python, leash.__file__, str(os.getpid()), module, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env={**os.environ, **environment},
                 # Ctrl-C in the terminal reaches us alone; we pass it on in our own time.
                 start_new_session=True,
-                # Before any thread of ours exists, so nothing can hold a lock in the child.
-                preexec_fn=_die_with(os.getpid()),  # noqa: PLW1509
             )
 
     @property
@@ -87,17 +82,3 @@ class Child:
         """The end of its output."""
         text = self.log_path.read_text("utf-8", errors="replace")
         return "\n".join(text.strip().splitlines()[-lines:])
-
-
-def _die_with(parent: int) -> Callable[[], None] | None:
-    """What the child does first: ask Linux to end it when its parent ends, however that ends."""
-    if not sys.platform.startswith("linux"):
-        return None
-    libc = ctypes.CDLL(None, use_errno=True)
-
-    def ask() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return ask

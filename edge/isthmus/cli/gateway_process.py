@@ -40,13 +40,27 @@ class Served(Child):
 
         return float(psutil.Process(self.pid).memory_info().rss) / 1e6
 
+    @property
+    def cpu_s(self) -> float:
+        """The processor time that it has used, in seconds."""
+        import psutil
+
+        used = psutil.Process(self.pid).cpu_times()
+        return float(used.user + used.system)
+
 
 def start_gateway(
-    folder: Path, *, listen: str = "127.0.0.1:0", name: str = "gateway", **settings: Any
+    folder: Path,
+    *,
+    listen: str = "127.0.0.1:0",
+    name: str = "gateway",
+    home: Path | None = None,
+    **settings: Any,
 ) -> Served:
     """`isthmus cloud serve` with `settings` of `CloudConfig`, its log in `folder`; not yet ready.
 
-    A scripted backend where `settings` name no other.
+    A scripted backend where `settings` name no other; its state is kept in `home`, by default in
+    `folder`.
     """
     chosen = {"listen": listen, "metrics_listen": ""}
     chosen |= {"backend": {"kind": "scripted", "model": "scripted"}} | settings
@@ -54,6 +68,7 @@ def start_gateway(
         f"ISTHMUS_CLOUD_{key.upper()}": value if isinstance(value, str) else json.dumps(value)
         for key, value in chosen.items()
     }
+    environment["ISTHMUS_HOME"] = str(home or folder)
     log_path = folder / f"{name}.log"
     return Served(("cloud", "serve", "--json"), environment=environment, log_path=log_path)
 

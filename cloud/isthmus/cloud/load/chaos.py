@@ -96,6 +96,12 @@ class ChaosProxy:
             connection.reset()
         return len(chosen)
 
+    def freeze(self) -> int:
+        """Leave the connections that are open now half-open for ever; how many. New ones pass."""
+        for connection in self._open:
+            connection.passing = asyncio.Event()
+        return len(self._open)
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         task = asyncio.current_task()
@@ -136,6 +142,7 @@ class _Connection:
     ) -> None:
         self._proxy = proxy
         self._writers = [writer]
+        self.passing = proxy.passing
         self.task = task
 
     async def carry(self, reader: asyncio.StreamReader) -> None:
@@ -179,7 +186,7 @@ class _Connection:
         while True:
             due_s, chunk = await due.get()
             await asyncio.sleep(max(due_s, free_s) - now())
-            await self._proxy.passing.wait()
+            await self.passing.wait()
             if not chunk:
                 if writer.can_write_eof():
                     writer.write_eof()

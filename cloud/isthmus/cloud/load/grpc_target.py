@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import uuid
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, Final
 
@@ -21,9 +22,9 @@ _DETAILS_TRAILER: Final = "grpc-status-details-bin"
 
 
 def request_of(order: Order) -> ChatRequest:
-    """The request that an order stands for."""
+    """The request that an order stands for; another one each time, or it would be a repetition."""
     return ChatRequest(
-        request_id=order.mark,
+        request_id=uuid.uuid4().hex,
         messages=prompt_of(order.mark),
         sampling=Sampling(temperature=0.0),
         max_tokens=order.tokens,

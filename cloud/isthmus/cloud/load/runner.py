@@ -22,6 +22,7 @@ from isthmus.core.errors import IsthmusError
 
 _TIMER_S = 0.002
 """A timer of the event loop may be this late; the rest is waited for by turning the loop."""
+_EXAMPLES = 10
 
 
 @dataclass(slots=True)
@@ -41,6 +42,8 @@ class Report:
     strange_tokens: int = 0
     flawed: list[str] = field(default_factory=list)
     """The marks of the first answers that were not as they should be."""
+    errors: list[str] = field(default_factory=list)
+    """What the first requests that failed were told."""
     most_streams: int = 0
     wall_s: float = 0.0
     ttft: Histogram = field(default_factory=Histogram)
@@ -69,6 +72,7 @@ class Report:
             "doubled_tokens": self.doubled_tokens,
             "strange_tokens": self.strange_tokens,
             "flawed": self.flawed,
+            "errors": self.errors,
             "most_streams": self.most_streams,
             "wall_s": round(self.wall_s, 2),
             "tokens_per_s": round(self.tokens_per_s, 1),
@@ -162,6 +166,8 @@ class _Asked:
             whole = await self._listen(target)
         except IsthmusError as error:
             report.failed[error.kind] += 1
+            if len(report.errors) < _EXAMPLES:
+                report.errors.append(f"{order.mark} after {self._tokens} tokens: {error.message}")
         except asyncio.CancelledError:
             if not self.hung:
                 raise
@@ -199,5 +205,5 @@ class _Asked:
             report.lost_tokens += found.lost
             report.doubled_tokens += found.doubled
             report.strange_tokens += found.strange
-            if len(report.flawed) < 10:
+            if len(report.flawed) < _EXAMPLES:
                 report.flawed.append(order.mark)
