@@ -86,10 +86,17 @@ def test_a_section_without_sense_is_refused(says: dict[str, object]) -> None:
         SecondLook.of(Section(says), BUILD)
 
 
+def test_beside_a_cloud_that_is_known_a_first_token_that_tells_orders_what_to_send() -> None:
+    rows = [replace(row, cloud=1.0) for row in labelled(first_helps=2.0)]
+    figures = fit(BUILD, rows).figures
+    assert figures["first_token"]["apgr"] > figures["prior"]["apgr"] + 0.05 > 0.55
+
+
 def test_a_first_token_that_tells_is_learnt_from() -> None:
     fitted = fit(BUILD, labelled(first_helps=2.0))
     assert fitted.figures["chosen"] == "first_token"
     assert fitted.figures["first_token"]["auroc"] > fitted.figures["prior"]["auroc"] + 0.1
+    assert "apgr" not in fitted.figures["prior"]  # nobody knows what the cloud would have answered
     assert fitted.look is not None
     assert not fitted.look.hidden_weights.size
     sure, unsure = (replace(FIRST, entropy=entropy) for entropy in (1.0, 5.0))
