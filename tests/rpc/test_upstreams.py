@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import re
+import subprocess
+import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -283,7 +287,7 @@ async def test_a_stream_of_an_upstream_that_dies_silently_moves_before_its_time(
 
 async def test_an_upstream_that_is_down_gets_no_requests_until_it_is_back():
     async with faulty_pair() as (pool, one, other):
-        port = int(one.url.split(":")[2].split("/")[0])
+        port = one.port
         await one.die()
         assert text_of(await collected(pool)) == WHOLE
         await _until(lambda: sample(pool, STATES, state="down") == 1)
@@ -354,16 +358,15 @@ async def test_a_host_name_stands_for_all_its_addresses():
 
 async def test_addresses_that_dns_adds_and_drops_come_and_go_without_breaking_an_answer():
     old, new = ScriptedUpstream(delay_s=0.02), ScriptedUpstream()
-    async with serving(old, new):
-        urls = [one.url for one in (old, new)]
-        config = BackendConfig(kind="openai", url=urls[0], model="m", upstreams=QUICK)
+    async with serving(old):
+        await new.listen(old.port, "127.0.0.2")
+        config = BackendConfig(kind="openai", url=old.url, model="m", upstreams=QUICK)
         pool = UpstreamPool(config)
         await pool.start()
         stream = pool.generate(REQUEST)
         told = [await anext(stream)]
-        name = discovery.configured(urls[:1])[0].name
-        (after,) = discovery.configured(urls[1:])
-        pool.update([replace(after, name=name)])
+        (before,) = discovery.configured([old.url])
+        pool.update([replace(before, ip="127.0.0.2")])
         assert text_of(await collected(pool)) == WHOLE
         assert len(new.bodies) == 1
         assert sample(pool, STATES, state="leaving") == 1
@@ -374,6 +377,33 @@ async def test_addresses_that_dns_adds_and_drops_come_and_go_without_breaking_an
         pool.update([])  # the resolver failed: what is known stays
         assert text_of(await collected(pool)) == WHOLE
         await pool.close()
+        await new.die()
+
+
+async def test_a_connection_is_used_again_and_one_that_was_left_is_not():
+    upstream = ScriptedUpstream(delay_s=0.001)
+    async with serving(upstream), pool_over(upstream, probe_s=60) as pool:
+        for _ in range(3):
+            await collected(pool)
+        assert upstream.connected == 1
+        stream = pool.generate(REQUEST)
+        await anext(stream)
+        await stream.aclose()
+        assert text_of(await collected(pool)) == WHOLE
+        assert upstream.connected == 2
+
+
+def test_what_a_token_costs_can_be_measured():
+    script = Path(__file__).parents[2] / "scripts" / "upstream_cost.py"
+    asked = ["--streams", "2", "--tokens", "5", "--gap-ms", "0"]
+    done = subprocess.run(
+        [sys.executable, str(script), *asked],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert re.match(r"2 streams, 10 tokens in \d+ pieces: \d+ tokens/s", done.stdout)
 
 
 async def test_a_draft_is_judged_elsewhere_than_where_nobody_can():

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import ssl
-from collections.abc import AsyncGenerator, Awaitable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
-from typing import Any, Final, TypeVar
-
-import httpx
+from http import HTTPStatus
+from typing import Any, Final
 
 from isthmus.cloud.backends.base import BackendConfig
 from isthmus.cloud.backends.openai_body import body_of
@@ -19,18 +17,19 @@ from isthmus.cloud.backends.openai_draft import JUDGING, read_judged
 from isthmus.cloud.backends.openai_stream import Answer, ServerSentEvents, error_of
 from isthmus.cloud.drafts import JudgedToken
 from isthmus.cloud.upstreams.discovery import Address
+from isthmus.cloud.upstreams.http import Connections, Origin
+from isthmus.cloud.upstreams.response import Response
 from isthmus.core.chat import ChatRequest
 from isthmus.core.errors import InvalidRequest, IsthmusError, NotSupported, Unavailable
 from isthmus.core.events import Delta, Event, Started
 
 _LAST_BYTES_S: Final = 0.02
 _MAX_ERROR_BYTES: Final = 64 * 1024
-_JSON: Final = {"content-type": "application/json"}
-_LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+_MAX_TOLD_BYTES: Final = 8 * 2**20
+_MAX_JUDGED_BYTES: Final = 64 * 2**20
 _QUEUES: Final = re.compile(
     rb"^vllm:num_requests_(running|waiting)(?:\{[^\n]*\})? ([0-9.eE+]+)", re.MULTILINE
 )
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,26 +44,25 @@ class Told:
 
 
 class UpstreamClient:
-    """Asks one upstream. `open()`, any number of `generate()` at once, `close()`."""
+    """Asks one upstream. Any number of `generate()` at once, then `close()`."""
 
     def __init__(
-        self,
-        config: BackendConfig,
-        address: Address,
-        *,
-        tls: ssl.SSLContext | None = None,
-        transport: httpx.AsyncBaseTransport | None = None,
+        self, config: BackendConfig, address: Address, *, tls: ssl.SSLContext | None = None
     ) -> None:
         """`tls` may be shared with others; making one takes longer than all the rest here."""
         self._config = config
         self._limits = config.upstreams
         self.address = address
-        self._tls = tls
-        self._transport = transport
-        self._client: httpx.AsyncClient | None = None
-        self._waits: set[asyncio.Timeout] = set()
         self.told = Told(is_vllm=bool(config.upstreams.vllm))
         self._probed = False
+        headers = {"content-type": "application/json"}
+        if config.api_key is not None:
+            headers["authorization"] = f"Bearer {config.api_key.get_secret_value()}"
+        self._connections = Connections(
+            Origin(address.ip or address.host, address.port, address.name, tls, address.host),
+            connect_s=config.connect_timeout_s,
+            headers=headers,
+        )
 
     @property
     def continues(self) -> bool:
@@ -84,56 +82,28 @@ class UpstreamClient:
         said = self._limits.prompt_logprobs
         return self.continues and (self.told.is_vllm if said is None else said)
 
-    def open(self) -> None:
-        """Make the connection pool; nothing is connected yet."""
-        config, address = self._config, self.address
-        headers = {}
-        if address.host:
-            headers["host"] = address.host
-        if config.api_key is not None:
-            headers["authorization"] = f"Bearer {config.api_key.get_secret_value()}"
-        base = httpx.URL(address.url)
-        self._client = httpx.AsyncClient(
-            base_url=base,
-            headers=headers,
-            # What is waited for after the connection is `_within`'s.
-            timeout=httpx.Timeout(None, connect=config.connect_timeout_s),
-            # Admission bounds the requests; a second, hidden queue here would only confuse.
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=32),
-            transport=self._transport,
-            verify=True if self._tls is None else self._tls,
-            # A proxy of the environment is for the world outside, not for this machine.
-            trust_env=base.host not in _LOCAL and not address.host,
-        )
-
-    async def close(self) -> None:
+    def close(self) -> None:
         """Close every connection. Safe to call twice."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.aclose()
+        self._connections.close()
 
     def cut(self) -> None:
         """Give up whatever is waited for now: the upstream is known to be gone."""
-        now_s = asyncio.get_running_loop().time()
-        for wait in self._waits:
-            if not wait.expired():
-                wait.reschedule(now_s)
+        self._connections.cut()
 
     async def probe(self) -> None:
         """Ask for `/models`; an answer of any kind below 500 but a refused key is good.
 
         Keeps what it says in `told`. Raises `Unavailable`.
         """
-        response = await self._got("models")
-        status = response.status_code
+        status, body = await self._got(self.address.path + "models")
         if status in {401, 403} or status >= 500:
             raise error_of(status, None)
-        told = _told(response, self._config.model)
+        told = _told(body, self._config.model)
         if self._limits.vllm is not None:
             told = replace(told, is_vllm=self._limits.vllm)
         if told.is_vllm and self._limits.read_load:
             with suppress(Unavailable):
-                told = replace(told, load=_load(await self._got("/metrics")))
+                told = replace(told, load=_load(*await self._got("/metrics")))
         self.told = told
         self._probed = True
 
@@ -148,8 +118,8 @@ class UpstreamClient:
         spaces = request.answer_so_far[len(kept) :]
         answer = Answer(said=spaces)
         began = False
-        async with aclosing(self._chunks(replace(request, answer_so_far=kept), answer)) as chunks:
-            async for delta in chunks:
+        async with aclosing(self._pieces(replace(request, answer_so_far=kept), answer)) as deltas:
+            async for delta in deltas:
                 if not began:
                     began = True
                     yield Started(self._config.model, answer.prompt_tokens)
@@ -163,59 +133,47 @@ class UpstreamClient:
         What such a server computes is in its prefix cache when the answer is asked for.
         """
         begun = replace(request, answer_so_far=request.answer_so_far + request.draft)
+        response = await self._asked(await self._body(begun) | JUDGING)
         try:
-            response = await self._within(
-                self._limits.first_token_s, self._sent(await self._body(begun) | JUDGING)
-            )
-            try:
-                if response.status_code != httpx.codes.OK:
-                    raise await self._failure(response)
-                await self._within(self._limits.first_token_s, response.aread())
-            finally:
-                await response.aclose()
-        except httpx.HTTPError as error:
-            raise _unreachable(error) from error
-        tokens = read_judged(response.content, request.draft)
+            if response.status != HTTPStatus.OK:
+                raise await _failure(response)
+            body = await response.read_all(_MAX_JUDGED_BYTES)
+        finally:
+            response.close()
+        tokens = read_judged(body, request.draft)
         if tokens is None:
             raise NotSupported("the upstream told no log-probabilities of the draft", field="draft")
         return tokens
 
-    async def _chunks(
+    async def _pieces(
         self, request: ChatRequest, answer: Answer
     ) -> AsyncGenerator[Delta | None, None]:
         """What each piece of the response adds to `answer`; none: nothing that is to be told."""
-        limits = self._limits
+        response = await self._asked(await self._body(request))
         try:
-            body = await self._body(request)
-            response = await self._within(limits.first_token_s, self._sent(body))
-            try:
-                if response.status_code != httpx.codes.OK:
-                    raise await self._failure(response)
-                events = ServerSentEvents()
-                pieces = response.aiter_bytes()
-                limit_s = limits.first_token_s
-                while not events.ended:
-                    piece = await self._within(limit_s, anext(pieces, b""))
-                    if not piece:
-                        return
-                    found = events.feed(piece)
-                    if found:
-                        limit_s = limits.silence_s
-                        delta, failure = answer.read(found)
-                        yield delta
-                        if failure is not None:
-                            raise failure
-                # A connection is only used again when its last response was read to the end.
-                with suppress(Unavailable):
-                    await self._within(_LAST_BYTES_S, anext(pieces, b""))
-            finally:
-                await response.aclose()
-        except (httpx.HTTPError, Unavailable) as error:
-            if answer.complete:
-                return  # only the last bytes behind a whole answer are missing
-            if isinstance(error, Unavailable):
+            if response.status != HTTPStatus.OK:
+                raise await _failure(response)
+            events = ServerSentEvents()
+            while not events.ended:
+                piece = await response.read()
+                if not piece:
+                    return
+                found = events.feed(piece)
+                if found:
+                    response.wait_at_most(self._limits.silence_s)
+                    delta, failure = answer.read(found)
+                    yield delta
+                    if failure is not None:
+                        raise failure
+            # A connection is only used again when its last response was read to the end.
+            response.wait_at_most(_LAST_BYTES_S)
+            await response.read()
+        except Unavailable:
+            # Of a whole answer only the last bytes behind it are missing.
+            if not answer.complete:
                 raise
-            raise _unreachable(error) from error
+        finally:
+            response.close()
 
     async def _body(self, request: ChatRequest) -> dict[str, Any]:
         if request.cache_salt and not self._probed and self._limits.cache_salt is None:
@@ -229,54 +187,32 @@ class UpstreamClient:
             body["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
         return body
 
-    async def _sent(self, body: Mapping[str, Any]) -> httpx.Response:
-        client = self._opened()
-        extensions = None
-        if self.address.host:
-            extensions = {"sni_hostname": self.address.host.rpartition(":")[0] or self.address.host}
-        asked = client.build_request(
-            "POST", "chat/completions", content=_encoded(body), headers=_JSON, extensions=extensions
+    async def _asked(self, body: Mapping[str, Any]) -> Response:
+        return await self._connections.ask(
+            "POST",
+            f"{self.address.path}chat/completions",
+            _encoded(body),
+            within_s=self._limits.first_token_s,
         )
-        return await client.send(asked, stream=True)
 
-    async def _got(self, path: str) -> httpx.Response:
-        client = self._opened()
-        url = client.base_url.join(path) if path.startswith("/") else path
+    async def _got(self, path: str) -> tuple[int, bytes]:
+        """Status and body."""
+        response = await self._connections.ask(
+            "GET", path, b"", within_s=self._limits.probe_timeout_s
+        )
         try:
-            return await self._within(self._limits.probe_timeout_s, client.get(url))
-        except httpx.HTTPError as error:
-            raise _unreachable(error) from error
+            return response.status, await response.read_all(_MAX_TOLD_BYTES)
+        finally:
+            response.close()
 
-    async def _failure(self, response: httpx.Response) -> IsthmusError:
-        raw = b""
-        pieces = response.aiter_bytes()
-        while len(raw) <= _MAX_ERROR_BYTES:
-            piece = await self._within(self._limits.silence_s, anext(pieces, b""))
-            if not piece:
-                break
-            raw += piece
-        try:
-            body = json.loads(raw)
-        except ValueError:
-            body = None
-        return error_of(response.status_code, body, response.headers.get("retry-after"))
 
-    async def _within(self, seconds: float, awaited: Awaitable[_T]) -> _T:
-        """What `awaited` gives within so many seconds; `Unavailable` when it does not, or `cut`."""
-        try:
-            async with asyncio.timeout(seconds) as wait:
-                self._waits.add(wait)
-                try:
-                    return await awaited
-                finally:
-                    self._waits.discard(wait)
-        except TimeoutError:
-            raise Unavailable("the upstream fell silent") from None
-
-    def _opened(self) -> httpx.AsyncClient:
-        if self._client is None:
-            raise Unavailable("the upstream is closed")
-        return self._client
+async def _failure(response: Response) -> IsthmusError:
+    raw = await response.read_all(_MAX_ERROR_BYTES)
+    try:
+        body = json.loads(raw)
+    except ValueError:
+        body = None
+    return error_of(response.status, body, response.headers.get("retry-after"))
 
 
 def _encoded(body: Mapping[str, Any]) -> bytes:
@@ -289,13 +225,9 @@ def _encoded(body: Mapping[str, Any]) -> bytes:
         ) from None
 
 
-def _unreachable(error: httpx.HTTPError) -> Unavailable:
-    return Unavailable(f"the upstream cannot be reached ({type(error).__name__})")
-
-
-def _told(response: httpx.Response, model: str) -> Told:
+def _told(body: bytes, model: str) -> Told:
     try:
-        listed = response.json()["data"]
+        listed = json.loads(body)["data"]
         found: dict[str, Any] = next((one for one in listed if one["id"] == model), {})
         # Ray Serve tells it in a place of its own.
         ray = (found.get("metadata") or {}).get("max_request_context_length")
@@ -305,8 +237,8 @@ def _told(response: httpx.Response, model: str) -> Told:
         return Told()
 
 
-def _load(response: httpx.Response) -> float | None:
-    found = _QUEUES.findall(response.content) if response.status_code == httpx.codes.OK else ()
+def _load(status: int, body: bytes) -> float | None:
+    found = _QUEUES.findall(body) if status == HTTPStatus.OK else ()
     try:
         return sum(float(value) for _, value in found) if found else None
     except ValueError:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
-
-import httpx
+from urllib.parse import quote, urlsplit
 
 from isthmus.core.errors import ConfigError
 
@@ -20,27 +18,33 @@ _PORTS: Final = {"http": 80, "https": 443}
 class Address:
     """One upstream's place."""
 
-    url: str
-    """Its base address, ending with a slash; of a resolved name with the IP address in it."""
-    name: str
-    """`host:port` as it is configured: the same for all the addresses of one name."""
-    host: str = ""
-    """The `Host` that it is to be asked with, where `url` has an IP address for it."""
+    scheme: str
+    host: str
+    """As it is configured: a name or an IP address."""
+    port: int
+    path: str
+    """Where the API begins; ends with a slash."""
+    ip: str = ""
+    """The one of the name's IP addresses that is meant; empty: whichever."""
+
+    @property
+    def name(self) -> str:
+        """`host:port`: the same for all the addresses of one name."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    @property
+    def key(self) -> str:
+        """What tells it from all others, the same in every gateway."""
+        return f"{self.scheme}://{self.name}{self.path} {self.ip}"
 
 
 def configured(urls: Iterable[str]) -> tuple[Address, ...]:
-    """The addresses as they are written. Raises `ConfigError`."""
-    found: dict[str, Address] = {}
-    for written in urls:
-        url = _parsed(written)
-        base = str(url) if written.endswith("/") else f"{url}/"
-        found[base] = Address(base, f"{url.host}:{_port(url)}")
+    """The addresses as they are written, each once. Raises `ConfigError`."""
+    found = tuple(dict.fromkeys(_parsed(written) for written in urls))
     if not found:
-        raise ConfigError(
-            "backend.url must be an http address such as http://127.0.0.1:8000/v1",
-            field="backend.url",
-        )
-    return tuple(found.values())
+        raise _no_address()
+    return found
 
 
 async def resolved(addresses: Sequence[Address]) -> tuple[Address, ...]:
@@ -49,39 +53,33 @@ async def resolved(addresses: Sequence[Address]) -> tuple[Address, ...]:
     A name that cannot be resolved has none: whoever asks keeps what it knew.
     """
     found = await asyncio.gather(*(_resolved(address) for address in addresses))
-    return tuple(sorted({one for some in found for one in some}, key=lambda one: one.url))
+    return tuple(sorted({one for some in found for one in some}, key=lambda one: one.key))
 
 
 async def _resolved(address: Address) -> list[Address]:
-    url = httpx.URL(address.url)
     loop = asyncio.get_running_loop()
     try:
-        infos = await loop.getaddrinfo(url.host, _port(url), type=socket.SOCK_STREAM)
+        infos = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
     except OSError:
         return []
-    ips = {str(info[4][0]) for info in infos}
-    host = url.netloc.decode()
-    return [Address(str(url.copy_with(host=_literal(ip))), address.name, host) for ip in ips]
+    return [replace(address, ip=str(info[4][0])) for info in infos]
 
 
-def _literal(ip: str) -> str:
-    # A link-local address has a zone behind it, which a URL cannot hold.
-    ip = ip.partition("%")[0]
-    return f"[{ip}]" if ipaddress.ip_address(ip).version == 6 else ip
-
-
-def _parsed(written: str) -> httpx.URL:
+def _parsed(written: str) -> Address:
     try:
-        url = httpx.URL(written)
-    except httpx.InvalidURL:
-        url = httpx.URL()
-    if url.scheme not in _PORTS or not url.host:
-        raise ConfigError(
-            "backend.url must be an http address such as http://127.0.0.1:8000/v1",
-            field="backend.url",
-        )
-    return url
+        url = urlsplit(written)
+        host, port = url.hostname, url.port
+    except ValueError:
+        raise _no_address() from None
+    if url.scheme not in _PORTS or not host or url.query or url.fragment or url.username:
+        raise _no_address()
+    path = quote(url.path, safe="/%:@!$&'()*+,;=-._~")
+    return Address(
+        url.scheme, host, port or _PORTS[url.scheme], path if path.endswith("/") else f"{path}/"
+    )
 
 
-def _port(url: httpx.URL) -> int:
-    return url.port or _PORTS[url.scheme]
+def _no_address() -> ConfigError:
+    return ConfigError(
+        "backend.url must be an http address such as http://127.0.0.1:8000/v1", field="backend.url"
+    )

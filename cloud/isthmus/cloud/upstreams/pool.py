@@ -11,8 +11,6 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Final
 
-import httpx
-
 from isthmus.cloud.backends.base import BackendConfig, refuse_settings
 from isthmus.cloud.drafts import JudgedToken
 from isthmus.cloud.upstreams import discovery
@@ -53,7 +51,6 @@ class UpstreamPool:
         self,
         config: BackendConfig,
         *,
-        transport: httpx.AsyncBaseTransport | None = None,
         rng: random.Random | None = None,
     ) -> None:
         refuse_settings(config, "threads")
@@ -62,7 +59,6 @@ class UpstreamPool:
         self._config = config
         self._limits = config.upstreams
         self._addresses = discovery.configured(config.urls or ((config.url,) if config.url else ()))
-        self._transport = transport
         self._rng = rng or random.Random()
         self._tls: ssl.SSLContext | None = None
         self._watches: dict[Upstream, asyncio.Task[None]] = {}
@@ -75,8 +71,8 @@ class UpstreamPool:
 
     async def start(self) -> None:
         """Look for the upstreams; one that is not there yet is not an error."""
-        if any(one.url.startswith("https") for one in self._addresses):
-            self._tls = httpx.create_ssl_context()
+        if any(one.scheme == "https" for one in self._addresses):
+            self._tls = ssl.create_default_context()
         found = self._addresses
         if self._limits.discovery == "dns":
             found = await discovery.resolved(self._addresses)
@@ -92,7 +88,7 @@ class UpstreamPool:
         upstreams, self._watches = self._watches, {}
         for upstream, watch in upstreams.items():
             await _cancelled(watch)
-            await upstream.client.close()
+            upstream.client.close()
         for task in list(self._closing):
             await _cancelled(task)
 
@@ -289,8 +285,8 @@ class UpstreamPool:
                 task.add_done_callback(self._closing.discard)
 
     def _add(self, address: discovery.Address, *, newcomer: bool = False) -> Upstream:
-        client = UpstreamClient(self._config, address, tls=self._tls, transport=self._transport)
-        client.open()
+        tls = self._tls if address.scheme == "https" else None
+        client = UpstreamClient(self._config, address, tls=tls)
         upstream = Upstream(client, self._limits, newcomer=newcomer, rng=self._rng)
         self._watches[upstream] = asyncio.create_task(upstream.watch())
         return upstream
@@ -301,7 +297,7 @@ class UpstreamPool:
         if upstream.leaving:
             watch = self._watches.pop(upstream)
             await _cancelled(watch)
-            await upstream.client.close()
+            upstream.client.close()
 
 
 def _broken_off(progress: Progress, why: str) -> Unavailable:

@@ -58,9 +58,12 @@ class ScriptedUpstream:
         self.heads: list[str] = []
         """The heads of requests for answers."""
         self.url = ""
+        self.port = 0
         self.running = 0
+        self.connected = 0
+        """Connections that were made to it."""
         self._server: asyncio.Server | None = None
-        self._connections: set[asyncio.StreamWriter] = set()
+        self._connections: dict[asyncio.StreamWriter, asyncio.Task[Any]] = {}
 
     async def __aenter__(self) -> Self:
         await self.listen()
@@ -74,29 +77,35 @@ class ScriptedUpstream:
     ) -> None:
         await self.die()
 
-    async def listen(self, port: int = 0) -> None:
+    async def listen(self, port: int = 0, host: str = "127.0.0.1") -> None:
         """Serve; `port` 0 is any free one."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port)
-        port = self._server.sockets[0].getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}/v1"
+        self._server = await asyncio.start_server(self._serve, host, port)
+        self.port = self._server.sockets[0].getsockname()[1]
+        self.url = f"http://{host}:{self.port}/v1"
 
     async def die(self) -> None:
         """Close everything at once: connections are refused from now on."""
         server, self._server = self._server, None
         if server is not None:
             server.close()
-            for writer in list(self._connections):
+            for writer, task in list(self._connections.items()):
                 _reset(writer)
+                task.cancel()
+            await asyncio.gather(*self._connections.values(), return_exceptions=True)
             await server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._connections.add(writer)
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections[writer] = task
+        self.connected += 1
         try:
-            with suppress(ConnectionError, asyncio.IncompleteReadError):
+            # Also of a cancellation, which is `die`: asyncio's server would log it.
+            with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 while await self._request(reader, writer):
                     pass
         finally:
-            self._connections.discard(writer)
+            del self._connections[writer]
             writer.close()
 
     async def _request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:

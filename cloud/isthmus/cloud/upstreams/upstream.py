@@ -82,7 +82,7 @@ class Upstream:
         well_s = time.monotonic() - max(self._back_s, self._outlier.ejected_until_s)
         slow_s = self._config.slow_start_s
         weight = min(1.0, max(_LEAST_WEIGHT, well_s / slow_s)) if slow_s else 1.0
-        return Candidate(self.client.address.url, self.load, weight)
+        return Candidate(self.client.address.key, self.load, weight)
 
     @property
     def load(self) -> float:
