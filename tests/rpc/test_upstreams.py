@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 import re
+import ssl
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import trustme
 
 from isthmus.cloud.backends.base import BackendConfig
 from isthmus.cloud.upstreams import discovery
@@ -391,6 +393,23 @@ async def test_a_connection_is_used_again_and_one_that_was_left_is_not():
         await stream.aclose()
         assert text_of(await collected(pool)) == WHOLE
         assert upstream.connected == 2
+
+
+@pytest.mark.parametrize("named", ["127.0.0.1", "elsewhere.example"])
+async def test_an_upstream_in_tls_is_who_its_certificate_says(tmp_path, monkeypatch, named):
+    authority = trustme.CA()
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert(named).configure_cert(tls)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    async with serving(ScriptedUpstream(tls=tls)) as (one,), pool_over(one) as pool:
+        if named == "127.0.0.1":
+            assert text_of(await collected(pool)) == WHOLE
+            assert one.url.startswith("https:")
+        else:
+            with pytest.raises(errors.Unavailable, match="SSLCertVerificationError"):
+                await collected(pool)
+            assert not one.bodies
 
 
 def test_what_a_token_costs_can_be_measured():

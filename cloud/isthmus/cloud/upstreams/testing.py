@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
 import struct
 from collections.abc import Sequence
 from contextlib import suppress
@@ -45,12 +46,14 @@ class ScriptedUpstream:
         is_vllm: bool = True,
         delay_s: float = 0.0,
         model: str = "m",
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.words = tuple(words)
         self.faults = list(faults)
         self.is_vllm = is_vllm
         self.delay_s = delay_s
         self.model = model
+        self._tls = tls
         self.healthy = True
         self.queued = 0
         """What its metrics tell of waiting requests."""
@@ -79,9 +82,10 @@ class ScriptedUpstream:
 
     async def listen(self, port: int = 0, host: str = "127.0.0.1") -> None:
         """Serve; `port` 0 is any free one."""
-        self._server = await asyncio.start_server(self._serve, host, port)
+        self._server = await asyncio.start_server(self._serve, host, port, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
-        self.url = f"http://{host}:{self.port}/v1"
+        scheme = "http" if self._tls is None else "https"
+        self.url = f"{scheme}://{host}:{self.port}/v1"
 
     async def die(self) -> None:
         """Close everything at once: connections are refused from now on."""
