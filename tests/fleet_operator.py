@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 from pathlib import Path
 from typing import Any
 
-from isthmus.cli.main import main
+from program import run
 
 
 class Operator:
@@ -34,16 +32,10 @@ class Operator:
 
     def run(self, *arguments: str) -> Any:
         """What the command says with --json. Raises `AssertionError` when it fails."""
-        out, err = io.StringIO(), io.StringIO()
-        code: Any = 0
         where = [] if arguments[0] == "key" else ["--config", str(self._config)]
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            try:
-                main(["cloud", "fleet", *arguments, *where, "--json"])
-            except SystemExit as done:
-                code = done.code
-        assert not code, err.getvalue()
-        return json.loads(out.getvalue().splitlines()[-1])
+        ran = run("cloud", "fleet", *arguments, *where, "--json")
+        assert ran.exit_code == 0, ran.stderr
+        return json.loads(ran.stdout.splitlines()[-1])
 
     def publish(self, policy: str, *flags: str) -> int:
         """A bundle with this table `router`; its sequence."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,13 @@ from isthmus.cloud.testing import ScriptedBackend, gateway_config
 from isthmus.core.bundle import BundleState, OperatorKey
 from isthmus.edge.consent import keep_consent
 from isthmus.edge.fleet.config import FleetConfig
-from isthmus.edge.ledger import Ledger
+from isthmus.edge.ledger import Ledger, read_outcomes
 from isthmus.edge.remote import RemoteConfig, RemoteTier
 from isthmus.edge.testing import RunningAgent, running_agent
 from isthmus.privacy.policy import PrivacyConfig
 from isthmus.v1 import fleet_pb2
+from processes import Program
+from program import run
 
 ALWAYS_CLOUD, NEVER_CLOUD = "threshold = -1.0", "threshold = 1.5"
 
@@ -57,7 +61,7 @@ async def device_of(
     fleet |= {"report_interval_s": 0.05} | settings.pop("fleet", {})
     folder = operator.folder / home
     async with running_agent(
-        cloud=RemoteTier(RemoteConfig(address)),
+        cloud=RemoteTier(RemoteConfig(address, broken_s=0.2)),
         ledger=Ledger(folder / "ledger.sqlite"),
         fleet=FleetConfig(**fleet),
         **settings,
@@ -208,6 +212,59 @@ async def test_outcomes_of_an_outage_and_of_a_restart_are_counted_once_the_gatew
         await route(agent)
         assert await eventually(lambda: figure(gateway, "requests_total", **labels) == 4)
         assert figure(gateway, "duplicate_outcomes_total") == 0
+
+
+async def test_what_a_killed_gateway_wrote_down_is_brought_to_what_the_device_received(
+    operator: Operator,
+) -> None:
+    settings = (
+        '[backend]\nkind = "scripted"\noptions = {tokens_per_s = 200, tokens = 400}\n'
+        "[[prices]]\ninput_usd_per_mtok = 1\noutput_usd_per_mtok = 2\n"
+        f'[ledger]\npath = "{operator.database}"\n'
+    )
+    config = operator.folder / "killed.toml"
+    await asyncio.to_thread(config.write_text, settings)
+
+    def serve(listen: str) -> tuple[Program, str]:
+        serving = ("--config", str(config), "--listen", listen, "--metrics-listen", "")
+        program = Program("cloud", "serve", *serving, "--json")
+        return program, program.wait_for(r'"address": "([^"]+)"', 30)[1]
+
+    first, address = await asyncio.to_thread(serve, "127.0.0.1:0")
+    price = {"cloud_input_usd_per_mtok": Decimal(1), "cloud_output_usd_per_mtok": Decimal(2)}
+    async with device_of(operator, address, **price) as agent:
+        ledger = agent.agent.ledger
+        assert ledger is not None
+        async with openai_client(agent) as client:
+            stream = await client.chat.completions.create(
+                model="isthmus",
+                messages=HELLO,
+                stream=True,
+                extra_body={"isthmus": {"route": "prefer_in_cloud"}},
+            )
+            pieces = 0
+            async for _ in stream:
+                pieces += 1
+                if pieces == 50:
+                    await asyncio.to_thread(first.kill)
+        again, _ = await asyncio.to_thread(serve, address)
+
+        async def charged() -> int:
+            ran = await asyncio.to_thread(
+                run, "cloud", "usage", "--config", str(config), "--by", "", "--json"
+            )
+            return int(json.loads(ran.stdout.splitlines()[-1])["rows"][0]["charge_micro_usd"])
+
+        try:
+            (outcome,) = read_outcomes(ledger.path)
+            assert outcome.price_micro_usd > 0
+            for _ in range(100):
+                if await charged() == outcome.price_micro_usd:
+                    break
+                await asyncio.sleep(0.1)
+            assert await charged() == outcome.price_micro_usd
+        finally:
+            await asyncio.to_thread(again.stop)
 
 
 async def test_an_owner_who_shares_nothing_acknowledges_what_is_billed_and_no_more(

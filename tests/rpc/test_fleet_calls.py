@@ -135,6 +135,7 @@ async def test_batches_sent_again_overlapping_or_by_two_connections_count_once(
         ("at_unix_s", float("nan")),
         ("request_id", ""),
         ("request_id", "x" * 257),
+        ("request_id", "a\0b"),
         ("usage", Usage(1 << 50)),
     ],
 )
@@ -244,7 +245,7 @@ async def test_each_device_is_handed_the_latest_bundle_of_a_stage_that_it_is_in(
 
 async def test_what_a_device_says_of_itself_is_kept_coarse_and_bounded(tmp_path: Path) -> None:
     request = fleet_pb2.SyncDeviceRequest(
-        sequence=2**64 - 1, state=99, problem="x" * 1000, tried_sequence=4
+        sequence=2**64 - 1, state=99, problem="x\0\x1b" * 1000, tried_sequence=4
     )
     request.status.software, request.status.battery = "y" * 1000, 99
     async with running(ledger=sqlite(tmp_path)) as gateway, device(gateway) as tier:
@@ -253,7 +254,7 @@ async def test_what_a_device_says_of_itself_is_kept_coarse_and_bounded(tmp_path:
         with published(tmp_path) as store:
             (row,) = store.devices("local", 9)
     assert (row.tried_sequence, row.state, row.battery, row.shares) == (4, "", "unknown", True)
-    assert max(len(row.problem), len(row.software)) == 64
+    assert (row.problem, row.software) == ("x" * 22, "y" * 64)
 
 
 def acknowledgement(request_id: str) -> bytes:

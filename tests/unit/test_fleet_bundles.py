@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -25,6 +26,7 @@ from isthmus.router.config import RouterConfig
 from isthmus.router.learned.router_file import shipped
 from isthmus.router.presets import Preset
 from isthmus.v1 import fleet_pb2
+from program import run
 
 SAVER, BEST = 'preset = "saver"', 'preset = "best"'
 
@@ -258,3 +260,19 @@ def test_a_key_file_without_a_key_is_a_mistake_in_the_settings(pem: bytes) -> No
     with pytest.raises(ConfigError) as caught:
         PinnedKeys.from_pem(pem)
     assert caught.value.field == "fleet.key_file"
+
+
+async def test_the_devices_owner_sees_what_the_operator_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISTHMUS_HOME", str(tmp_path))
+    assert "no bundle is in use" in run("edge", "bundle").stdout
+    async with device(tmp_path / "fleet", Tuned()) as bundles:
+        await bundles.take(signed(1, SAVER, price=Price(Decimal(1))))
+        await bundles.take(signed(2, "preset = 'bold'"))
+    shown = run("edge", "bundle").stdout
+    assert "bundle 1 (v1) is in use" in shown
+    assert "router.preset = saver" in shown
+    assert "bundle 2 was refused: broken, for router.preset" in shown
+    told = json.loads(run("edge", "bundle", "--json").stdout)
+    assert told["changes"] == {"router.preset": "saver", "price": "from the bundle"}

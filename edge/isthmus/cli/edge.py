@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from isthmus.cli import edge_bundle
 from isthmus.cli.flags import agent_settings, backends, log_to_stderr, url_of
 
 if TYPE_CHECKING:
     from isthmus.edge.config import EdgeConfig
 
 app = typer.Typer(no_args_is_help=True, help="Run the edge agent.")
+app.command(epilog=edge_bundle.EXAMPLE)(edge_bundle.bundle)
 
 
 @app.callback()

@@ -64,9 +64,11 @@ def _check_length(rows: Sequence[object], field: str) -> None:
 
 
 def _check_id(request_id: str, field: str) -> None:
-    if not 0 < len(request_id) <= _MAX_ID:
+    # PostgreSQL has no column for a NUL.
+    if not 0 < len(request_id) <= _MAX_ID or "\0" in request_id:
         raise InvalidRequest(
-            f"{field}.request_id must have 1 to {_MAX_ID} characters", field=f"{field}.request_id"
+            f"{field}.request_id must have 1 to {_MAX_ID} characters, none of them NUL",
+            field=f"{field}.request_id",
         )
 
 

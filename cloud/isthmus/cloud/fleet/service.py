@@ -167,15 +167,20 @@ def _row(message: fleet_pb2.SyncDeviceRequest) -> DeviceRow:
         sequence=_counted(message.sequence),
         tried_sequence=_counted(message.tried_sequence),
         state=_STATES.get(message.state, ""),
-        problem=message.problem[:_MAX_TEXT],
+        problem=_text(message.problem),
         shares=message.HasField("status"),
-        software=status.software[:_MAX_TEXT],
-        backend=status.backend[:_MAX_TEXT],
+        software=_text(status.software),
+        backend=_text(status.backend),
         battery=_band(fleet_pb2.BatteryBand, status.battery, "BATTERY_BAND_"),
         heat=_band(fleet_pb2.HeatBand, status.heat, "HEAT_BAND_"),
         offline_s=_counted(status.offline_s),
         dropped_rows=_counted(status.dropped_rows),
     )
+
+
+def _text(text: str) -> str:
+    """What a column of any database holds, and a terminal shows."""
+    return "".join(one for one in text[:_MAX_TEXT] if one.isprintable())
 
 
 def _counted(number: int) -> int:
