@@ -600,6 +600,18 @@ SECRET = "Xylophonia"
         {},
         {"sampling": chat.Sampling(temperature=0, stop=(SECRET,))},
         {"answer_so_far": f"{SECRET} is", "draft": f" {SECRET} soup"},
+    ],
+    ids=["plain", "stop", "draft"],
+)
+async def test_no_word_of_an_answered_user_is_in_the_log(gateway, change):
+    async with tier_of(gateway) as tier:
+        assert [event async for event in tier.generate(anew(SAY_SECRET, **change))]
+    assert_silent(gateway)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
         {"tools": (chat.Tool(SECRET, parameters={"type": SECRET}),)},
         {
             "tools": (chat.Tool("f", SECRET, {"type": "object", "pattern": f"({SECRET}"}),),
@@ -614,16 +626,23 @@ SECRET = "Xylophonia"
         },
         {"messages": (chat.Message(chat.Role.USER, (chat.TextPart(f"{SECRET} " * 900),)),)},
     ],
-    ids=["plain", "stop", "draft", "tool", "broken tool", "broken form", "too long"],
+    ids=["tool", "broken tool", "broken form", "too long"],
 )
-async def test_no_word_of_a_user_is_in_the_log(gateway, change):
-    asked = (chat.Message(chat.Role.USER, (chat.TextPart(f"Say {SECRET} once."),)),)
-    request = replace(REQUEST, **{"messages": asked} | change)
+async def test_no_word_of_a_refused_user_is_in_the_log(gateway, change):
     async with tier_of(gateway) as tier:
-        with contextlib.suppress(errors.IsthmusError):
-            answer = [event async for event in tier.generate(anew(request))]
-            assert answer
+        with contextlib.suppress(errors.InvalidRequest, errors.NotSupported):
+            async for _ in tier.generate(anew(SAY_SECRET, **change)):
+                pass
         await tier.load()
+    assert_silent(gateway)
+
+
+SAY_SECRET = replace(
+    REQUEST, messages=(chat.Message(chat.Role.USER, (chat.TextPart(f"Say {SECRET} once."),)),)
+)
+
+
+def assert_silent(gateway):
     said = "".join(gateway.program.said)
     assert "vllm" in said
     assert SECRET.lower() not in said.lower()
