@@ -23,7 +23,7 @@ demo: setup  ## run everything on this machine: agent, gateway, metrics
 
 test: setup  ## the test suite: no vLLM, no GPU, no browser needed
 	$(BIN)/isthmus model pull smollm2-135m
-	$(BIN)/python -m pytest -m 'not vllm and not chaos and not postgres'
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not vllm and not chaos and not postgres'
 
 check: setup  ## lint, types, import rules, wire contract
 	$(BIN)/ruff check .

@@ -121,7 +121,8 @@ def test_what_was_redacted_passes_the_last_look(values: list[str], data: st.Data
         "r",
         (
             Message(Role.USER, (TextPart(text),)),
-            Message(Role.USER, (TextPart("Write it long, please."),)),
+            # The bracket keeps what the first message ends with from going on here.
+            Message(Role.USER, (TextPart("(Write it long, please.)"),)),
         ),
     )
     result = redact(request, kept, scan, lambda label: True)
