@@ -18,6 +18,7 @@ import httpx
 import psutil
 import pytest
 
+from isthmus.cli.main import main
 from isthmus.core.paths import cache_dir
 
 PARIS = [{"role": "user", "content": "What is the capital of France?"}]
@@ -169,3 +170,17 @@ def test_a_taken_port_is_said_with_the_flag_that_changes_it(flag: str, home: Pat
     assert f"127.0.0.1:{ports[flag]}" in done.stderr
     assert flag in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("names", [("gateway_ca_file",), ("gateway_cert_file", "gateway_key_file")])
+def test_tls_files_are_for_a_gateway_elsewhere(
+    names: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in names:
+        monkeypatch.setenv(f"ISTHMUS_EDGE_{name.upper()}", "file.pem")
+    with pytest.raises(SystemExit) as caught:
+        main(["up"])
+    assert caught.value.code == 2
+    assert f"{names[0]} is for a gateway elsewhere" in capsys.readouterr().err

@@ -68,6 +68,7 @@ def up(
         config, listen=listen, model=model, backend=backend, threads=threads, gateway=gateway
     )
     check_backend(settings)
+    _check_plain(settings)
     _check_free("--listen", settings.host, settings.port)
     _check_free("--gateway", *split_flag("--gateway", gateway))
     _check_free("--gateway-metrics", *split_flag("--gateway-metrics", gateway_metrics))
@@ -84,6 +85,8 @@ def up(
     }
     if settings.gateway_token is not None:
         environment["ISTHMUS_CLOUD_TOKEN"] = settings.gateway_token.get_secret_value()
+    if settings.gateway_token_file is not None:
+        environment["ISTHMUS_CLOUD_TOKEN_FILE"] = str(settings.gateway_token_file)
     child = Child(("cloud", "serve"), environment=environment, log_path=home() / "gateway.log")
     # From here on the gateway loads its model beside us.
     system = _System(
@@ -189,6 +192,18 @@ class _System:
             f"or talk: isthmus chat --url {url}\n"
             "Ctrl-C stops everything."
         )
+
+
+def _check_plain(settings: EdgeConfig) -> None:
+    from isthmus.core.errors import ConfigError
+
+    for name in ("gateway_ca_file", "gateway_cert_file"):
+        if getattr(settings, name) is not None:
+            raise ConfigError(
+                f"{name} is for a gateway elsewhere (isthmus edge serve); the one that isthmus up "
+                "runs is on this machine and speaks no TLS",
+                field=name,
+            )
 
 
 def _check_free(flag: str, host: str, port: int) -> None:
