@@ -274,10 +274,9 @@ def test_no_header_of_chance_opens_the_door_or_breaks_it(value, name):
     ("key", "why"),
     [
         ({"kty": "oct", "k": "c2VjcmV0LXNlY3JldA", "kid": "a"}, "shared secret"),
-        ({"kty": "what", "kid": "a"}, "EC, OKP or RSA"),
+        ({"kty": "oct", "k": "c2VjcmV0LXNlY3JldA", "kid": "a", "alg": "HS256"}, "shared secret"),
         (SIGNER.jwk | {"d": "hush"}, "private key"),
         (SIGNER.jwk | {"x": "AA"}, "no usable key"),
-        (SIGNER.jwk | {"alg": "HS256"}, "no usable key"),
         (SIGNER.jwk | {"kid": 7}, "kid of its own"),
     ],
 )
@@ -296,6 +295,12 @@ def test_a_short_key_refuses_the_set(tmp_path):
         read_jwks(write_jwks(tmp_path / "jwks", short))
 
 
+@pytest.mark.parametrize("name", ["kty", "alg", "crv"])
+def test_a_key_with_a_list_for_a_word_refuses_the_set(tmp_path, name):
+    with pytest.raises(ConfigError):
+        read_jwks(write_jwks(tmp_path / "jwks", SIGNER.jwk | {name: ["x"]}))
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"keys": 7}', '{"keys": []}', '{"keys": [1]}'])
 def test_what_is_no_set_of_keys_is_an_error(tmp_path, text):
     (tmp_path / "jwks").write_text(text)
@@ -308,9 +313,22 @@ def test_two_keys_of_one_name_refuse_the_set(tmp_path):
         read_jwks(write_jwks(tmp_path / "jwks", SIGNER, STRANGER))
 
 
-def test_keys_that_are_not_for_signing_are_left_out(tmp_path):
-    other = Signer("enc").jwk | {"use": "enc"}
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"use": "enc"},
+        {"kty": "AKP", "alg": "ML-DSA-44"},
+        {"crv": "secp256k1", "alg": "ES256K"},
+        {"alg": "ECDH-ES"},
+        {"alg": "HS256"},
+        {"use": ["sig"]},
+    ],
+)
+def test_keys_that_are_not_for_signatures_known_here_are_left_out(tmp_path, change):
+    other = Signer("other").jwk | change
     assert list(read_jwks(write_jwks(tmp_path / "jwks", SIGNER, other))) == ["k1"]
+    with pytest.raises(ConfigError, match="can be checked here"):
+        read_jwks(write_jwks(tmp_path / "jwks", other))
 
 
 # --- through the gateway ---
