@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from agent_client import eventually, sample
+from isthmus.core.chat import Priority
 from isthmus.core.decision import Outcome, Reason, Status, Target
 from isthmus.core.errors import Unavailable
 from isthmus.edge.ledger import Ledger, read_outcomes
@@ -63,6 +64,7 @@ async def test_the_other_tier_answers_too_and_only_the_likeness_is_kept(tmp_path
     [second] = second_answers(tmp_path)
     assert (second.route, second.status) == (Target.CLOUD, Status.OK)
     assert second.request_id != answer.headers["x-request-id"]
+    assert cloud.requests[0].priority is Priority.BATCH
     assert len(cloud.left) == 1
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from isthmus.core.chat import (
     ImagePart,
+    Priority,
     ResponseKind,
     Role,
     RouteMode,
@@ -158,6 +159,22 @@ def test_both_names_of_the_length_limit_mean_the_same() -> None:
 def test_fields_of_openais_own_service_are_ignored() -> None:
     ignored = {"user": "u", "metadata": {}, "store": True, "service_tier": "auto", "n": 1}
     assert parse_chat_request(chat(**ignored)).chat.messages
+
+
+@pytest.mark.parametrize(
+    ("asked", "priority"),
+    [
+        ({}, Priority.NORMAL),
+        ({"stream": True}, Priority.INTERACTIVE),
+        ({"service_tier": "flex", "stream": True}, Priority.BATCH),
+        ({"service_tier": "priority"}, Priority.INTERACTIVE),
+        ({"service_tier": "auto"}, Priority.NORMAL),
+    ],
+)
+def test_how_urgent_it_is_comes_from_the_service_tier_or_from_streaming(
+    asked: dict[str, Any], priority: Priority
+) -> None:
+    assert parse_chat_request(chat(**asked)).chat.priority is priority
 
 
 def test_null_counts_as_left_out() -> None:

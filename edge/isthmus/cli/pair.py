@@ -87,6 +87,7 @@ class Endpoint:
     def __init__(self, backend: UpstreamPool, breaker: CircuitBreaker) -> None:
         self._backend = backend
         self.breaker = breaker
+        self.resumed = 0
         self.rtt_ms: float | None = None
         self.ttft_ms: float | None = None
 

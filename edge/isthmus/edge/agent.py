@@ -127,6 +127,7 @@ class Agent:
             backend_fallbacks=lambda: device.engine.fallbacks if device.engine else {},
             ready=lambda: device.ready,
             breaker=lambda: cloud.breaker.state.value if cloud else "none",
+            resumed=lambda: cloud.resumed if cloud else 0,
         )
 
     def _guesses(self) -> tuple[int, int]:

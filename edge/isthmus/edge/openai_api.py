@@ -13,6 +13,7 @@ from typing import Any
 
 from isthmus.core.chat import (
     ChatRequest,
+    Priority,
     ResponseFormat,
     ResponseKind,
     RouteMode,
@@ -58,6 +59,7 @@ UNDERSTOOD = frozenset(
         "response_format",
         "isthmus",
         "modalities",
+        "service_tier",
     }
 )
 IGNORED = frozenset(
@@ -65,7 +67,6 @@ IGNORED = frozenset(
         "user",
         "metadata",
         "store",
-        "service_tier",
         "safety_identifier",
         "prompt_cache_key",
         "prompt_cache_retention",
@@ -113,6 +114,7 @@ def parse_chat_request(body: Any, *, default_deadline_s: float | None = None) ->
     tools = parse_tools(root.get("tools"))
     tool_choice, tool_name = parse_tool_choice(root.get("tool_choice"), tools)
     stream = root.get("stream")
+    streams = stream.given and stream.flag()
     include_usage = _include_usage(root.get("stream_options"))
     deadline_ms = _deadline_ms(root)
     chat = ChatRequest(
@@ -130,10 +132,11 @@ def parse_chat_request(body: Any, *, default_deadline_s: float | None = None) ->
             default_deadline_s if deadline_ms is None else deadline_ms / 1000.0
         ),
         preference=preference,
+        priority=_priority(root, streams=streams),
     )
     return ParsedRequest(
         chat=chat,
-        stream=stream.given and stream.flag(),
+        stream=streams,
         include_usage=include_usage,
     )
 
@@ -203,6 +206,17 @@ def _deadline_ms(root: Field) -> float | None:
         return None
     deadline = wishes.get("deadline_ms")
     return deadline.number(1, 1e9) if deadline.given else None
+
+
+def _priority(root: Field, *, streams: bool) -> Priority:
+    """How urgent it is in the cloud: by OpenAI's tiers, else by whether somebody watches."""
+    match root.get("service_tier").value:
+        case "flex":
+            return Priority.BATCH
+        case "priority":
+            return Priority.INTERACTIVE
+        case _:  # a hint, and OpenAI's own tiers change: never an error
+            return Priority.INTERACTIVE if streams else Priority.NORMAL
 
 
 def _response_format(field: Field) -> ResponseFormat:

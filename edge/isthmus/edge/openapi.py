@@ -199,6 +199,7 @@ def _chat_request() -> Schema:
         "response_format": _response_format(),
         "isthmus": _ref("Wishes"),
         "modalities": _array(_one_of("text"), least=1, most=1),
+        "service_tier": {},
     }
     ignored: dict[str, Schema] = {name: {} for name in sorted(IGNORED)}
     messages = _array(_ref("Message"), least=1, most=MAX_MESSAGES)

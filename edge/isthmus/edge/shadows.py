@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import replace
 
-from isthmus.core.chat import PrivacyClass
+from isthmus.core.chat import Priority, PrivacyClass
 from isthmus.core.deadline import Deadline
 from isthmus.core.decision import Decision, Reason, Status, Target
 from isthmus.core.errors import IsthmusError
@@ -112,7 +112,10 @@ class Shadows:
     def _begin(self, trail: Trail) -> Trail:
         target = trail.route.other
         request = replace(
-            trail.request, request_id=uuid.uuid4().hex, deadline=Deadline.after(PATIENCE_S)
+            trail.request,
+            request_id=uuid.uuid4().hex,
+            deadline=Deadline.after(PATIENCE_S),
+            priority=Priority.BATCH,
         )
         scores = {} if trail.decision is None else trail.decision.scores
         decision = Decision(target, (Reason.SHADOW,), scores, fallback_allowed=False)

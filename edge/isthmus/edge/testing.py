@@ -81,6 +81,7 @@ class ScriptedTier:
     requests: list[ChatRequest] = field(default_factory=list)
     left: list[bytes] = field(default_factory=list)
     """The bytes of each request, as they would leave for the gateway."""
+    resumed: int = 0
     stopped: int = 0
     """How many answers were stopped before their end."""
     running: int = 0

@@ -35,6 +35,7 @@ class Cloud(Protocol):
     """What the agent needs of the cloud's tier (`isthmus.edge.remote.RemoteTier`)."""
 
     breaker: CircuitBreaker
+    resumed: int
     rtt_ms: float | None
     ttft_ms: float | None
 

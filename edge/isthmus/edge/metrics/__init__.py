@@ -20,7 +20,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from isthmus.core.decision import Outcome, Reason, Status, Target
 from isthmus.core.money import Usage, usd
-from isthmus.edge.metrics.collectors import EngineCollector
+from isthmus.edge.metrics.collectors import CloudCollector, EngineCollector
 from isthmus.edge.metrics.fleet import FleetMetrics
 from isthmus.edge.metrics.routing import RoutingMetrics
 
@@ -240,12 +240,14 @@ class Metrics:
         backend_fallbacks: Callable[[], Mapping[Fallback, int]],
         ready: Callable[[], bool],
         breaker: Callable[[], str],
+        resumed: Callable[[], int],
     ) -> None:
         """Read these at each scrape.
 
         `guesses`: tokens guessed ahead, and how many were right; `runs`: model and backends.
         """
         self.registry.register(EngineCollector(guesses, runs, backend_fallbacks))
+        self.registry.register(CloudCollector(resumed))
         self._running.labels("agent").set_function(in_flight)
         self._running.labels("engine").set_function(engine_running)
         self._queue.labels("engine").set_function(engine_queue)

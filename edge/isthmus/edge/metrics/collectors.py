@@ -18,6 +18,20 @@ if TYPE_CHECKING:
     from isthmus.router.signals import DeviceHealth
 
 
+class CloudCollector(Collector):
+    """What the cloud's client counts."""
+
+    def __init__(self, resumed: Callable[[], int]) -> None:
+        self._resumed = resumed
+
+    def collect(self) -> Iterator[Metric]:
+        yield CounterMetricFamily(
+            "isthmus_edge_cloud_resumes",
+            "Cloud answers whose stream broke and that were asked for again.",
+            value=self._resumed(),
+        )
+
+
 class EngineCollector(Collector):
     """What the engine keeps, and may change while it runs."""
 
