@@ -22,6 +22,8 @@ from isthmus.v1 import gateway_pb2
 
 _MAX_ID_CHARS: Final = 128
 _BYTES_PER_TOKEN: Final = 4
+_LONGEST_TOKEN: Final = 64
+"""Characters, and more than any answer's tokens have on the average."""
 _SURELY: Final = 4
 """No prompt's tokens have so many times the usual length."""
 
@@ -67,6 +69,8 @@ def bounded(
             f"received_tokens must be at most {most}, as no answer has more",
             field="received_tokens",
         )
+    if len(request.received or "") > _LONGEST_TOKEN * most:
+        raise InvalidRequest("received is longer than any answer", field="received")
     deadline = request.deadline.at_most(remaining_s).at_most(limits.max_answer_s)
     deadline.check()
     wanted = request.max_tokens
@@ -84,14 +88,15 @@ def too_long(limits: LimitsConfig) -> ContextTooLong:
 
 
 def prompt_tokens(message: gateway_pb2.GenerateRequest) -> int:
-    """About how many tokens the prompt has, from its size; images are left out."""
+    """About how many tokens the prompt has, from its size, without images and what was received."""
     images = sum(
         len(part.image.url)
         for turn in message.messages
         for part in turn.content
         if part.HasField("image")
     )
-    return (message.ByteSize() - images) // _BYTES_PER_TOKEN + 1
+    size = message.ByteSize() - images - len(message.received)
+    return max(0, size) // _BYTES_PER_TOKEN + 1
 
 
 def _check_abilities(request: ChatRequest, info: ModelInfo) -> None:

@@ -18,6 +18,8 @@ class Tab:
         self._opening = asyncio.create_task(ledger.open(opening))
         self._usage = Usage(0, opening.received_tokens)
         """Of the whole answer, as far as its device has seen it."""
+        self._whole: Usage | None = None
+        """Of the whole answer, once it is written."""
         self._settled = False
         self.account: Account | None = None
 
@@ -56,7 +58,7 @@ class Tab:
 
     def complete(self, whole: Usage) -> None:
         """The answer is written to its end: it is charged whole, and can be read again."""
-        self._usage = whole
+        self._whole = whole
 
     async def settle(self, status: Status) -> None:
         """Close it. The first time counts."""
@@ -67,4 +69,5 @@ class Tab:
             account = await self._opening
         except IsthmusError:
             return  # refused: the work has heard of it, or ended before it could
-        await account.settle(self._usage, status)
+        whole = self._whole if status is Status.OK else None
+        await account.settle(self._usage if whole is None else whole, status)
