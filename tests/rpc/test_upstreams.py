@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 import re
+import socket
 import ssl
 import subprocess
 import sys
@@ -285,6 +286,34 @@ async def test_a_stream_of_an_upstream_that_dies_silently_moves_before_its_time(
             told += [event async for event in stream]
         assert text_of(told) == WHOLE
         assert sample(pool, "isthmus_cloud_upstream_failovers_total", stage="mid_answer") == 1
+
+
+async def test_a_host_that_takes_no_connection_holds_nobody_up_for_longer_than_two_probes():
+    # A listener whose queue is full drops what comes, as a host does that is not there.
+    with contextlib.ExitStack() as stack:
+        gone = stack.enter_context(socket.socket())
+        gone.bind(("127.0.0.1", 0))
+        gone.listen(0)
+        for _ in range(4):
+            one = stack.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(gone.getsockname())
+        async with serving(ScriptedUpstream()) as (there,):
+            config = BackendConfig(
+                kind="openai",
+                urls=(f"http://127.0.0.1:{gone.getsockname()[1]}/v1", there.url),
+                model="m",
+                connect_timeout_s=60,
+                upstreams=QUICK | {"probe_timeout_s": 0.1},
+            )
+            pool = UpstreamPool(config)
+            async with asyncio.timeout(5):
+                await pool.start()
+                for i in range(4):
+                    asked = chat.Message(chat.Role.USER, (chat.TextPart(f"question {i}"),))
+                    answer = await collected(pool, replace(REQUEST, messages=(asked,)))
+                    assert text_of(answer) == WHOLE
+            await pool.close()
 
 
 async def test_an_upstream_that_is_down_gets_no_requests_until_it_is_back():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import ssl
@@ -197,13 +198,17 @@ class UpstreamClient:
 
     async def _got(self, path: str) -> tuple[int, bytes]:
         """Status and body."""
-        response = await self._connections.ask(
-            "GET", path, b"", within_s=self._limits.probe_timeout_s
-        )
+        seconds = self._limits.probe_timeout_s
         try:
-            return response.status, await response.read_all(_MAX_TOLD_BYTES)
-        finally:
-            response.close()
+            # All of it, the connection too: a host that is gone takes none and refuses none.
+            async with asyncio.timeout(seconds):
+                response = await self._connections.ask("GET", path, b"", within_s=seconds)
+                try:
+                    return response.status, await response.read_all(_MAX_TOLD_BYTES)
+                finally:
+                    response.close()
+        except TimeoutError:
+            raise Unavailable("the upstream answers no probe in time") from None
 
 
 async def _failure(response: Response) -> IsthmusError:

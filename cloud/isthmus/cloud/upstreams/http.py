@@ -47,6 +47,7 @@ class Connections:
         self._connect_s = connect_s
         self._idle: list[_Connection] = []
         self._busy: set[_Connection] = set()
+        self._connecting: set[asyncio.Timeout] = set()
         self._closed = False
 
     async def ask(self, method: str, path: str, body: bytes, *, within_s: float) -> Response:
@@ -65,6 +66,10 @@ class Connections:
 
     def cut(self) -> None:
         """Give up whatever is waited for now."""
+        now_s = asyncio.get_running_loop().time()
+        for scope in self._connecting:
+            if not scope.expired():
+                scope.reschedule(now_s)
         for connection in list(self._busy):
             if connection.waiting:
                 connection.give_up("the upstream is gone")
@@ -99,14 +104,18 @@ class Connections:
         origin = self._origin
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(self._connect_s):
-                _, connection = await loop.create_connection(
-                    _Connection,
-                    origin.address,
-                    origin.port,
-                    ssl=origin.tls,
-                    server_hostname=origin.server_name if origin.tls is not None else None,
-                )
+            async with asyncio.timeout(self._connect_s) as scope:
+                self._connecting.add(scope)
+                try:
+                    _, connection = await loop.create_connection(
+                        _Connection,
+                        origin.address,
+                        origin.port,
+                        ssl=origin.tls,
+                        server_hostname=origin.server_name if origin.tls is not None else None,
+                    )
+                finally:
+                    self._connecting.discard(scope)
         except TimeoutError:
             raise Unavailable("the upstream takes no connection in time") from None
         except OSError as error:
