@@ -13,10 +13,11 @@ from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
+from isthmus.cloud.identity.base import Caller
 from isthmus.cloud.ledger.base import Opening
 from isthmus.cloud.ledger.counters import Count
-from isthmus.cloud.ledger.dialect import insert
 from isthmus.cloud.ledger.memory import refuse_another
 from isthmus.cloud.ledger.quotas import Use
 from isthmus.cloud.ledger.tables import OPEN, requests
@@ -66,9 +67,9 @@ def open_row(
         refusal = error
     else:
         lease = Lease(key, owner, 1, price, count.now_ms, Usage(), reserved)
-        make = insert(connection, requests).values(_new(lease, opening)).on_conflict_do_nothing()
-        made = connection.execute(make.returning(requests.c.epoch)).one_or_none()
-        if made is not None:
+        # Asked of the database: what a driver counts of an insert says nothing.
+        make = _INSERTS[connection.dialect.name]
+        if connection.execute(make, _new(lease, opening)).one_or_none() is not None:
             count.add(key.tenant, key.device, count.now_ms, reserved, streams=1)
             return lease
     there = sa.select(requests).where(*is_row(key)).with_for_update()
@@ -106,30 +107,35 @@ def _take_over(
             reconciled=False,
             reserved_tokens=reserved.tokens,
             reserved_micro_usd=reserved.micro_usd,
-            **shown_values(base, price, began=row.began or received > 0),
+            **shown_values(base, price),
         )
     )
     return Lease(key, owner, row.epoch + 1, price, row.opened_ms, base, reserved)
 
 
-_CHECKPOINT: Final = (
-    sa.update(requests)
-    .where(
-        requests.c.tenant == sa.bindparam("b_tenant"),
-        requests.c.device == sa.bindparam("b_device"),
-        requests.c.request_id == sa.bindparam("b_request_id"),
-        requests.c.owner == sa.bindparam("b_owner"),
-        requests.c.epoch == sa.bindparam("b_epoch"),
-        requests.c.status == OPEN,
-    )
-    .values(
-        began=sa.bindparam("b_began"),
-        prompt_tokens=sa.bindparam("b_prompt_tokens"),
-        cached_tokens=sa.bindparam("b_cached_tokens"),
-        completion_tokens=sa.bindparam("b_completion_tokens"),
-        charge_micro_usd=sa.bindparam("b_charge_micro_usd"),
-    )
+_INSERTS: Final = {
+    name: insert(requests).on_conflict_do_nothing().returning(requests.c.epoch)
+    for name, insert in (("sqlite", sqlite.insert), ("postgresql", postgresql.insert))
+}
+_SHOWN: Final = (
+    "began",
+    "prompt_tokens",
+    "cached_tokens",
+    "completion_tokens",
+    "charge_micro_usd",
 )
+_OURS: Final = sa.update(requests).where(
+    *(
+        requests.c[name] == sa.bindparam(f"b_{name}")
+        for name in ("tenant", "device", "request_id", "owner", "epoch")
+    ),
+    requests.c.status == OPEN,
+)
+_CHECKPOINT: Final = _OURS.values({name: sa.bindparam(f"b_{name}") for name in _SHOWN})
+_SETTLE: Final = _OURS.values(
+    {name: sa.bindparam(f"b_{name}") for name in (*_SHOWN, "status", "settled_ms")}
+)
+"""Made once: to make a statement takes longer than to run it."""
 
 
 def checkpoint_rows(
@@ -139,10 +145,7 @@ def checkpoint_rows(
     if not shown:
         return frozenset()
     ordered = sorted(shown, key=lambda one: one[0].key)
-    values = [
-        {f"b_{name}": value for name, value in _written(lease, usage).items()}
-        for lease, usage in ordered
-    ]
+    values = [_written(lease, shown_values(usage, lease.price)) for lease, usage in ordered]
     if connection.execute(_CHECKPOINT, values).rowcount == len(values):
         return frozenset()
     return frozenset(lease.key for lease, _ in ordered if not _holds(connection, lease))
@@ -155,16 +158,9 @@ def settle_row(
 
     Done again, it changes nothing and tells the same.
     """
-    values = shown_values(usage, lease.price, began=usage != Usage())
-    closed = connection.execute(
-        sa.update(requests)
-        .where(*is_row(lease.key), *_leased(lease))
-        .values(
-            status=status,
-            settled_ms=count.now_ms,
-            **values,
-        )
-    )
+    values = shown_values(usage, lease.price)
+    ended = {"status": status, "settled_ms": count.now_ms}
+    closed = connection.execute(_SETTLE, _written(lease, values | ended))
     if closed.rowcount == 1:
         charge = int(values["charge_micro_usd"])
         less = Use(
@@ -196,6 +192,25 @@ def _bounded(tokens: int) -> int:
     return min(max(0, tokens), _MOST)
 
 
+def closed_row(
+    key: Key,
+    *,
+    owner: str,
+    body_hash: bytes,
+    model: str,
+    price: Price,
+    opened_ms: int,
+    usage: Usage,
+    status: str,
+    now_ms: int,
+) -> dict[str, Any]:
+    """The columns of a request that ended before its row was made."""
+    opening = Opening(Caller(key.tenant, key.device), key.request_id, body_hash, model, 0, 0)
+    lease = Lease(key, owner, 1, price, opened_ms, Usage(), Use())
+    ended = {"status": status, "settled_ms": now_ms}
+    return _new(lease, opening) | ended | shown_values(usage, price)
+
+
 def _new(lease: Lease, opening: Opening) -> dict[str, Any]:
     day = datetime.fromtimestamp(lease.opened_ms / 1000, UTC).date()
     price = lease.price
@@ -219,16 +234,16 @@ def _new(lease: Lease, opening: Opening) -> dict[str, Any]:
         "status": OPEN,
         "settled_ms": None,
         "reconciled": False,
-        **shown_values(Usage(), price, began=False),
+        **shown_values(Usage(), price),
     }
 
 
-def shown_values(usage: Usage, price: Price, *, began: bool) -> dict[str, Any]:
+def shown_values(usage: Usage, price: Price) -> dict[str, Any]:
     """The columns for what was shown."""
     told = (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
     usage = Usage(*map(_bounded, told))
     return {
-        "began": began,
+        "began": usage.completion_tokens > 0,
         "prompt_tokens": usage.prompt_tokens,
         "cached_tokens": usage.cached_tokens,
         "completion_tokens": usage.completion_tokens,
@@ -236,13 +251,10 @@ def shown_values(usage: Usage, price: Price, *, began: bool) -> dict[str, Any]:
     }
 
 
-def _written(lease: Lease, usage: Usage) -> dict[str, Any]:
-    return {
-        **lease.key._asdict(),
-        "owner": lease.owner,
-        "epoch": lease.epoch,
-        **shown_values(usage, lease.price, began=True),
-    }
+def _written(lease: Lease, values: dict[str, Any]) -> dict[str, Any]:
+    """The values of `_OURS`."""
+    named = {**lease.key._asdict(), "owner": lease.owner, "epoch": lease.epoch, **values}
+    return {f"b_{name}": value for name, value in named.items()}
 
 
 def _holds(connection: sa.Connection, lease: Lease) -> bool:

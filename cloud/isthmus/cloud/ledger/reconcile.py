@@ -64,7 +64,7 @@ def _reconcile(
         return "equal" if same else "disputed"
     usage = _believed(row, received)
     is_open = row.status == OPEN
-    values = shown_values(usage, price_of(row), began=usage.completion_tokens > 0)
+    values = shown_values(usage, price_of(row))
     connection.execute(
         sa.update(requests)
         .where(*is_row(key))

@@ -7,6 +7,7 @@ larger transactions and not longer queues. What only notes progress waits a litt
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
 
 from isthmus.cloud.ledger.database import as_ours, is_transient
 from isthmus.core.errors import IsthmusError
@@ -54,8 +56,9 @@ class Writer:
         self._engine = engine
         self._write = write
         self._loop = asyncio.get_running_loop()
-        self._waiting: dict[Hashable, Change] = {}
-        self._urgent = False
+        self._connection: sa.Connection | None = None
+        self._urgent: dict[Hashable, Change] = {}
+        self._soon: dict[Hashable, Change] = {}
         self._closing = False
         self._close_by_s: float | None = None
         self._changed = threading.Condition()
@@ -72,22 +75,20 @@ class Writer:
     @property
     def length(self) -> int:
         """Changes that wait or are being written."""
-        return len(self._waiting) + self._batch_size
+        return len(self._urgent) + len(self._soon) + self._batch_size
 
     def put(self, change: Change, *, urgent: bool) -> None:
         """Write `change`: at once, or when there is company."""
         with self._changed:
-            self._waiting[change.slot] = change
             if urgent:
-                self._urgent = True
-            if urgent or len(self._waiting) == 1:
+                self._soon.pop(change.slot, None)
+                self._urgent[change.slot] = change
+            elif change.slot in self._urgent:
+                self._urgent[change.slot] = change
+            else:
+                self._soon[change.slot] = change
+            if urgent or len(self._soon) == 1:
                 self._changed.notify()
-
-    def hurry(self) -> None:
-        """Write what waits at once."""
-        with self._changed:
-            self._urgent = True
-            self._changed.notify()
 
     def close(self, patience_s: float) -> None:
         """Write what waits, for so long at most, and end. Blocks: not for the event loop."""
@@ -100,16 +101,22 @@ class Writer:
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._closing)
+                self._changed.wait_for(lambda: self._urgent or self._soon or self._closing)
                 self._changed.wait_for(lambda: self._urgent or self._closing, _GATHER_S)
                 batch = self._take()
             if not batch:
-                return
+                break
             self._commit(batch)
+        self._let_go()
 
-    def _take(self) -> dict[Hashable, Change]:
-        batch, self._waiting = self._waiting, {}
-        self._urgent = False
+    def _take(self, *, everything: bool = False) -> dict[Hashable, Change]:
+        """What is urgent alone, so that it is written sooner; the rest too when it has waited."""
+        oldest = next(iter(self._soon.values()), None)
+        waited = oldest is not None and time.monotonic() - oldest.queued_s > _GATHER_S
+        batch, self._urgent = self._urgent, {}
+        if everything or not batch or waited:
+            batch |= self._soon
+            self._soon = {}
         self._batch_size = len(batch)
         return batch
 
@@ -132,7 +139,7 @@ class Writer:
                 late = self._close_by_s is not None and time.monotonic() > self._close_by_s
                 if not late:
                     self._changed.wait_for(lambda: self._closing, pause_s)
-                    batch |= self._take()
+                    batch |= self._take(everything=True)
                     self._batch_size = len(batch)
             if late:
                 self._give_up(changes, error)
@@ -143,14 +150,24 @@ class Writer:
         if not changes:
             return None
         try:
-            with self._engine.begin() as connection:
-                committed = self._write(connection, changes)
+            if self._connection is None:
+                self._connection = self._engine.connect()
+            with self._connection.begin():
+                committed = self._write(self._connection, changes)
         except Exception as error:  # whatever it is, the thread lives on and the change is told
+            self._let_go()
             return error
         committed()
         now_s = time.monotonic()
         self.lag_s = max(now_s - change.queued_s for change in changes)
         return None
+
+    def _let_go(self) -> None:
+        """Close the connection; the next transaction opens another."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(SQLAlchemyError):
+                connection.close()
 
     def _apart(self, changes: Sequence[Change], error: Exception) -> None:
         """One change spoils its transaction: write each in its own, and fail that one."""
