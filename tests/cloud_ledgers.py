@@ -67,7 +67,7 @@ async def open_ledger(url: sa.URL, **settings: Any) -> AsyncIterator[SqlLedger]:
     """A ledger of its own on `url`; quotas as in a file."""
     quotas = QuotaConfig.model_validate(settings.pop("quotas", {}))
     wait_s = settings.pop("wait_s", 20.0)
-    engine = make_engine(url, timeout_s=20.0)
+    engine = make_engine(url, timeout_s=settings.pop("timeout_s", 20.0))
     ledger = SqlLedger(engine, **{"prices": BOOK, "quotas": quotas, "wait_s": wait_s} | settings)
     await ledger.start()
     try:

@@ -290,6 +290,7 @@ class LedgerMetrics:
             ("ledger_queue_length", "Changes not in the database yet.", "waiting_changes"),
             ("ledger_lag_seconds", "How long the last transaction's oldest waited.", "lag_s"),
             ("ledger_away_seconds", "How long the ledger's database has been away.", "away_s"),
+            ("ledger_late_requests", "Served meanwhile, and not in it yet.", "late_requests"),
         ):
             gauge = Gauge(f"isthmus_cloud_{name}", told, registry=self._registry)
             gauge.set_function(functools.partial(_attribute, state, what))

@@ -30,4 +30,5 @@ def create(
         quotas=quotas,
         observer=observer,
         wait_s=config.wait_s,
+        late_dir=config.late_folder,
     )

@@ -20,6 +20,12 @@ class Book(Protocol):
 
     wait_s: float
 
+    def note_late(self, account: SqlAccount, usage: Usage, status: str = "") -> bool:
+        """Note in a file what the database cannot take now; False where that is not wanted, or
+        the database is there.
+        """
+        ...
+
     def checkpoint(self, account: SqlAccount, usage: Usage, *, urgent: bool) -> None:
         """Write `usage` down soon; `account.written` hears of it."""
         ...
@@ -43,6 +49,8 @@ class SqlAccount:
         """What is shown, the message on its way included."""
         self._queued = lease.base.completion_tokens
         self._durable = lease.base.completion_tokens
+        self._late = -CHECKPOINT_TOKENS
+        """Tokens that were noted in a file when the database was away."""
         self._failed: IsthmusError | None = None
         self._written = asyncio.Event()
         self._charge: asyncio.Future[int] | None = None
@@ -70,7 +78,7 @@ class SqlAccount:
 
     async def catch_up(self) -> None:
         """Wait until the database has what was written; see `base.Account`."""
-        if not self.behind or self.lost:
+        if not self.behind or self.lost or self._is_noted():
             return
         if self._usage.completion_tokens - self._queued > CHECKPOINT_TOKENS:
             self._queue(self._usage.completion_tokens - CHECKPOINT_TOKENS)
@@ -81,6 +89,8 @@ class SqlAccount:
                     self._written.clear()
                     await self._written.wait()
         except TimeoutError:
+            if self._is_noted():
+                return
             raise Unavailable(
                 "the gateway's ledger is away, and nothing is given out that it cannot note; "
                 "try again",
@@ -107,6 +117,7 @@ class SqlAccount:
             async with asyncio.timeout(self._book.wait_s):
                 return await asyncio.shield(self._charge)
         except TimeoutError:
+            self._book.note_late(self, self._usage, status.value)
             return self.price.cost_micro_usd(self._usage)
 
     def written(self, usage: Usage, error: IsthmusError | None, *, ours: bool) -> None:
@@ -127,6 +138,16 @@ class SqlAccount:
         if not base.prompt_tokens:
             return usage
         return Usage(base.prompt_tokens, usage.completion_tokens, base.cached_tokens)
+
+    def _is_noted(self) -> bool:
+        """Whether the file holds it as near as the database should."""
+        tokens = self._usage.completion_tokens
+        if 0 <= tokens - self._late < CHECKPOINT_TOKENS:
+            return True
+        if not self._book.note_late(self, self._usage):
+            return False
+        self._late = tokens
+        return True
 
     def _queue(self, completion_tokens: int) -> None:
         # The first tells that anything was shown at all: as soon as can be.

@@ -111,6 +111,8 @@ class LedgerState:
     """How long the oldest change of the last transaction had waited for it."""
     away_s: float = 0.0
     """How long the database has been away."""
+    late_requests: int = 0
+    """Requests served meanwhile that are not in the database yet."""
 
 
 class Observer(Protocol):

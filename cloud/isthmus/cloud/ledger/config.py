@@ -27,6 +27,11 @@ class LedgerConfig(BaseModel):
     """`postgresql://user:password@host/name`. Never shown."""
     dsn_file: Path | None = None
     """A file that holds it, instead of `dsn`."""
+    when_away: Literal["refuse", "serve"] = "refuse"
+    """What becomes of requests while the database is away: they are refused, and devices answer by
+    themselves; or they are served without quotas, noted in a file and brought in later."""
+    late_dir: Path | None = None
+    """The folder of that file; left out: `gateway` in the state folder."""
     wait_s: float = Field(default=2.0, gt=0, le=60)
     """How long a request waits for a database that is away before it is refused."""
 
@@ -39,7 +44,16 @@ class LedgerConfig(BaseModel):
             raise ValueError('dsn and dsn_file belong to kind = "postgresql"')
         if self.kind != "sqlite" and self.path is not None:
             raise ValueError('path belongs to kind = "sqlite"')
+        if self.when_away == "refuse" and self.late_dir is not None:
+            raise ValueError('late_dir belongs to when_away = "serve"')
         return self
+
+    @property
+    def late_folder(self) -> Path | None:
+        """Where what was served meanwhile is noted; None where nothing is."""
+        if self.when_away == "refuse" or self.kind == "off":
+            return None
+        return self.late_dir or home() / "gateway"
 
     def url(self) -> sa.URL:
         """The database's URL. Raises `ConfigError`; the error never shows it."""

@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -17,10 +18,18 @@ import sqlalchemy as sa
 from isthmus.cloud.identity.base import Caller
 from isthmus.cloud.ledger import leases
 from isthmus.cloud.ledger.account import SqlAccount
-from isthmus.cloud.ledger.base import Acknowledged, LedgerState, Observer, Opening, Reconciled
+from isthmus.cloud.ledger.base import (
+    Account,
+    Acknowledged,
+    LedgerState,
+    Observer,
+    Opening,
+    Reconciled,
+)
 from isthmus.cloud.ledger.counters import Count, Counters
 from isthmus.cloud.ledger.database import migrate
 from isthmus.cloud.ledger.entries import Key, Lease, checkpoint_rows, open_row, settle_row
+from isthmus.cloud.ledger.late import LateAccount, LateBook, LateEntry, bring_in
 from isthmus.cloud.ledger.prices import PriceBook
 from isthmus.cloud.ledger.quotas import QuotaConfig
 from isthmus.cloud.ledger.reconcile import reconcile_rows
@@ -30,6 +39,10 @@ from isthmus.core.errors import InvalidRequest, IsthmusError, QuotaExceeded, Una
 from isthmus.core.money import Price, Usage
 
 _log = logging.getLogger(__name__)
+
+_START_S: Final = 30.0
+_GLANCE_S: Final = 0.05
+"""How long a request waits for a database that has kept others waiting in vain."""
 
 _Devices = Sequence[tuple[str, str]]
 
@@ -73,12 +86,14 @@ class SqlLedger:
         quotas: QuotaConfig | None = None,
         observer: Observer | None = None,
         wait_s: float = 2.0,
+        late_dir: Path | None = None,
         now_ms: Callable[[], int] = lambda: int(time.time() * 1000),
     ) -> None:
         self.wait_s = wait_s
         self.gateway: Final = f"{socket.gethostname()}-{secrets.token_hex(6)}"
         """Names this gateway in the database, this run of it."""
         self._engine = engine
+        self._late = None if late_dir is None else LateBook(late_dir, self.gateway)
         self._prices = prices or PriceBook()
         self._counters = Counters(quotas or QuotaConfig())
         self._observer = observer
@@ -91,7 +106,11 @@ class SqlLedger:
         """Bring the schema up to date, begin to write. Raises `ConfigError` and `Unavailable`."""
         await asyncio.to_thread(migrate, self._engine)
         self._writer = Writer(self._engine, self._write)
-        await self._beat()
+        await self._beat(_START_S)
+        if self._late is not None:
+            for path, entries in self._late.left_behind():
+                changed = await self._bring_in(entries)
+                _log.info("brought in %d of %d requests of %s", changed, len(entries), path.name)
         self._beating = asyncio.create_task(self._keep_beating())
 
     async def close(self) -> None:
@@ -106,6 +125,9 @@ class SqlLedger:
                 await self._call(lambda connection, count: leases.leave(connection, self.gateway))
             writer, self._writer = self._writer, None
             await asyncio.to_thread(writer.close, self.wait_s)
+        if self._late is not None:
+            self._late.close()
+            self._late = None
         self._engine.dispose()
 
     def state(self) -> LedgerState:
@@ -119,13 +141,14 @@ class SqlLedger:
             waiting_changes=writer.length,
             lag_s=writer.lag_s,
             away_s=0.0 if since_s is None else time.monotonic() - since_s,
+            late_requests=0 if self._late is None else len(self._late.entries),
         )
 
     def price(self, model: str) -> Price:
         """The present price of `model`."""
         return self._prices.price(model)
 
-    async def open(self, opening: Opening) -> SqlAccount:
+    async def open(self, opening: Opening) -> Account:
         """Reserve and lease; see `base.Ledger`."""
         caller = opening.caller
         if "\0" in f"{caller.tenant}{caller.device}{opening.request_id}{opening.model}":
@@ -140,9 +163,13 @@ class SqlLedger:
         )
         self._put(change, urgent=True)
         try:
-            async with asyncio.timeout(self.wait_s):
+            # Who has waited for it in vain need not be followed by everybody else.
+            away = self._late is not None and self.state().away_s > self.wait_s
+            async with asyncio.timeout(_GLANCE_S if away else self.wait_s):
                 lease = await leased
         except TimeoutError:
+            if self._late is not None:
+                return self._opened_late(self._late, change)
             raise Unavailable(
                 "the gateway's ledger is away, and nothing is given out that it cannot note; "
                 "try again",
@@ -183,6 +210,26 @@ class SqlLedger:
             urgent=urgent,
         )
 
+    def note_late(self, account: SqlAccount, usage: Usage, status: str = "") -> bool:
+        """Note in the file what the database cannot take now."""
+        if self._late is None or self.state().away_s == 0.0:
+            return False
+        lease = account.lease
+        self._late.note(
+            LateEntry(
+                lease.key,
+                lease.owner,
+                lease.epoch,
+                b"",
+                "",
+                lease.price,
+                lease.opened_ms,
+                usage,
+                status,
+            )
+        )
+        return True
+
     def close_account(
         self, account: SqlAccount, usage: Usage, status: Status, done: Callable[[int], None]
     ) -> None:
@@ -191,6 +238,8 @@ class SqlLedger:
         def closed(result: tuple[int, bool] | None, error: IsthmusError | None) -> None:
             if self._accounts.get(account.lease.key) is account:
                 del self._accounts[account.lease.key]
+            if self._late is not None and error is None:
+                self._late.drop([account.lease.key])
             charge, ours = result or (account.price.cost_micro_usd(usage), False)
             account.written(usage, error, ours=ours)
             if ours and self._observer is not None:
@@ -205,6 +254,35 @@ class SqlLedger:
         )
 
     # --- inside -------------------------------------------------------------------------------
+
+    def _opened_late(self, book: LateBook, change: _Open) -> LateAccount:
+        opening = change.opening
+        caller = opening.caller
+        key = Key(caller.tenant, caller.device, opening.request_id)
+        usage = Usage(0, opening.received_tokens)
+        entry = LateEntry(
+            key,
+            self.gateway,
+            0,
+            opening.body_hash,
+            opening.model,
+            change.price,
+            self._now_ms(),
+            usage,
+        )
+        return LateAccount(book, entry, lambda: self._charged(key.tenant, book.entries[key]))
+
+    def _charged(self, tenant: str, entry: LateEntry) -> None:
+        if self._observer is not None:
+            self._observer.settled(tenant, entry.price.cost_micro_usd(entry.usage))
+
+    async def _bring_in(self, entries: list[LateEntry]) -> int:
+        """Write down what was served while the database was away."""
+        devices = sorted({entry.key[:2] for entry in entries})
+        changed: int = await self._call(
+            lambda connection, count: bring_in(connection, count, entries), devices=devices
+        )
+        return changed
 
     def _opened(
         self, leased: asyncio.Future[Lease], lease: Lease | None, error: IsthmusError | None
@@ -228,7 +306,10 @@ class SqlLedger:
         self._writer.put(change, urgent=urgent)
 
     async def _call(
-        self, run: Callable[[sa.Connection, Count], Any], devices: _Devices = ()
+        self,
+        run: Callable[[sa.Connection, Count], Any],
+        devices: _Devices = (),
+        wait_s: float | None = None,
     ) -> Any:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
@@ -243,7 +324,7 @@ class SqlLedger:
         change = _Call(slot=object(), run=run, devices=devices, done=done)
         self._put(change, urgent=True)
         try:
-            async with asyncio.timeout(self.wait_s):
+            async with asyncio.timeout(wait_s or self.wait_s):
                 return await future
         except TimeoutError:
             change.given_up = True
@@ -257,14 +338,27 @@ class SqlLedger:
             except IsthmusError as error:
                 _log.warning("the gateway's lease was not renewed: %s", error.message)
 
-    async def _beat(self) -> None:
-        """Say that this gateway lives; settle what dead ones left."""
-        orphans = await self._call(lambda connection, count: leases.beat(connection, self.gateway))
+    async def _beat(self, wait_s: float | None = None) -> None:
+        """Say that this gateway lives; settle what dead ones left, and what came late."""
+        orphans = await self._call(
+            lambda connection, count: leases.beat(connection, self.gateway), wait_s=wait_s
+        )
         if orphans:
             closed = await self._call(
-                lambda connection, count: leases.reap(connection, count, orphans), devices=orphans
+                lambda connection, count: leases.reap(connection, count, orphans),
+                devices=orphans,
+                wait_s=wait_s,
             )
             _log.info("settled %d requests whose gateway is gone", closed)
+        if self._late is not None:
+            ended = [
+                entry
+                for key, entry in self._late.entries.items()
+                if entry.status and key not in self._accounts
+            ]
+            if ended:
+                await self._bring_in(ended)
+                self._late.drop([entry.key for entry in ended])
 
     def _write(self, connection: sa.Connection, changes: Sequence[Change]) -> Callable[[], None]:
         """One transaction. The locks on quotas come first, then rows, in an order of their own."""
@@ -281,6 +375,8 @@ class SqlLedger:
         count = self._counters.count(connection, devices, self._now_ms())
         for opening in sorted(opens, key=lambda one: one.opening.request_id):
             opening.result, opening.error = None, None
+            if opening.given_up:  # it would take the request from whoever has it by now
+                continue
             try:
                 opening.result = open_row(
                     connection, self.gateway, opening.opening, opening.price, count

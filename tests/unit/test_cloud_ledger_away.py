@@ -1,0 +1,193 @@
+"""A database that is away: nobody waits for ever, nothing is lost, nothing is charged twice."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from cloud_ledgers import PHONE, open_ledger, opening, rows, written
+from isthmus.cloud.ledger import writer
+from isthmus.cloud.ledger.base import Acknowledged
+from isthmus.cloud.ledger.config import LedgerConfig
+from isthmus.cloud.ledger.database import make_engine, sqlite_url
+from isthmus.cloud.ledger.late import LateBook
+from isthmus.cloud.ledger.sql import SqlLedger
+from isthmus.core.decision import Status
+from isthmus.core.errors import ConfigError, Unavailable
+from isthmus.core.money import Usage
+
+WAIT_S = 0.5
+
+
+async def brought_in(ledger: SqlLedger) -> None:
+    """Return when the database has everything."""
+    for _ in range(200):
+        await ledger._beat()
+        if not ledger.state().late_requests:
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("something is still late")
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> sa.URL:
+    return sqlite_url(tmp_path / "ledger.db")
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "_LONGEST_PAUSE_S", 0.05)
+
+
+@contextlib.contextmanager
+def away(url: sa.URL) -> Iterator[None]:
+    """Somebody else holds the database's lock meanwhile."""
+    engine = make_engine(url)
+    with engine.begin():
+        yield
+    engine.dispose()
+
+
+async def test_a_new_request_is_refused_within_a_bound_and_charged_nothing(url: sa.URL) -> None:
+    async with open_ledger(url, wait_s=WAIT_S, timeout_s=0.05) as ledger:
+        with away(url):
+            with pytest.raises(Unavailable) as refused:
+                await ledger.open(opening())
+            assert refused.value.retryable
+            assert ledger.state().away_s > 0
+        # The refused one was not written down, or was and cost nothing.
+        await written(ledger)
+        account = await ledger.open(opening("r2"))
+        assert ledger.state().away_s == 0
+        await account.settle(Usage(10, 1), Status.OK)
+    assert sum(row["charge_micro_usd"] for row in rows(url)) == 12
+
+
+async def test_a_running_answer_ends_when_nothing_more_may_be_shown(url: sa.URL) -> None:
+    async with open_ledger(url, wait_s=WAIT_S, timeout_s=0.05) as ledger:
+        account = await ledger.open(opening())
+        with away(url):
+            account.wrote(Usage(10, 32))
+            assert not account.behind
+            account.wrote(Usage(10, 33))
+            assert account.behind
+            with pytest.raises(Unavailable):
+                await account.catch_up()
+            # What it costs is told at once, and written down when it can be.
+            assert await account.settle(Usage(10, 32), Status.FAILED) == 74
+        await written(ledger)
+        await asyncio.sleep(0.05)
+    assert [(row["status"], row["charge_micro_usd"]) for row in rows(url)] == [("failed", 74)]
+
+
+async def test_what_waits_at_the_end_is_told_and_made_good_by_the_device(
+    url: sa.URL, caplog: pytest.LogCaptureFixture
+) -> None:
+    with contextlib.ExitStack() as gone:
+        async with open_ledger(url, wait_s=WAIT_S, timeout_s=0.05) as ledger:
+            account = await ledger.open(opening())
+            account.wrote(Usage(10, 20))
+            await written(ledger)
+            gone.enter_context(away(url))
+            await account.settle(Usage(10, 30), Status.OK)
+    assert "unwritten" in caplog.text
+    async with open_ledger(url) as ledger:
+        told = await ledger.reconcile(PHONE, [Acknowledged("r1", Usage(10, 30))])
+    assert told.settled == 1
+    assert rows(url)[0]["charge_micro_usd"] == 70
+
+
+async def test_where_it_is_wanted_answers_go_on_and_are_brought_in_later(
+    url: sa.URL, tmp_path: Path
+) -> None:
+    async with open_ledger(
+        url, wait_s=WAIT_S, timeout_s=0.05, late_dir=tmp_path / "late"
+    ) as ledger:
+        running = await ledger.open(opening("r1"))
+        with away(url):
+            new = await ledger.open(opening("r2"))
+            for shown in range(1, 101):
+                for account in (running, new):
+                    account.wrote(Usage(10, shown))
+                    if account.behind:
+                        await account.catch_up()
+            assert await running.settle(Usage(10, 100), Status.OK) == 210
+            assert await new.settle(Usage(10, 100), Status.OK) == 210
+            assert ledger.state().late_requests == 2
+        await brought_in(ledger)
+    assert [(row["status"], row["charge_micro_usd"]) for row in rows(url)] == [("ok", 210)] * 2
+    assert list((tmp_path / "late").iterdir()) == []
+
+
+async def test_a_kill_while_it_is_away_loses_no_more_than_another(
+    url: sa.URL, tmp_path: Path
+) -> None:
+    late = tmp_path / "late"
+    killed = contextlib.AsyncExitStack()
+    dead = await killed.enter_async_context(
+        open_ledger(url, wait_s=WAIT_S, timeout_s=0.05, late_dir=late)
+    )
+    running = await dead.open(opening("r1"))
+    with away(url):
+        new = await dead.open(opening("r2"))
+        for shown in range(1, 91):
+            for account in (running, new):
+                account.wrote(Usage(10, shown))
+                if account.behind:
+                    await account.catch_up()
+    # Its thread, its lock and its file end as a kill ends them; what it had queued is gone.
+    assert dead._writer is not None
+    with dead._writer._changed:
+        dead._writer._urgent.clear()
+        dead._writer._soon.clear()
+    assert dead._late is not None
+    dead._late._lock.release()
+    (path,) = late.glob("*.jsonl")
+    path.write_bytes(path.read_bytes() + b'{"key": ["acme", "pho')
+    for _ in range(2):
+        async with open_ledger(url, late_dir=late) as ledger:
+            pass
+    shown = {row["request_id"]: row["completion_tokens"] for row in rows(url)}
+    assert {name: 58 <= count <= 90 for name, count in shown.items()} == {"r1": True, "r2": True}
+    async with open_ledger(url, late_dir=late) as ledger:
+        told = [Acknowledged(name, Usage(10, 90)) for name in shown]
+        assert (await ledger.reconcile(PHONE, told)).settled == 2
+    assert [row["charge_micro_usd"] for row in rows(url)] == [190, 190]
+    dead._late.entries.clear()
+    await killed.aclose()
+
+
+async def test_what_somebody_else_answered_since_is_not_charged_again(
+    url: sa.URL, tmp_path: Path
+) -> None:
+    async with (
+        open_ledger(url, wait_s=WAIT_S, timeout_s=0.05, late_dir=tmp_path / "late") as first,
+        open_ledger(url) as second,
+    ):
+        with away(url):
+            late = await first.open(opening("r1"))
+            late.wrote(Usage(10, 40))
+        other = await second.open(opening("r1", received=40))
+        await late.settle(Usage(10, 40), Status.FAILED)
+        assert await other.settle(Usage(10, 50), Status.OK) == 110
+        await brought_in(first)
+    assert [row["charge_micro_usd"] for row in rows(url)] == [110]
+
+
+def test_a_folder_that_cannot_be_written_is_told_at_start(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError) as refused:
+        LateBook(tmp_path / "file" / "late", "me")
+    assert refused.value.field == "ledger.late_dir"
+
+
+def test_nothing_is_noted_unless_it_is_wanted(tmp_path: Path) -> None:
+    assert LedgerConfig().late_folder is None
+    assert LedgerConfig(when_away="serve", late_dir=tmp_path).late_folder == tmp_path
+    with pytest.raises(ValueError, match="late_dir"):
+        LedgerConfig(late_dir=tmp_path)
