@@ -202,10 +202,13 @@ async def test_a_claim_that_cannot_be_true_is_cut_and_counted(
     assert rows(ledger_url)[0]["completion_tokens"] == charged
 
 
-async def test_a_device_cannot_talk_an_ended_answer_down(ledger_url: sa.URL) -> None:
+@pytest.mark.parametrize("status", [Status.OK, Status.CANCELLED, Status.FAILED])
+async def test_a_device_cannot_talk_an_ended_answer_down(
+    ledger_url: sa.URL, status: Status
+) -> None:
     async with open_ledger(ledger_url) as ledger:
         account = await ledger.open(opening())
-        await account.settle(Usage(10, 40), Status.OK)
+        await account.settle(Usage(10, 40), status)
         less = await ledger.reconcile(PHONE, [Acknowledged("r1", Usage(10, 39))])
         same = await ledger.reconcile(PHONE, [Acknowledged("r1", Usage(0, 40))])
     assert (less.disputed, same.equal) == (1, 1)

@@ -25,6 +25,8 @@ EXAMPLE = """
 Example: isthmus cloud usage --config gateway.toml --period last-month --by tenant,model --csv
 """
 
+_FOLDED = 8
+"""Characters in a line of a name, at least."""
 _SUMS = (
     "requests",
     "prompt_tokens",
@@ -144,22 +146,34 @@ def _day(text: str, flag: str) -> date:
 
 
 def _show(head: Sequence[str], rows: Sequence[UsageRow]) -> None:
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
     from isthmus.core.money import usd
 
-    table: Any = Table(*head)
-    for name in ("requests", "prompt", "cached", "answer", "USD"):
-        table.add_column(name, justify="right")
-    for row in rows:
-        counts = (row.requests, row.prompt_tokens, row.cached_tokens, row.completion_tokens)
-        table.add_row(
-            *row.group.values(),
-            *(f"{count:,}" for count in counts),
+    shown = [
+        (
+            f"{row.requests:,}",
+            f"{row.prompt_tokens:,}",
+            f"{row.cached_tokens:,}",
+            f"{row.completion_tokens:,}",
             f"{usd(row.charge_micro_usd):,.6f}",
         )
-    Console().print(table)
+        for row in rows
+    ]
+    table: Any = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    for name in head:
+        table.add_column(name, overflow="fold")
+    for index, name in enumerate(("requests", "prompt", "cached", "answer", "USD")):
+        # A name may be folded, an amount may not.
+        width = max([len(name), *(len(figures[index]) for figures in shown)])
+        table.add_column(name, justify="right", min_width=width)
+    for row, figures in zip(rows, shown, strict=True):
+        table.add_row(*row.group.values(), *figures)
+    console = Console()
+    least = sum(column.min_width or _FOLDED for column in table.columns) + len(table.columns)
+    Console(width=max(console.width, least)).print(table)
     total = sum(row.charge_micro_usd for row in rows)
     print(f"together: {sum(row.requests for row in rows):,} requests, {usd(total):,.6f} USD")
     unsure = sum(row.open_requests + row.cut_off_requests for row in rows)

@@ -1,9 +1,10 @@
 """What a device says that it received, beside what was written down for it.
 
-An answer that ended well is charged as the gateway settled it. One that was cut off (the gateway
-was killed, the connection broke) is brought to the device's figure, which the last checkpoint can
-miss by `CHECKPOINT_TOKENS` and no more: a claim beyond that is cut to it, and counted. Tokens of
-the prompt are the gateway's to count, and are taken from the device only where a kill came first.
+An answer that a gateway settled is charged as it did. One that a kill left open is brought to the
+device's figure, which the last checkpoint can miss by `CHECKPOINT_TOKENS` and no more: a claim
+beyond that is cut to it, and counted. A device cannot bring a kill about, so it cannot gain by
+claims. Tokens of the prompt are the gateway's to count, and are taken from the device only where a
+kill came first.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def reconcile_rows(
 def _reconcile(
     connection: sa.Connection, count: Count, key: Key, row: sa.Row[Any], received: Usage
 ) -> str:
-    if row.status == Status.OK or row.reconciled:
+    if row.status not in {OPEN, ABANDONED} or row.reconciled:
         same = row.completion_tokens == received.completion_tokens
         return "equal" if same else "disputed"
     usage = _believed(row, received)
@@ -71,7 +72,7 @@ def _reconcile(
         .values(
             # A former owner that still lives is not heard from here on.
             epoch=row.epoch + 1 if is_open else row.epoch,
-            status=ABANDONED if is_open else row.status,
+            status=ABANDONED,
             settled_ms=count.now_ms if is_open else row.settled_ms,
             reconciled=True,
             **values,
