@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import httpx
 import pytest
+from prometheus_client import generate_latest
 
 from device_tokens import Signer, auth_settings, write_jwks
 from fleet_devices import signed
@@ -23,7 +23,7 @@ from isthmus.cloud.testing import ScriptedBackend, gateway_config
 from isthmus.core import wire
 from isthmus.core.chat import PrivacyClass
 from isthmus.core.decision import Outcome, Reason, Status, Target
-from isthmus.core.errors import InvalidRequest, PermissionDenied
+from isthmus.core.errors import InvalidRequest, Overloaded, PermissionDenied
 from isthmus.core.money import Usage
 from isthmus.edge.remote import RemoteConfig, RemoteTier
 from isthmus.v1 import fleet_pb2, gateway_pb2, outcome_pb2
@@ -53,7 +53,7 @@ def raw(outcome: Outcome = OUTCOME, **changes: Any) -> bytes:
 
 @asynccontextmanager
 async def running(**settings: Any) -> AsyncIterator[Gateway]:
-    settings = {"metrics_listen": "127.0.0.1:0", "fleet": {"snapshot_s": 0.05}} | settings
+    settings = {"fleet": {"snapshot_s": 0.05}} | settings
     gateway = Gateway(gateway_config(**settings), ScriptedBackend())
     await gateway.start()
     try:
@@ -71,10 +71,9 @@ async def device(gateway: Gateway, token: str | None = None) -> AsyncIterator[Re
         await tier.close()
 
 
-async def metrics(gateway: Gateway) -> dict[str, float]:
+def metrics(gateway: Gateway) -> dict[str, float]:
     """Every sample of the fleet's, by its name and labels."""
-    async with httpx.AsyncClient() as client:
-        text = (await client.get(f"http://{gateway.metrics_address}/metrics")).text
+    text = generate_latest(gateway.metrics.registry).decode()
     lines = [line for line in text.splitlines() if line.startswith("isthmus_fleet")]
     return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines}
 
@@ -85,9 +84,9 @@ def sqlite(tmp_path: Path) -> dict[str, Any]:
 
 async def test_an_outcome_becomes_the_series_of_the_whole_fleet() -> None:
     async with running() as gateway, device(gateway) as tier:
-        assert (await metrics(gateway))["isthmus_fleet_last_report_age_seconds"] == -1
+        assert metrics(gateway)["isthmus_fleet_last_report_age_seconds"] == -1
         assert await tier.report([raw(), raw(request_id="r2", route=Target.EDGE)], []) == 2
-        found = await metrics(gateway)
+        found = metrics(gateway)
     cloud = 'device_class="unknown",route="cloud"'
     of = {name.removeprefix("isthmus_fleet_"): value for name, value in found.items()}
     assert of[f'requests_total{{{cloud},status="ok"}}'] == 1
@@ -116,12 +115,12 @@ async def test_batches_sent_again_overlapping_or_by_two_connections_count_once(
         async with device(gateway) as one, device(gateway) as two:
             await asyncio.gather(one.report(rows[:20], []), two.report(rows[10:], []))
             await one.report([*rows[:5], *rows[:5]], [])
-        found = await metrics(gateway)
+        found = metrics(gateway)
         assert found[name] == 30
         assert found["isthmus_fleet_duplicate_outcomes_total"] == 20
     async with running(ledger=sqlite(tmp_path)) as again, device(again) as tier:
         assert await tier.report(rows, []) == 30
-        assert (await metrics(again)).get(name, 0) == 0
+        assert metrics(again).get(name, 0) == 0
 
 
 @pytest.mark.parametrize(
@@ -146,7 +145,7 @@ async def test_a_row_that_would_spoil_a_series_refuses_its_batch_and_counts_noth
         with pytest.raises(InvalidRequest) as caught:
             await tier.report([raw(request_id="good"), raw(**{field: value})], [])
         assert str(caught.value.field).startswith(f"outcomes[1].{field}")
-        assert not [name for name in await metrics(gateway) if "requests_total" in name]
+        assert not [name for name in metrics(gateway) if "requests_total" in name]
 
 
 async def test_a_batch_is_bounded() -> None:
@@ -165,7 +164,7 @@ async def test_names_that_devices_make_up_do_not_become_series() -> None:
             one.reasons.append(f"why-{number}")
             outcomes.append(one)
         await stub.ReportOutcomes(gateway_pb2.ReportOutcomesRequest(outcomes=outcomes))
-        found = await metrics(gateway)
+        found = metrics(gateway)
     models = {name: value for name, value in found.items() if "model_requests_total" in name}
     assert models['isthmus_fleet_model_requests_total{model="other",route="cloud"}'] == 48
     assert len(models) == 3
@@ -184,7 +183,7 @@ async def test_classes_are_labels_and_devices_never(tmp_path: Path) -> None:
                 await tier.report([raw()], [])
                 await tier.sync(fleet_pb2.SyncDeviceRequest())
         await asyncio.sleep(0.2)
-        found = await metrics(gateway)
+        found = metrics(gateway)
     assert "secret-device" not in str(found)
     requests = [name for name in found if name.startswith("isthmus_fleet_requests_total")]
     assert len(requests) == 4, "three classes, and the others"
@@ -280,3 +279,13 @@ class published:  # noqa: N801
 
     def __exit__(self, *error: object) -> None:
         self._store.close()
+
+
+async def test_devices_come_back_later_when_the_database_is_behind() -> None:
+    async with running() as gateway, device(gateway) as tier:
+        gateway.fleet._waiting = 500
+        with pytest.raises(Overloaded) as caught:
+            await tier.sync(fleet_pb2.SyncDeviceRequest())
+        assert caught.value.retry_after_s == 30
+        gateway.fleet._waiting = 0
+        await tier.sync(fleet_pb2.SyncDeviceRequest())

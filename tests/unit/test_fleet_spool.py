@@ -148,6 +148,20 @@ def test_the_oldest_rows_go_first_and_those_that_are_billed_last(path: Path) -> 
     assert spool(path, max_rows=1).trim(shares=True).dropped == 4, "ever, not since"
 
 
+async def test_however_long_the_outage_the_spool_stays_within_its_bounds(path: Path) -> None:
+    gateway = Gateway()
+    gateway.failures = [Overloaded("full", retry_after_s=3600.0)]
+    record(path, shared("a"))
+    at = reporter(gateway, spool(path, max_rows=2))
+    sending = asyncio.create_task(at.run())
+    assert await eventually(lambda: not gateway.failures)
+    record(path, *(shared(f"{n}") for n in range(5)))
+    assert await eventually(lambda: at.state.dropped == 4)
+    sending.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await sending
+
+
 def test_rows_that_became_too_old_are_dropped(path: Path) -> None:
     record(path, shared("a"), shared("b"))
     with contextlib.closing(open_ledger(path)) as db, db:

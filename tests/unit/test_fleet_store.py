@@ -108,20 +108,26 @@ def test_a_bundle_that_is_not_there_is_the_callers_mistake(opened: Opener) -> No
 def test_the_snapshot_counts_devices_and_names_none(opened: Opener) -> None:
     store = opened()
     state = {"battery": "low", "heat": "hot", "software": "0.1.0", "backend": "native:avx2"}
+    for sequence in (1, 2, 3):
+        store.publish("acme", signed(sequence), Stage())
     store.synced(PHONE, DeviceRow(3, 3, "in_use", shares=True, dropped_rows=7, **state))
     store.synced(ROBOT, DeviceRow(2, 3, "worse", "router_file"))
     store.reported(ROBOT)
-    store.publish("acme", signed(1), Stage())
+    store.synced(Caller("acme", "liar", "robot"), DeviceRow(999, 999, "in_use"))
     found = snapshot(store, Bounded(9))
-    assert found["isthmus_fleet_bundle_devices"] == {("3", "in_use"): 1, ("2", "worse"): 1}
+    assert found["isthmus_fleet_bundle_devices"] == {
+        ("3", "in_use"): 1,
+        ("2", "worse"): 1,
+        ("other", "in_use"): 1,
+    }
     assert found["isthmus_fleet_battery_devices"] == {("low", "phone"): 1}
     assert found["isthmus_fleet_heat_devices"] == {("hot", "phone"): 1}
     assert found["isthmus_fleet_software_devices"] == {("0.1.0",): 1}
     assert found["isthmus_fleet_backend_devices"] == {("native:avx2",): 1}
     assert found["isthmus_fleet_offline_devices"] == {("no",): 1}
-    assert found["isthmus_fleet_devices"] == {("phone", "longer"): 1, ("robot", "longer"): 1}
+    assert found["isthmus_fleet_devices"] == {("phone", "longer"): 1, ("robot", "longer"): 2}
     assert found["isthmus_fleet_dropped_rows"] == {(): 7}
-    assert found["isthmus_fleet_bundle_latest"] == {(): 1}
+    assert found["isthmus_fleet_bundle_latest"] == {(): 3}
     assert "phone-1" not in str(found)
     assert "robot-1" not in str(found)
-    assert [row.state for row in store.devices("acme", 9)] == ["in_use", "worse"]
+    assert len(store.devices("acme", 9)) == 3

@@ -21,7 +21,7 @@ from isthmus.cloud.fleet.store import DeviceRow, FleetStore, Published, handed
 from isthmus.cloud.identity.base import Caller
 from isthmus.cloud.ledger.base import Ledger, Reconciled
 from isthmus.core.bundle import SignedBundle
-from isthmus.core.errors import IsthmusError
+from isthmus.core.errors import IsthmusError, Overloaded
 from isthmus.core.wire.fleet import BUNDLE_STATES, signed_to_wire
 from isthmus.v1 import fleet_pb2, gateway_pb2
 
@@ -34,6 +34,9 @@ _FRESH_S: Final = 1.0
 _KEPT_BUNDLES: Final = 4
 _DAY_S: Final = 86_400.0
 _MAX_TEXT: Final = 64
+_MOST_WAITING: Final = 500
+"""Calls that may wait for the database; nobody is in a hurry, and each comes back by itself."""
+_COME_BACK_S: Final = 30.0
 _STATES: Final = {number: state.value for state, number in BUNDLE_STATES.items()}
 
 
@@ -61,6 +64,7 @@ class Fleet:
         self._metrics = metrics
         self.snapshot = FleetSnapshot()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="isthmus-fleet")
+        self._waiting = 0
         self._known: dict[str, _Known] = {}
         self._payloads: dict[tuple[str, int], SignedBundle] = {}
         self._watching: asyncio.Task[None] | None = None
@@ -158,7 +162,13 @@ class Fleet:
         self._store.forget_before(self._config.remember_days)
 
     async def _in_thread(self, call: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+        if self._waiting >= _MOST_WAITING:
+            raise Overloaded("the fleet's database is behind", retry_after_s=_COME_BACK_S)
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+        finally:
+            self._waiting -= 1
 
 
 def _row(message: fleet_pb2.SyncDeviceRequest) -> DeviceRow:

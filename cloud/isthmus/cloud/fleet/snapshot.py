@@ -14,7 +14,7 @@ from isthmus.cloud.fleet.metrics import Counted
 from isthmus.cloud.fleet.store import FleetStore
 
 _SEEN_S: Final = ((300, "5m"), (3600, "1h"), (86_400, "1d"), (7 * 86_400, "7d"))
-_OFFLINE_S: Final = ((1, "no"), (3600, "1h"), (86_400, "1d"), (7 * 86_400, "7d"))
+_OFFLINE_S: Final = ((10, "no"), (3600, "1h"), (86_400, "1d"), (7 * 86_400, "7d"))
 _LONGER: Final = "longer"
 _BUNDLES: Final = 8
 """Bundles with a series of their own: the latest."""
@@ -35,10 +35,10 @@ def snapshot(store: FleetStore, device_class: Bounded) -> dict[str, Counted]:
     seen = _band(now_ms - d.seen_ms, [(s * 1000, name) for s, name in _SEEN_S])
     for kind, band, count in store.devices_by(d.device_class, seen):
         add("isthmus_fleet_devices", (device_class(kind), band), count)
-    sequences = store.devices_by(d.sequence, d.state)
-    latest = sorted({row[0] for row in sequences}, reverse=True)[:_BUNDLES]
-    for sequence, state, count in sequences:
-        name = str(sequence) if sequence in latest or not sequence else OTHER
+    latest = store.latest()
+    for sequence, state, count in store.devices_by(d.sequence, d.state):
+        known = not sequence or latest - _BUNDLES < sequence <= latest
+        name = str(sequence) if known else OTHER
         add("isthmus_fleet_bundle_devices", (name, state or "none"), count)
     for column in (d.software, d.backend):
         bounded = Bounded(_NAMES)
@@ -52,7 +52,7 @@ def snapshot(store: FleetStore, device_class: Bounded) -> dict[str, Counted]:
     for band, count in store.devices_by(offline, where=shared):
         add("isthmus_fleet_offline_devices", (band,), count)
     add("isthmus_fleet_dropped_rows", (), store.total(d.dropped_rows))
-    add("isthmus_fleet_bundle_latest", (), store.latest())
+    add("isthmus_fleet_bundle_latest", (), latest)
     return dict(found)
 
 

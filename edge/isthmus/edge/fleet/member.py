@@ -7,10 +7,11 @@ whatever a bundle says: a bundle that says `offline` would otherwise be the last
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from isthmus.core import wire
 from isthmus.core.bundle import PinnedKeys
@@ -32,6 +33,9 @@ from isthmus.edge.sensors import Sensors
 from isthmus.edge.trail import Trail
 from isthmus.router.presets import CloudUse
 from isthmus.v1 import fleet_pb2
+
+_LOADING_S: Final = 30.0
+"""How long a model that is being loaded is waited for before the first call."""
 
 
 class Joining(Tuned, Protocol):
@@ -89,6 +93,9 @@ class Member:
     async def _run(self) -> None:
         if self.bundles is not None:
             await self.bundles.start()
+        # So that the first word of the device tells what computes its answers.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._agent.device.wait(), _LOADING_S)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._syncer.run())
             if self._reporter is not None:

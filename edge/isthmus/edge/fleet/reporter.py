@@ -5,6 +5,7 @@ without the gateway knowing it again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -46,7 +47,7 @@ class Reporter:
         """For ever."""
         pause_s = self._pauses.at_start()
         while True:
-            await asyncio.sleep(pause_s)
+            await self._rest(pause_s)
             try:
                 await self.send()
                 pause_s = self._pauses.after_success()
@@ -55,6 +56,16 @@ class Reporter:
             except (IsthmusError, sqlite3.Error) as error:
                 log.info("the spool is not sent now: %s", type(error).__name__)
                 pause_s = self._pauses.after_failure()
+
+    async def _rest(self, pause_s: float) -> None:
+        """Wait. However long it takes, the spool stays within its bounds."""
+        while pause_s > 0:
+            step_s = min(pause_s, self._pauses.usual_s)
+            await asyncio.sleep(step_s)
+            pause_s -= step_s
+            if pause_s > 0:
+                with contextlib.suppress(sqlite3.Error):
+                    await self._trim()
 
     async def send(self) -> None:
         """Send what there is, if it may leave. Raises what the call raises, the rows kept."""
