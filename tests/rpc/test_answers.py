@@ -17,6 +17,7 @@ from isthmus.cloud.server import Gateway
 from isthmus.cloud.testing import ScriptedBackend, gateway_config, running_gateway
 from isthmus.core import errors, events, wire
 from isthmus.core.deadline import Deadline
+from isthmus.core.decision import Status
 from isthmus.core.money import Usage
 from isthmus.edge.remote import RemoteConfig, RemoteTier
 from isthmus.v1.gateway_pb2_grpc import GatewayServiceStub
@@ -341,3 +342,48 @@ async def test_every_device_has_answers_of_its_own(tmp_path):
             assert [event async for event in tier.generate(request)]
             await tier.close()
     assert [request.max_tokens for request in backend.requests] == [1, 2]
+
+
+# --- what is owed ---
+
+
+async def test_what_was_seen_of_an_answer_that_failed_is_charged_and_no_more():
+    backend = ScriptedBackend(WORDS, failure=errors.Unavailable("gone"), fail_after=12)
+    gateway = Gateway(gateway_config(), backend)
+    await gateway.start()
+    async with grpc.aio.insecure_channel(gateway.address) as channel:
+        request = anew()
+        with pytest.raises(errors.Unavailable):
+            await Client(channel).ask(request)
+        assert await eventually(lambda: charged(gateway, request).status is not None)
+        assert charged(gateway, request).usage.completion_tokens == 12
+        backend.failure = None
+        answer = await Client(channel).ask(request)
+        assert text_of(answer) == WHOLE
+        assert await eventually(lambda: charged(gateway, request).status is Status.OK)
+        assert charged(gateway, request).usage == answer[-1].usage
+    await gateway.stop()
+
+
+async def test_an_attempt_begins_although_a_reader_of_the_last_one_is_stuck():
+    backend = ScriptedBackend(
+        ["x" * 5_000] * 2_000, failure=errors.Unavailable("gone"), fail_after=1_500
+    )
+    async with (
+        running_gateway(backend) as address,
+        grpc.aio.insecure_channel(address) as stuck,
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        request = anew()
+        call = GatewayServiceStub(stuck).Generate(wire.request_to_wire(request))
+        await call.read()
+        assert await eventually(lambda: not backend.running)
+        backend.failure = None
+        again = replace(request, received="x" * 5_000 * 300, received_tokens=300)
+        rest = await Client(channel).ask(again)
+        assert len(text_of(rest)) == 5_000 * 1_700
+        call.cancel()
+
+
+def charged(gateway, request):
+    return gateway.ledger.accounts["local", "anonymous", request.request_id]

@@ -458,7 +458,7 @@ async def test_the_model_tells_its_abilities_and_price():
 
 
 async def test_metrics_count_requests_tokens_times_and_cancellations():
-    backend = ScriptedBackend(delay_s=0.01)
+    backend = ScriptedBackend(delay_s=0.1)
     gateway = Gateway(gateway_config(metrics_listen="127.0.0.1:0"), backend)
     await gateway.start()
     async with connected(gateway.address) as tier:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -19,7 +18,7 @@ from isthmus.cloud.ledger.base import Ledger, Opening
 from isthmus.cloud.limits import LimitsConfig
 from isthmus.cloud.metrics import Metrics
 from isthmus.core.chat import ChatRequest, ResponseKind, ToolChoice
-from isthmus.core.decision import Reason, Status
+from isthmus.core.decision import Reason
 from isthmus.core.errors import (
     InvalidRequest,
     NotSupported,
@@ -57,23 +56,9 @@ class Work:
             request.received_tokens,
         )
         answer.tab = tab = Tab(self.ledger, opening)
-        status = Status.FAILED
-        try:
-            async with self.admission.slot(request.priority, request.deadline):
-                tab.check()
-                await self._answer(request, answer, tab, asked.arrived_s)
-            # Until somebody has seen all of it, a kill leaves in the ledger what was seen.
-            await answer.read.wait()
-            status = Status.OK
-        except asyncio.CancelledError:
-            status = Status.CANCELLED
-            raise
-        except PolicyRefused:
-            status = Status.REFUSED
-            raise
-        finally:
-            # Shielded: whoever stops the work does not stop what is owed from being written down.
-            await asyncio.shield(tab.settle(status))
+        async with self.admission.slot(request.priority, request.deadline):
+            tab.check()
+            await self._answer(request, answer, tab, asked.arrived_s)
 
     def _most(self, request: ChatRequest) -> int:
         """The most tokens that an answer to `request` may have."""

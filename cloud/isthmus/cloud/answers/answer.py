@@ -12,7 +12,8 @@ from isthmus.cloud.answers.tab import Tab
 from isthmus.cloud.faults import fault
 from isthmus.cloud.identity.base import Caller
 from isthmus.core.chat import ChatRequest
-from isthmus.core.errors import IsthmusError, Overloaded, Unavailable
+from isthmus.core.decision import Status
+from isthmus.core.errors import IsthmusError, Overloaded, PolicyRefused, Unavailable
 from isthmus.core.events import Delta, Event, Finished, Started
 
 MAX_READERS: Final = 8
@@ -53,9 +54,11 @@ class Answer:
     """Of the attempt that runs, or ran last."""
     task: asyncio.Task[None] | None = None
     """That attempt."""
-    read: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set once a reader has read the end, or nobody reads any more."""
     _readers: set[Reader] = field(default_factory=set)
+    _read: bool = False
+    """A reader has read the end."""
+    _news: asyncio.Future[None] | None = None
+    """What waits for that."""
 
     @property
     def running(self) -> bool:
@@ -70,13 +73,14 @@ class Answer:
     def run(self, work: Coroutine[Any, Any, None], ended: Callable[[], None]) -> None:
         """Have `work` write it, once an earlier run has let go; `ended` is told when it is over."""
         self.log.end = None
-        self.read.clear()
+        self.was_read()  # by no one any more: the earlier run need not wait for that
         earlier = self.task
 
         def over(task: asyncio.Task[None]) -> None:
             work.close()  # never begun, when it was stopped at once
             if self.task is task:
                 self._end(_STOPPED)
+                self.task = self.tab = None
             ended()
 
         self.task = asyncio.create_task(self._run(work, earlier))
@@ -99,10 +103,13 @@ class Answer:
     def left(self, reader: Reader) -> bool:
         """`reader` reads no more; whether it was the last one."""
         self._readers.discard(reader)
-        if self._readers:
-            return False
-        self.read.set()
-        return True
+        self._look()
+        return not self._readers
+
+    def was_read(self) -> None:
+        """A reader has read the end."""
+        self._read = True
+        self._look()
 
     # --- for the work -------------------------------------------------------------------------
 
@@ -128,17 +135,40 @@ class Answer:
     ) -> None:
         if earlier is not None:
             await asyncio.wait([earlier])
+        self._read = False
+        status = Status.FAILED
         try:
             await work
+            status = Status.OK
+        except asyncio.CancelledError:
+            status = Status.CANCELLED
+            raise
         except Exception as error:
             known = error if isinstance(error, IsthmusError) else fault(error, self.request_id)
+            if isinstance(known, PolicyRefused):
+                status = Status.REFUSED
             if self.task is asyncio.current_task():
                 self._end(known)
+        finally:
+            # Shielded: whoever stops the work does not stop what is owed from being written down.
+            await asyncio.shield(self._settle(status))
+
+    async def _settle(self, status: Status) -> None:
+        """Close the account once all was seen that will be: until then a kill leaves what was."""
+        while self._readers and not self._read:
+            self._news = asyncio.get_running_loop().create_future()
+            await self._news
+        if self.tab is not None:
+            await self.tab.settle(status)
 
     def _end(self, end: Finished | IsthmusError) -> None:
         if self.log.end is None:
             self.log.end = end
             self._tell()
+
+    def _look(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
 
     def _tell(self) -> None:
         for reader in self._readers:
@@ -176,9 +206,10 @@ class Reader:
                     await answer.tab.showing(self._place.tokens - log.begin.tokens)
                 return more[0], pieces
             if isinstance(log.end, Finished):
-                answer.read.set()
+                answer.was_read()
                 return log.end, 0
             if log.end is not None:
+                answer.was_read()
                 raise log.end.with_traceback(None)  # others may get it too
             self._news = asyncio.get_running_loop().create_future()
             try:

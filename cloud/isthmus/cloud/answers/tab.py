@@ -45,9 +45,9 @@ class Tab:
 
         Cheap, but where the ledger lags more than it may.
         """
-        account = self.account
-        if account is None or self._settled:
+        if self._settled:
             return
+        account = await self.opened()
         if account.lost:
             raise Unavailable("another gateway has taken this request over")
         if tokens > self._usage.completion_tokens:
