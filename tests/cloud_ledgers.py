@@ -83,7 +83,7 @@ async def written(ledger: SqlLedger) -> None:
 
 def rows(url: sa.URL) -> list[dict[str, Any]]:
     """What the database holds, by request id."""
-    engine = make_engine(url, writes=False)
+    engine = make_engine(url, timeout_s=60.0, writes=False)
     with engine.connect() as connection:
         found = connection.execute(sa.select(requests).order_by(requests.c.request_id))
         result = [dict(row) for row in found.mappings()]

@@ -172,7 +172,7 @@ def _show(head: Sequence[str], rows: Sequence[UsageRow]) -> None:
     for row, figures in zip(rows, shown, strict=True):
         table.add_row(*row.group.values(), *figures)
     console = Console()
-    least = sum(column.min_width or _FOLDED for column in table.columns) + len(table.columns)
+    least = sum((column.min_width or _FOLDED) + 2 for column in table.columns)
     Console(width=max(console.width, least)).print(table)
     total = sum(row.charge_micro_usd for row in rows)
     print(f"together: {sum(row.requests for row in rows):,} requests, {usd(total):,.6f} USD")
