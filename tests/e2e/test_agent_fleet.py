@@ -168,7 +168,7 @@ async def test_each_bundle_that_is_refused_is_told_with_its_reason(operator: Ope
         await refused(lambda b: future, BundleState.TOO_NEW)
 
 
-async def test_a_device_that_was_killed_goes_on_with_its_bundle_while_the_gateway_is_away(
+async def test_a_device_that_begins_again_keeps_its_bundle_while_the_gateway_is_away(
     operator: Operator,
 ) -> None:
     async with gateway_of(operator) as gateway:
