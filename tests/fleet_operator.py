@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from isthmus.cloud.fleet.store import FleetStore
+from isthmus.cloud.ledger.database import make_engine, sqlite_url
 from program import run
 
 
@@ -18,6 +20,9 @@ class Operator:
         self._config = folder / "gateway.toml"
         folder.mkdir(parents=True, exist_ok=True)
         self._config.write_text(f'[ledger]\npath = "{self.database}"\n')
+        store = FleetStore(make_engine(sqlite_url(self.database)))
+        store.open()  # as a gateway does when it starts
+        store.close()
         self.run("key", str(self.key))
 
     @property

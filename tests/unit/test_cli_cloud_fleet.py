@@ -9,6 +9,10 @@ import pytest
 
 from fleet_operator import Operator
 from isthmus.cli.main import main
+from isthmus.cloud.fleet.store import FleetStore
+from isthmus.cloud.identity.base import Caller
+from isthmus.cloud.ledger.database import make_engine, sqlite_url
+from isthmus.core.wire.fleet import bundle_from_bytes
 from isthmus.router.learned.router_file import shipped
 
 
@@ -30,10 +34,6 @@ def test_the_private_key_is_its_owners_alone_and_never_overwritten(operator: Ope
 def test_every_part_goes_into_the_bundle_and_comes_back_with_it(
     operator: Operator, tmp_path: Path
 ) -> None:
-    from isthmus.cloud.fleet.store import FleetStore
-    from isthmus.cloud.ledger.database import make_engine, sqlite_url
-    from isthmus.core.wire.fleet import bundle_from_bytes
-
     file = tmp_path / "new.router"
     file.write_bytes(shipped().to_bytes())
     operator.publish("answer_tokens = 9", "--price", "0.1,0.05,0.4", "--router-file", str(file))
@@ -111,5 +111,25 @@ def test_a_gateway_that_keeps_nothing_has_no_bundles(
     operator: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (operator.folder / "gateway.toml").write_text('[ledger]\nkind = "off"\n')
-    with pytest.raises(AssertionError, match="keeps nothing"):
+    with pytest.raises(AssertionError, match="nothing is kept"):
         operator.run("status")
+
+
+def test_no_bundle_goes_into_a_database_that_no_gateway_has_made(operator: Operator) -> None:
+    operator.database.unlink()
+    with pytest.raises(AssertionError, match="there is no ledger at"):
+        operator.publish("answer_tokens = 1")
+    assert not operator.database.exists()
+
+
+def test_an_operator_who_forgets_the_tenant_is_told_whose_devices_came(
+    operator: Operator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = FleetStore(make_engine(sqlite_url(operator.database)))
+    store.reported(Caller("acme", "phone-7", "phone"))
+    store.close()
+    with pytest.raises(SystemExit):
+        main(["cloud", "fleet", "status", "--config", str(operator.folder / "gateway.toml")])
+    told = capsys.readouterr().out
+    assert "0 devices of tenant local" in told
+    assert "--tenant acme" in told

@@ -32,7 +32,7 @@ app = typer.Typer(
 Config = Annotated[
     Path | None, typer.Option(help="The gateway's TOML file; ISTHMUS_CLOUD_* go over it.")
 ]
-Tenant = Annotated[str, typer.Option(help="Whose devices.")]
+Tenant = Annotated[str, typer.Option(help="Whose devices: the tenant of their tokens.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object as the last line.")]
 Key = Annotated[Path, typer.Option(help="The operator's private key (isthmus cloud fleet key).")]
 Percent = Annotated[
@@ -117,7 +117,7 @@ def publish(
         )
         _check_key(store, tenant, operator, new_key=new_key)
         _publish(store, tenant, bundle, operator, stage)
-    _told(bundle, stage, as_json=as_json)
+    _told(tenant, bundle, stage, as_json=as_json)
 
 
 @app.command(epilog="Example: isthmus cloud fleet stage 7 --percent 50")
@@ -140,7 +140,7 @@ def stage(
     if as_json:
         print(json.dumps({"sequence": sequence, "stage": _stage_json(stage)}))
     else:
-        print(f"bundle {sequence} goes to {_stage_words(stage)}")
+        print(f"bundle {sequence} goes to {_stage_words(stage)} of tenant {tenant}")
 
 
 @app.command(epilog="Example: isthmus cloud fleet rollback --key operator.pem")
@@ -164,7 +164,7 @@ def rollback(
         bundle = _brought_back(store, tenant, to)
         _check_key(store, tenant, operator, new_key=new_key)
         _publish(store, tenant, bundle, operator, stage)
-    _told(bundle, stage, as_json=as_json)
+    _told(tenant, bundle, stage, as_json=as_json)
 
 
 @app.command(epilog="Example: isthmus cloud fleet status --devices 20")
@@ -196,12 +196,7 @@ def _store(config: Path | None) -> Iterator[FleetStore]:
     from isthmus.cloud.ledger.database import make_engine
 
     settings = CloudConfig.load(config).ledger
-    if settings.kind == "off":
-        raise ConfigError(
-            'the gateway keeps nothing (ledger.kind = "off"): bundles need its database',
-            field="ledger.kind",
-        )
-    store = FleetStore(make_engine(settings.url(), timeout_s=settings.wait_s))
+    store = FleetStore(make_engine(settings.existing_url(), timeout_s=settings.wait_s))
     try:
         store.open()
         yield store
@@ -342,7 +337,13 @@ def _status(store: FleetStore, tenant: str, limit: int) -> dict[str, Any]:
             }
         )
     unsigned = sum(row.state == "bad_signature" for row in rows)
-    found = {"devices": len(rows), "refused_signatures": unsigned, "bundles": bundles}
+    found = {
+        "tenant": tenant,
+        "devices": len(rows),
+        "other_tenants": [name for name in store.tenants() if name != tenant],
+        "refused_signatures": unsigned,
+        "bundles": bundles,
+    }
     if limit:
         found["listed"] = [
             {
@@ -375,7 +376,11 @@ def _show(found: dict[str, Any]) -> None:
             refused or "-",
         )
     console.print(table)
-    console.print(f"{found['devices']} devices have come for bundles or reported")
+    console.print(
+        f"{found['devices']} devices of tenant {found['tenant']} have come for bundles or reported"
+    )
+    if found["other_tenants"]:
+        console.print(f"devices of others came too: --tenant {' or '.join(found['other_tenants'])}")
     if found["refused_signatures"]:
         console.print(
             f"{found['refused_signatures']} of them were last handed one that no key they have "
@@ -389,12 +394,15 @@ def _show(found: dict[str, Any]) -> None:
         console.print(table)
 
 
-def _told(bundle: Bundle, stage: Stage, *, as_json: bool) -> None:
+def _told(tenant: str, bundle: Bundle, stage: Stage, *, as_json: bool) -> None:
     if as_json:
         told = {"sequence": bundle.sequence, "version": bundle.version}
         print(json.dumps(told | {"stage": _stage_json(stage)}))
     else:
-        print(f"bundle {bundle.sequence} ({bundle.version}) goes to {_stage_words(stage)}")
+        print(
+            f"bundle {bundle.sequence} ({bundle.version}) goes to {_stage_words(stage)} "
+            f"of tenant {tenant}"
+        )
 
 
 def _stage_json(stage: Stage) -> dict[str, Any]:

@@ -13,12 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from isthmus.core.errors import ConfigError, InvalidRequest
+from isthmus.core.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    import sqlalchemy as sa
-
-    from isthmus.cloud.ledger.config import LedgerConfig
     from isthmus.cloud.ledger.usage import UsageRow
 
 EXAMPLE = """
@@ -58,6 +55,7 @@ def usage(
 ) -> None:
     """Tell tokens and money by tenant, device, model and day."""
     from isthmus.cloud.config import CloudConfig
+    from isthmus.cloud.ledger.database import make_engine
     from isthmus.cloud.ledger.usage import Dimension, Wanted
     from isthmus.cloud.ledger.usage import usage as summed_up
 
@@ -73,7 +71,7 @@ def usage(
     begin, end = _days(period, datetime.now(UTC).date())
     begin = begin if since is None else _day(since, "--since")
     end = end if until is None else _day(until, "--until")
-    engine = _engine(CloudConfig.load(config).ledger)
+    engine = make_engine(CloudConfig.load(config).ledger.existing_url(), writes=False)
     try:
         rows = summed_up(engine, dimensions, Wanted(begin, end, tenant, device, model))
     finally:
@@ -97,22 +95,6 @@ def usage(
 
 def _sums(row: UsageRow) -> dict[str, int]:
     return {name: getattr(row, name) for name in _SUMS}
-
-
-def _engine(config: LedgerConfig) -> sa.Engine:
-    """The ledger, to read from alone. Raises `ConfigError` when there is none."""
-    from isthmus.cloud.ledger.database import make_engine
-
-    if config.kind == "off":
-        raise ConfigError('ledger.kind is "off": nothing is written down', field="ledger.kind")
-    url = config.url()
-    if config.kind == "sqlite" and not Path(url.database or "").exists():
-        raise ConfigError(
-            f"there is no ledger at {url.database}; a gateway makes it when it first starts "
-            "(--config names its file)",
-            field="ledger.path",
-        )
-    return make_engine(url, writes=False)
 
 
 def _days(period: str, today: date) -> tuple[date | None, date | None]:

@@ -214,6 +214,12 @@ class FleetStore:
         with self._begin() as connection:
             return int(connection.execute(query).scalar() or 0)
 
+    def tenants(self) -> list[str]:
+        """Whose devices have come, by name."""
+        query = sa.select(tables.devices.c.tenant).distinct().order_by(tables.devices.c.tenant)
+        with self._begin() as connection:
+            return list(connection.execute(query).scalars())
+
     def devices(self, tenant: str, limit: int) -> list[sa.Row[Any]]:
         """A tenant's devices, the last seen first."""
         query = (

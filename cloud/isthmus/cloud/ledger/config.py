@@ -69,3 +69,16 @@ class LedgerConfig(BaseModel):
                     field="ledger.dsn_file",
                 ) from None
         return parse_url(dsn)
+
+    def existing_url(self) -> sa.URL:
+        """`url` of a database that a gateway has made. Raises `ConfigError` where there is none."""
+        if self.kind == "off":
+            raise ConfigError('ledger.kind is "off": nothing is kept', field="ledger.kind")
+        url = self.url()
+        if self.kind == "sqlite" and not Path(url.database or "").exists():
+            raise ConfigError(
+                f"there is no ledger at {url.database}; a gateway makes it when it first starts "
+                "(--config names its file, and ISTHMUS_HOME moves it)",
+                field="ledger.path",
+            )
+        return url
