@@ -436,7 +436,7 @@ async def test_an_upstream_in_tls_is_who_its_certificate_says(tmp_path, monkeypa
             assert text_of(await collected(pool)) == WHOLE
             assert one.url.startswith("https:")
         else:
-            with pytest.raises(errors.Unavailable, match="SSLCertVerificationError"):
+            with pytest.raises(errors.Unavailable, match="Certificate"):
                 await collected(pool)
             assert not one.bodies
 

@@ -18,8 +18,7 @@ from isthmus.cloud.backends.openai_draft import JUDGING, read_judged
 from isthmus.cloud.backends.openai_stream import Answer, ServerSentEvents, error_of
 from isthmus.cloud.drafts import JudgedToken
 from isthmus.cloud.upstreams.discovery import Address
-from isthmus.cloud.upstreams.http import Connections, Origin
-from isthmus.cloud.upstreams.response import Response
+from isthmus.cloud.upstreams.http import Connections, Origin, Response
 from isthmus.core.chat import ChatRequest
 from isthmus.core.errors import InvalidRequest, IsthmusError, NotSupported, Unavailable
 from isthmus.core.events import Delta, Event, Started
@@ -60,7 +59,14 @@ class UpstreamClient:
         if config.api_key is not None:
             headers["authorization"] = f"Bearer {config.api_key.get_secret_value()}"
         self._connections = Connections(
-            Origin(address.ip or address.host, address.port, address.name, tls, address.host),
+            Origin(
+                scheme=address.scheme,
+                address=address.ip or address.host,
+                port=address.port,
+                host=address.name,
+                tls=tls,
+                server_name=address.host,
+            ),
             connect_s=config.connect_timeout_s,
             headers=headers,
         )
@@ -83,9 +89,9 @@ class UpstreamClient:
         said = self._limits.prompt_logprobs
         return self.continues and (self.told.is_vllm if said is None else said)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close every connection. Safe to call twice."""
-        self._connections.close()
+        await self._connections.close()
 
     def cut(self) -> None:
         """Give up whatever is waited for now: the upstream is known to be gone."""

@@ -88,7 +88,7 @@ class UpstreamPool:
         upstreams, self._watches = self._watches, {}
         for upstream, watch in upstreams.items():
             await _cancelled(watch)
-            upstream.client.close()
+            await upstream.client.close()
         for task in list(self._closing):
             await _cancelled(task)
 
@@ -297,7 +297,7 @@ class UpstreamPool:
         if upstream.leaving:
             watch = self._watches.pop(upstream)
             await _cancelled(watch)
-            upstream.client.close()
+            await upstream.client.close()
 
 
 def _broken_off(progress: Progress, why: str) -> Unavailable:
