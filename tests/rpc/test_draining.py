@@ -18,6 +18,7 @@ from asked import anew
 from isthmus.cloud.server import Gateway
 from isthmus.cloud.testing import ScriptedBackend, gateway_config
 from isthmus.core import errors, events, wire
+from isthmus.core.chat import RouteMode, RoutePreference
 from isthmus.edge.remote import RemoteConfig, RemoteTier
 from isthmus.v1 import gateway_pb2
 from isthmus.v1.gateway_pb2_grpc import GatewayServiceStub
@@ -136,6 +137,25 @@ async def test_a_stream_goes_on_where_it_was_at_the_gateway_started_again():
     assert "".join(WORDS).startswith(rest.answer_so_far)
     assert rest.answer_so_far
     assert rest.max_tokens == 40 - len(rest.answer_so_far.split())
+
+
+async def test_what_only_the_cloud_may_answer_waits_longer_for_a_gateway():
+    listen = f"127.0.0.1:{free_port()}"
+    texts = {}
+    for mode in (RouteMode.AUTO, RouteMode.ONLY_IN_CLOUD):
+        gateway = await started(ScriptedBackend(WORDS, delay_s=0.01), listen=listen, drain_s=0)
+        async with connected(listen, silent_s=0.05, broken_s=0.05, alone_s=30) as tier:
+            request = anew(preference=RoutePreference(mode=mode))
+            task = asyncio.create_task(text_from(tier, request))
+            assert await eventually(lambda: gateway.backend.running)  # noqa: B023
+            await asyncio.sleep(0.1)
+            await gateway.stop()
+            await asyncio.sleep(0.5)
+            gateway = await started(ScriptedBackend(WORDS, delay_s=0.01), listen=listen)
+            texts[mode] = (await asyncio.gather(task, return_exceptions=True))[0]
+        await gateway.stop()
+    assert isinstance(texts[RouteMode.AUTO], errors.Unavailable)
+    assert texts[RouteMode.ONLY_IN_CLOUD] == "".join(WORDS)
 
 
 async def test_a_rolling_restart_under_load_fails_nothing():

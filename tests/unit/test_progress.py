@@ -150,3 +150,22 @@ def test_pauses_grow_and_attempts_are_bounded():
     assert len(pauses) == 11
     assert pauses[0] <= 0.02
     assert 0.5 <= pauses[-1] <= 1.0
+
+
+def test_a_gateway_that_is_not_there_yet_uses_up_no_attempts():
+    progress = progress_of(None, STARTED, *TEXT, broken_s=1e6)
+    for _ in range(50):
+        progress.next()
+        assert progress.pause_s(Unreachable("nobody there")) is not None
+
+
+def test_the_last_attempt_is_made_at_the_end_of_the_patience():
+    clock = Clock()
+    progress = progress_of(None, STARTED, *TEXT, clock=clock)
+    progress.next()
+    tried_s = []
+    while (pause_s := progress.pause_s(Unreachable("nobody there"))) is not None:
+        clock.now_s += pause_s
+        tried_s.append(clock.now_s)
+        progress.next()
+    assert 9.9 < tried_s[-1] <= 10.0

@@ -56,6 +56,8 @@ class RemoteConfig:
     """How long a request whose connection broke is tried again before its first piece of text."""
     broken_s: float = 10.0
     """The same after it, since the last piece."""
+    alone_s: float = 15.0
+    """Both, for a request that only the cloud may answer: longer than a gateway takes to start."""
     info_max_age_s: float = 60.0
     max_message_bytes: int = 16 * 2**20
 

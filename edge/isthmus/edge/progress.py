@@ -20,7 +20,7 @@ from isthmus.core.events import Delta, Event, Finished, Started
 _FIRST_PAUSE_S: Final = 0.02
 _LONGEST_PAUSE_S: Final = 1.0
 _MAX_ATTEMPTS: Final = 12
-"""Of one request, with fewer than the gateway's ledger allows."""
+"""Of one request that came to a gateway: fewer than its ledger allows."""
 
 
 class Broken(Unavailable):
@@ -55,6 +55,7 @@ class Progress:
         self._broken_since_s: float | None = None
         self._broken_by: IsthmusError | None = None
         self._pause_s = _FIRST_PAUSE_S
+        self._unreached = 0
         self.attempts = 0
 
     @property
@@ -96,17 +97,20 @@ class Progress:
         """How long to wait (seconds) before the next attempt; None: `error` is how it ends."""
         if self._broken_by is None:
             self._broken_by = error
-        if not self._curable(error) or self._has_tool_calls or self.attempts >= _MAX_ATTEMPTS:
+        self._unreached += isinstance(error, Unreachable)
+        asked = self.attempts - self._unreached
+        if not self._curable(error) or self._has_tool_calls or asked >= _MAX_ATTEMPTS:
             return None
         now_s = self._clock()
         if self._broken_since_s is None:
             self._broken_since_s = now_s
-        advice_s = getattr(error, "retry_after_s", None) or 0.0
-        # Spread: the streams of one gateway break together.
-        pause_s = max(advice_s, self._pause_s) * random.uniform(0.5, 1.0)
-        self._pause_s = min(_LONGEST_PAUSE_S, 2 * self._pause_s)
         patience_s = self._broken_s if self.heard else self._silent_s
-        if now_s + pause_s > self._broken_since_s + patience_s:
+        patience_left_s = self._broken_since_s + patience_s - now_s
+        advice_s = getattr(error, "retry_after_s", None) or 0.0
+        # Spread: the streams of one gateway break together. The last try is at the very end.
+        pause_s = max(advice_s, min(self._pause_s, patience_left_s)) * random.uniform(0.5, 1.0)
+        self._pause_s = min(_LONGEST_PAUSE_S, 2 * self._pause_s)
+        if patience_left_s < _FIRST_PAUSE_S or pause_s > patience_left_s:
             return None
         left_s = self._request.deadline.remaining_s()
         return None if left_s is not None and left_s <= pause_s else pause_s

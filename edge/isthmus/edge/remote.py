@@ -17,7 +17,7 @@ import grpc
 import grpc.aio
 
 from isthmus.core import wire
-from isthmus.core.chat import ChatRequest
+from isthmus.core.chat import ChatRequest, RouteMode
 from isthmus.core.deadline import Deadline
 from isthmus.core.errors import (
     DeadlineExceeded,
@@ -92,7 +92,10 @@ class RemoteTier:
         """
         request.deadline.check()
         config = self.config
-        progress = Progress(request, silent_s=config.silent_s, broken_s=config.broken_s)
+        silent_s, broken_s = config.silent_s, config.broken_s
+        if request.preference.mode is RouteMode.ONLY_IN_CLOUD:
+            silent_s = broken_s = config.alone_s
+        progress = Progress(request, silent_s=silent_s, broken_s=broken_s)
         with _Verdict(self.breaker) as verdict:
             while True:
                 try:
