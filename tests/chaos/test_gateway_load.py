@@ -16,7 +16,7 @@ pytestmark = pytest.mark.chaos
 
 def assert_faultless(reports: list[Report]) -> None:
     for report in reports:
-        assert not report.failed
+        assert not report.failed, (report.failed, report.errors)
         found = report.lost_tokens, report.doubled_tokens, report.strange_tokens
         assert found == (0, 0, 0), report.flawed
 
