@@ -3,35 +3,21 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import hmac
 import json
 import time
-from contextlib import asynccontextmanager
 
-import grpc.aio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asked import anew
-from device_tokens import AUDIENCE, ISSUER, Call, Signer, auth_settings, write_jwks
-from isthmus.cloud import identity
+from device_tokens import AUDIENCE, ISSUER, Call, Signer, segment, unsigned, write_jwks
 from isthmus.cloud.identity import AuthConfig, Caller, Refusal, Refused, Scope
-from isthmus.cloud.identity.bearer import Anyone
 from isthmus.cloud.identity.jwks import key_of, read_jwks
 from isthmus.cloud.identity.tokens import TokenAuthenticator
-from isthmus.cloud.server import Gateway
-from isthmus.cloud.testing import ScriptedBackend, gateway_config
-from isthmus.core import chat
-from isthmus.core.errors import ConfigError, PermissionDenied, Unauthenticated
-from isthmus.edge.remote import RemoteConfig, RemoteTier
 
 SIGNER = Signer()
 STRANGER = Signer()  # the same kid, another key
-REQUEST = chat.ChatRequest(
-    "r1", (chat.Message(chat.Role.USER, (chat.TextPart("What is the capital of France?"),)),)
-)
 
 
 def door(*signers, revoked=frozenset(), **settings):
@@ -41,18 +27,9 @@ def door(*signers, revoked=frozenset(), **settings):
     return TokenAuthenticator(config, lambda: keys, lambda: revoked)
 
 
-def segment(value):
-    return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
-
-
-def unsigned(algorithm="none", **header):
-    _, claims, _ = SIGNER.token().split(".")
-    return f"{segment({'alg': algorithm, 'typ': 'JWT', 'kid': 'k1'} | header)}.{claims}."
-
-
 def signed_with_the_public_key(algorithm="HS256"):
     """The confusion of RFC 8725, section 2.1: the public key taken for a shared secret."""
-    head = unsigned(algorithm).rstrip(".")
+    head = unsigned(SIGNER, algorithm).rstrip(".")
     secret = json.dumps(SIGNER.jwk).encode()
     mac = base64.urlsafe_b64encode(hmac.digest(secret, head.encode(), "sha256"))
     return f"{head}.{mac.rstrip(b'=').decode()}"
@@ -70,12 +47,12 @@ def now_s(more=0):
 
 # Made when they are used: they expire.
 WRONG = [
-    ("unsigned", unsigned, Refusal.ALGORITHM),
-    ("unsigned, oddly spelt", lambda: unsigned("nOnE"), Refusal.ALGORITHM),
+    ("unsigned", lambda: unsigned(SIGNER), Refusal.ALGORITHM),
+    ("unsigned, oddly spelt", lambda: unsigned(SIGNER, "nOnE"), Refusal.ALGORITHM),
     ("shared secret", signed_with_the_public_key, Refusal.ALGORITHM),
     ("algorithm of another key", lambda: Signer("k1", "EdDSA").token(), Refusal.ALGORITHM),
     ("algorithm that is not allowed", lambda: Signer("k1", "ES384").token(), Refusal.ALGORITHM),
-    ("algorithm that is no text", lambda: unsigned(["ES256"]), Refusal.ALGORITHM),
+    ("algorithm that is no text", lambda: unsigned(SIGNER, ["ES256"]), Refusal.ALGORITHM),
     ("another's key under our kid", STRANGER.token, Refusal.SIGNATURE),
     ("changed claims", tampered, Refusal.SIGNATURE),
     ("unknown kid", lambda: Signer("k2").token(), Refusal.KEY),
@@ -265,277 +242,3 @@ def test_no_header_of_chance_opens_the_door_or_breaks_it(value, name):
     token = f"{segment({'alg': 'ES256', 'kid': 'k1'} | {name: value})}.{claims}.{signature}"
     with pytest.raises(Refused):
         door().authenticate(Call(token))
-
-
-# --- the set of keys ---
-
-
-@pytest.mark.parametrize(
-    ("key", "why"),
-    [
-        ({"kty": "oct", "k": "c2VjcmV0LXNlY3JldA", "kid": "a"}, "shared secret"),
-        ({"kty": "oct", "k": "c2VjcmV0LXNlY3JldA", "kid": "a", "alg": "HS256"}, "shared secret"),
-        (SIGNER.jwk | {"d": "hush"}, "private key"),
-        (SIGNER.jwk | {"x": "AA"}, "no usable key"),
-        (SIGNER.jwk | {"kid": 7}, "kid of its own"),
-    ],
-)
-def test_a_key_that_should_not_be_there_refuses_the_set(tmp_path, key, why):
-    with pytest.raises(ConfigError, match=why) as caught:
-        read_jwks(write_jwks(tmp_path / "jwks", Signer("good"), key))
-    assert caught.value.field == "auth.jwks_file"
-    assert "hush" not in str(caught.value)
-
-
-def test_a_short_key_refuses_the_set(tmp_path):
-    from cryptography.hazmat.primitives.asymmetric import rsa
-
-    short = Signer("s", "RS256", rsa.generate_private_key(65537, 1024))
-    with pytest.raises(ConfigError, match="2048 bits"):
-        read_jwks(write_jwks(tmp_path / "jwks", short))
-
-
-@pytest.mark.parametrize("name", ["kty", "alg", "crv"])
-def test_a_key_with_a_list_for_a_word_refuses_the_set(tmp_path, name):
-    with pytest.raises(ConfigError):
-        read_jwks(write_jwks(tmp_path / "jwks", SIGNER.jwk | {name: ["x"]}))
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"keys": 7}', '{"keys": []}', '{"keys": [1]}'])
-def test_what_is_no_set_of_keys_is_an_error(tmp_path, text):
-    (tmp_path / "jwks").write_text(text)
-    with pytest.raises(ConfigError):
-        read_jwks(tmp_path / "jwks")
-
-
-def test_two_keys_of_one_name_refuse_the_set(tmp_path):
-    with pytest.raises(ConfigError, match="kid of its own"):
-        read_jwks(write_jwks(tmp_path / "jwks", SIGNER, STRANGER))
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"use": "enc"},
-        {"kty": "AKP", "alg": "ML-DSA-44"},
-        {"crv": "secp256k1", "alg": "ES256K"},
-        {"alg": "ECDH-ES"},
-        {"alg": "HS256"},
-        {"use": ["sig"]},
-    ],
-)
-def test_keys_that_are_not_for_signatures_known_here_are_left_out(tmp_path, change):
-    other = Signer("other").jwk | change
-    assert list(read_jwks(write_jwks(tmp_path / "jwks", SIGNER, other))) == ["k1"]
-    with pytest.raises(ConfigError, match="can be checked here"):
-        read_jwks(write_jwks(tmp_path / "jwks", other))
-
-
-# --- through the gateway ---
-
-
-@asynccontextmanager
-async def gateway_with(tmp_path, *signers, **settings):
-    jwks = write_jwks(tmp_path / "jwks.json", *signers)
-    auth = auth_settings(jwks) | settings
-    gateway = Gateway(gateway_config(auth=auth), ScriptedBackend())
-    await gateway.start()
-    try:
-        yield gateway
-    finally:
-        await gateway.stop()
-
-
-@asynccontextmanager
-async def device(gateway, token=None):
-    tier = RemoteTier(RemoteConfig(gateway.address, token=token))
-    try:
-        yield tier
-    finally:
-        await tier.close()
-
-
-def refusals(gateway, reason):
-    return gateway.metrics.registry.get_sample_value(
-        "isthmus_cloud_refused_calls_total", {"reason": reason.value}
-    )
-
-
-async def test_a_device_gets_in_and_nobody_else_does(tmp_path):
-    async with gateway_with(tmp_path, SIGNER) as gateway:
-        async with device(gateway, SIGNER.token()) as tier:
-            assert [event async for event in tier.generate(anew(REQUEST))]
-        for token in (None, "hush", unsigned(), STRANGER.token(), SIGNER.token(aud="x")):
-            async with device(gateway, token) as tier:
-                for call in (
-                    tier.info,
-                    tier.load,
-                    lambda tier=tier: anext(tier.generate(anew(REQUEST))),
-                ):
-                    with pytest.raises(Unauthenticated) as caught:
-                        await call()
-                    assert "valid credentials are needed" in caught.value.message
-        assert len(gateway.backend.requests) == 1
-        assert refusals(gateway, Refusal.MISSING) == 3
-        assert refusals(gateway, Refusal.AUDIENCE) == 3
-
-
-@pytest.mark.parametrize(
-    "metadata",
-    [
-        lambda: (),
-        lambda: (("authorization", f"Bearer {STRANGER.token()}"),),
-        lambda: (("authorization", f"Bearer {SIGNER.token()}"),) * 2,
-        lambda: (("authorization-bin", f"Bearer {SIGNER.token()}".encode()),),
-        lambda: (("proxy-authorization", f"Bearer {SIGNER.token()}"),),
-    ],
-    ids=["nothing", "a stranger's token", "two tokens", "bytes", "another header"],
-)
-@pytest.mark.parametrize(
-    "method",
-    ["/isthmus.v1.GatewayService/Generate", "/grpc.health.v1.Health/Watch", "/no.such/Method"],
-)
-async def test_a_stranger_is_refused_before_his_message_is_read(tmp_path, metadata, method):
-    """A call that never sends one gets its answer."""
-    async with (
-        gateway_with(tmp_path, SIGNER) as gateway,
-        grpc.aio.insecure_channel(gateway.address) as channel,
-    ):
-        call = channel.stream_stream(method)(metadata=metadata(), timeout=30)
-        assert await call.code() is grpc.StatusCode.UNAUTHENTICATED
-
-
-class Broken:
-    """An authenticator with a fault that quotes the token."""
-
-    def screen(self, metadata):
-        raise KeyError("".join(["hu", "sh"]))
-
-    def authenticate(self, context):
-        raise KeyError("".join(["hu", "sh"]))
-
-
-@pytest.mark.parametrize("look", ["screen", "authenticate"])
-async def test_a_fault_opens_no_door_and_tells_nothing(tmp_path, monkeypatch, caplog, look):
-    authenticator = Anyone()
-    monkeypatch.setattr(authenticator, look, getattr(Broken(), look), raising=False)
-    monkeypatch.setattr(identity, "create", lambda *args, **more: authenticator)
-    async with gateway_with(tmp_path, SIGNER) as gateway, device(gateway, "hush") as tier:
-        for call in (tier.info, lambda: anext(tier.generate(anew(REQUEST)))):
-            with pytest.raises(Unauthenticated) as caught:
-                await call()
-            assert "hush" not in caught.value.message
-        assert refusals(gateway, Refusal.FAULT) == 2
-    assert "KeyError" in caplog.text
-    assert "hush" not in caplog.text
-
-
-async def test_a_call_is_refused_once(tmp_path):
-    async with gateway_with(tmp_path, SIGNER) as gateway:
-        async with device(gateway) as tier:
-            with pytest.raises(Unauthenticated):
-                await tier.info()
-        assert refusals(gateway, Refusal.MISSING) == 1
-
-
-async def test_a_scope_that_is_lacking_is_a_matter_of_permission(tmp_path):
-    async with gateway_with(tmp_path, SIGNER) as gateway:
-        async with device(gateway, SIGNER.token(scope="report")) as tier:
-            assert await tier.report([], []) == 0
-            with pytest.raises(PermissionDenied):
-                await tier.info()
-            with pytest.raises(PermissionDenied):
-                await anext(tier.generate(anew(REQUEST)))
-        async with device(gateway, SIGNER.token(scope="generate")) as tier:
-            await tier.info()
-            with pytest.raises(PermissionDenied, match="report"):
-                await tier.report([], [])
-        assert refusals(gateway, Refusal.SCOPE) == 3
-
-
-async def test_keys_are_rotated_while_the_gateway_runs(tmp_path, monkeypatch):
-    monkeypatch.setattr("isthmus.core.watched.LOOK_S", 0.0)
-    new = Signer("k2", "EdDSA")
-    async with gateway_with(tmp_path, SIGNER) as gateway:
-
-        async def lets_in(signer):
-            async with device(gateway, signer.token()) as tier:
-                try:
-                    await tier.info()
-                except Unauthenticated:
-                    return False
-                return True
-
-        assert (await lets_in(SIGNER), await lets_in(new)) == (True, False)
-        write_jwks(tmp_path / "jwks.json", SIGNER, new)
-        assert (await lets_in(SIGNER), await lets_in(new)) == (True, True)
-        (tmp_path / "jwks.json").write_text("half of a")
-        assert (await lets_in(SIGNER), await lets_in(new)) == (True, True)
-        write_jwks(tmp_path / "jwks.json", new)
-        assert (await lets_in(SIGNER), await lets_in(new)) == (False, True)
-        told = gateway.metrics.registry.get_sample_value
-        name = "isthmus_cloud_files_read_again_total"
-        assert told(name, {"setting": "auth.jwks_file", "result": "good"}) == 2
-        assert told(name, {"setting": "auth.jwks_file", "result": "failed"}) == 1
-
-
-async def test_a_device_is_revoked_while_the_gateway_runs(tmp_path, monkeypatch):
-    monkeypatch.setattr("isthmus.core.watched.LOOK_S", 0.0)
-    revoked = tmp_path / "revoked"
-    revoked.write_text("# nobody yet\n")
-    async with (
-        gateway_with(tmp_path, SIGNER, revoked_file=revoked) as gateway,
-        device(gateway, SIGNER.token()) as tier,
-        device(gateway, SIGNER.token(sub="phone-8", jti="t-2")) as other,
-    ):
-        await tier.info()
-        revoked.write_text("acme/phone-7  # lost on a train\n")
-        with pytest.raises(Unauthenticated):
-            await tier.load()
-        await other.load()
-
-
-async def test_a_static_token_is_replaced_while_the_gateway_runs(tmp_path, monkeypatch):
-    monkeypatch.setattr("isthmus.core.watched.LOOK_S", 0.0)
-    path = tmp_path / "token"
-    path.write_text("old")
-    gateway = Gateway(gateway_config(token_file=path), ScriptedBackend())
-    await gateway.start()
-    try:
-        async with device(gateway, "old") as old, device(gateway, "new") as new:
-            await old.load()
-            with pytest.raises(Unauthenticated):
-                await new.load()
-            path.write_text("new")
-            await new.load()
-            with pytest.raises(Unauthenticated):
-                await old.load()
-        assert refusals(gateway, Refusal.TOKEN) == 2
-    finally:
-        await gateway.stop()
-
-
-async def test_keys_that_cannot_be_read_stop_the_gateway_from_starting(tmp_path):
-    with pytest.raises(ConfigError) as caught:
-        async with gateway_with(tmp_path, {"kty": "oct", "k": "c2VjcmV0", "kid": "a"}):
-            pass
-    assert caught.value.field == "auth.jwks_file"
-
-
-async def test_each_tenants_prefixes_have_a_salt_of_their_own(tmp_path):
-    async with gateway_with(tmp_path, SIGNER) as gateway:
-        for tenant in ("acme", "acme", "rival"):
-            async with device(gateway, SIGNER.token(tenant=tenant)) as tier:
-                assert [event async for event in tier.generate(anew(REQUEST))]
-        first, second, other = (request.cache_salt for request in gateway.backend.requests)
-    assert first == second != other
-    assert "acme" not in first
-
-
-def test_the_salt_depends_on_the_key_alone_and_gateways_can_share_it(tmp_path):
-    path = tmp_path / "key"
-    path.write_text(hashlib.sha256(b"any").hexdigest())
-    shared = identity.CacheSalts.of(path)
-    assert shared("acme") == identity.CacheSalts.of(path)("acme")
-    assert shared("acme") != identity.CacheSalts.of(None)("acme")
-    assert len(shared("acme")) == 32
