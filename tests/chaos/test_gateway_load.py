@@ -24,7 +24,8 @@ def assert_faultless(reports: list[Report]) -> None:
 async def test_memory_is_flat_over_many_requests(tmp_path: Path) -> None:
     told, reports = await rows.memory(tmp_path, Sizes(requests=count(3_000, 100_000)))
     assert_faultless(reports)
-    assert told["growth"] < 0.05, told
+    # Over few requests the interpreter's own pools, which fill once, are a larger part of it.
+    assert told["growth"] < (0.05 if SOAK else 0.1), told
 
 
 async def test_many_streams_at_once_need_no_more_memory_the_longer_they_run(
