@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -57,6 +58,14 @@ def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
     path = tmp_path / "a folder, 100% new" / "ledger.db"
     migrated(sqlite_url(path)).dispose()
     assert path.exists()
+
+
+def test_only_its_owner_may_read_it(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "ledger.db"
+    engine = migrated(sqlite_url(path))
+    modes = {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
+    engine.dispose()
+    assert modes == {0o600}
 
 
 def test_a_database_that_is_away_is_told_without_the_way_to_it() -> None:

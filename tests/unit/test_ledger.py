@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
 from dataclasses import replace
@@ -53,6 +54,12 @@ def test_the_newest_come_first_and_no_more_than_asked_for(tmp_path: Path) -> Non
         ledger.record(outcome(f"r{number}", float(number)))
     ledger.close()
     assert [o.request_id for o in read_outcomes(path, limit=2)] == ["r4", "r3"]
+
+
+def test_only_its_owner_may_read_it(tmp_path: Path) -> None:
+    path = tmp_path / "home" / "ledger.sqlite"
+    Ledger(path).close()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_without_a_ledger_there_is_nothing_to_read(tmp_path: Path) -> None:

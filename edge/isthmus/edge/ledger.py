@@ -19,7 +19,7 @@ from isthmus.core.chat import PrivacyClass
 from isthmus.core.decision import Outcome, Reason, Status, Target
 from isthmus.core.errors import ConfigError
 from isthmus.core.money import Usage
-from isthmus.core.paths import home
+from isthmus.core.paths import home, make_private
 from isthmus.edge import leg_rows, lessons, receipts
 from isthmus.edge.fleet import spool
 from isthmus.edge.fleet.spool import SpoolRow
@@ -231,7 +231,7 @@ def ledger_path() -> Path:
 def open_ledger(path: Path) -> sqlite3.Connection:
     """The ledger's file, made or brought up to date where need be. Raises `ConfigError`."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private(path)
         # Only one thread uses it at a time: the opening one, then the writer.
         db = sqlite3.connect(path, timeout=10, check_same_thread=False, isolation_level="IMMEDIATE")
     except (OSError, sqlite3.Error) as error:

@@ -27,3 +27,13 @@ def cache_dir() -> Path:
 def tuned_dir() -> Path:
     """What was measured on this machine's devices: the choices of `isthmus tune`, and reports."""
     return home() / "tuned"
+
+
+def make_private(path: Path) -> None:
+    """Make an empty file that its owner alone can read, with its folder; one that is there stays.
+
+    For what names devices, people or money. SQLite gives the files beside a database its mode.
+    Raises `OSError`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))

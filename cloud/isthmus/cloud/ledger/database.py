@@ -16,6 +16,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from isthmus.core.errors import ConfigError, InternalError, IsthmusError, Unavailable
+from isthmus.core.paths import make_private
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK: Final = 0x697374686D7573
@@ -60,7 +61,7 @@ def make_engine(url: sa.URL, *, timeout_s: float = 5.0, writes: bool = True) -> 
 def _sqlite(url: sa.URL, timeout_s: float, *, writes: bool) -> sa.Engine:
     engine = sa.create_engine(url, hide_parameters=True, connect_args={"timeout": timeout_s})
     if writes and url.database:
-        _make_folder(Path(url.database).parent)
+        _make_file(Path(url.database))
 
     @sa.event.listens_for(engine, "connect")
     def _connected(connection: Any, record: Any) -> None:
@@ -79,12 +80,12 @@ def _sqlite(url: sa.URL, timeout_s: float, *, writes: bool) -> sa.Engine:
     return engine
 
 
-def _make_folder(folder: Path) -> None:
+def _make_file(path: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(path)
     except OSError as error:
         raise ConfigError(
-            f"the ledger's folder {folder} cannot be made ({error.strerror})", field="ledger.path"
+            f"the ledger {path} cannot be made ({error.strerror})", field="ledger.path"
         ) from None
 
 
