@@ -7,6 +7,7 @@ scripted backend's, in JSON. It goes on from a last message of the assistant, as
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import json
@@ -180,4 +181,8 @@ async def _serve(options: dict[str, Any], port: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(json.loads(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0))
+    parser = argparse.ArgumentParser(prog=f"python -m {__spec__.name}")
+    parser.add_argument("options", type=json.loads, help="the scripted backend's, as JSON")
+    parser.add_argument("port", type=int, nargs="?", default=0, help="0: any free one")
+    given = parser.parse_args()
+    asyncio.run(_serve(given.options, given.port))
