@@ -96,6 +96,18 @@ def test_a_wrong_setting_is_named(tmp_path, text, field):
     assert caught.value.field == field
 
 
+def test_all_misspelt_settings_are_told_with_the_nearest_names(tmp_path):
+    path = tmp_path / "cloud.toml"
+    path.write_text('listn = "x"\n[limits]\nmax_promt_tokens = 3\n[zebra]\n')
+    with pytest.raises(ConfigError) as caught:
+        CloudConfig.load(path)
+    assert "listn: is no setting; did you mean 'listen'?" in caught.value.message
+    assert "limits.max_promt_tokens: is no setting; did you mean 'max_prompt_tokens'?" in str(
+        caught.value
+    )
+    assert caught.value.message.endswith("zebra: is no setting")
+
+
 def test_a_misspelt_variable_is_an_error(monkeypatch):
     monkeypatch.setenv("ISTHMUS_CLOUD_LISTENN", "127.0.0.1:1")
     with pytest.raises(ConfigError) as caught:

@@ -6,14 +6,16 @@ shows its value.
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -69,7 +71,7 @@ class Settings(BaseSettings):
         try:
             loaded: Self = Loaded(**(flags or {}))
         except ValidationError as error:
-            raise _named(error) from None
+            raise _named(error, cls) from None
         except SettingsError as error:
             # Its message names the field and the source; its cause would show the value.
             raise ConfigError(f"{error} (lists are written as JSON)", field="environment") from None
@@ -99,12 +101,28 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not valid TOML: {error}", field="config") from None
 
 
-def _named(error: ValidationError) -> ConfigError:
-    first = error.errors(include_url=False, include_input=False)[0]
-    field = ".".join(str(part) for part in first["loc"])
-    message = "is no setting" if first["type"] == "extra_forbidden" else first["msg"]
-    message = message.removeprefix("Value error, ")
+def _named(error: ValidationError, settings: type[BaseModel]) -> ConfigError:
+    """All that is wrong, each with the setting's name; `field` is the first one's."""
+    wrong = [_told(one, settings) for one in error.errors(include_url=False, include_input=False)]
     # A check of several settings together says which in its own words.
-    return ConfigError(
-        f"{field}: {message}" if field else message, field=field or message.split(maxsplit=1)[0]
-    )
+    told = [f"{name}: {message}" if name else message for name, message in wrong]
+    name, message = wrong[0]
+    return ConfigError("; ".join(told), field=name or message.split(maxsplit=1)[0])
+
+
+def _told(error: ErrorDetails, settings: type[BaseModel]) -> tuple[str, str]:
+    """The setting and what is wrong with it."""
+    place = [str(part) for part in error["loc"]]
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(place[-1], _names(settings, place[:-1]), n=1)
+        message = "is no setting" + (f"; did you mean {near[0]!r}?" if near else "")
+    return ".".join(place), message
+
+
+def _names(settings: Any, tables: Sequence[str]) -> Collection[str]:
+    """The settings of a table; none where it has no fixed ones."""
+    for table in tables:
+        found = getattr(settings, "model_fields", {}).get(table)
+        settings = None if found is None else found.annotation
+    return getattr(settings, "model_fields", {}).keys()
