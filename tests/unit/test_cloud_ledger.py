@@ -215,8 +215,17 @@ async def test_a_device_cannot_talk_an_ended_answer_down(
     assert rows(ledger_url)[0]["charge_micro_usd"] == 90
 
 
-async def test_what_is_not_known_or_still_running_is_left_alone(ledger_url: sa.URL) -> None:
+async def test_a_device_may_tell_the_end_before_the_row_has_it(ledger_url: sa.URL) -> None:
     async with open_ledger(ledger_url) as ledger:
+        account = await ledger.open(opening())
+        told = asyncio.create_task(ledger.reconcile(PHONE, [Acknowledged("r1", Usage(10, 40))]))
+        await asyncio.sleep(0.05)
+        await account.settle(Usage(10, 40), Status.OK)
+        assert (await told).equal == 1
+
+
+async def test_what_is_not_known_or_still_running_is_left_alone(ledger_url: sa.URL) -> None:
+    async with open_ledger(ledger_url, wait_s=0.3) as ledger:
         await ledger.open(opening())
         told = [Acknowledged("r1", Usage(10, 3)), Acknowledged("r2", Usage(10, 3))]
         assert (await ledger.reconcile(PHONE, told)).unknown == 2

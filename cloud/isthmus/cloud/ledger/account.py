@@ -44,6 +44,8 @@ class SqlAccount:
         self._book: Final = book
         self.lease: Final = lease
         self.lost = False
+        self.closed: Final = asyncio.Event()
+        """The row has its end."""
         self._began = lease.base.completion_tokens > 0
         self._usage = lease.base
         """What is shown, the message on its way included."""

@@ -8,7 +8,7 @@ import logging
 import secrets
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -185,6 +185,7 @@ class SqlLedger:
 
     async def reconcile(self, caller: Caller, acknowledged: Sequence[Acknowledged]) -> Reconciled:
         """Compare with what devices received; see `base.Ledger`."""
+        await self._ends(Key(caller.tenant, caller.device, one.request_id) for one in acknowledged)
         answering = frozenset(self._accounts)
         result: Reconciled = await self._call(
             lambda connection, count: reconcile_rows(
@@ -195,6 +196,17 @@ class SqlLedger:
         if self._observer is not None:
             self._observer.reconciled(result)
         return result
+
+    async def _ends(self, keys: Iterable[Key]) -> None:
+        """Wait a moment for the rows of what is still answered here.
+
+        A device that has heard the end of an answer may say so before its row has it.
+        """
+        accounts = [self._accounts[key] for key in keys if key in self._accounts]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.wait_s):
+                for account in accounts:
+                    await account.closed.wait()
 
     # --- what an account asks -----------------------------------------------------------------
 
@@ -240,6 +252,7 @@ class SqlLedger:
                 del self._accounts[account.lease.key]
             if self._late is not None and error is None:
                 self._late.drop([account.lease.key])
+            account.closed.set()
             charge, ours = result or (account.price.cost_micro_usd(usage), False)
             account.written(usage, error, ours=ours)
             if ours and self._observer is not None:
