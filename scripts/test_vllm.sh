@@ -65,7 +65,7 @@ step "exporting the model for vLLM"
 
 step "running the tests"
 ISTHMUS_TEST_VLLM_MODEL=$work/smollm2-135m VLLM_CPU_KVCACHE_SPACE=1 HF_HUB_OFFLINE=1 \
-  "$venv/bin/python" -m pytest -m vllm tests/e2e/test_vllm.py tests/e2e/test_vllm_servers.py --junitxml="$work/report.xml" "$@"
+  "$venv/bin/python" -m pytest -m vllm tests/e2e/test_vllm*.py --junitxml="$work/report.xml" "$@"
 
 # Here the capability may not be missing: a test that was skipped was not run.
 "$venv/bin/python" - "$work/report.xml" <<'PYTHON'

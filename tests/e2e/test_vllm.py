@@ -1,22 +1,15 @@
 """The whole road: openai client, agent, gRPC gateway, vLLM; and the gateway on vLLM alone.
 
-Run by `make test-vllm`, which builds an environment with vLLM, exports the model and names its
-folder in ISTHMUS_TEST_VLLM_MODEL. Gateway and agent are processes of their own, as in production.
+Run by `make test-vllm`, which builds an environment with vLLM and exports the model. Gateway and
+agent are processes of their own, as in production; one engine serves all tests of this file.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
 import json
-import os
-import re
-import subprocess
-import sys
 import time
-import tomllib
-import urllib.request
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,26 +18,14 @@ import openai
 import pytest
 
 from asked import anew
-from device_tokens import AUDIENCE, ISSUER, Signer, write_jwks
-from isthmus.cloud.serving.arguments import engine_arguments, serve_flags
-from isthmus.cloud.serving.config import ServingConfig
 from isthmus.core import chat, errors, events
 from isthmus.core.deadline import Deadline
 from isthmus.edge.remote import RemoteConfig, RemoteTier
 from processes import Program
+from vllm_gateway import MODEL, NEEDS_VLLM, SIGNER, RunningGateway
 
-MODEL = os.environ.get("ISTHMUS_TEST_VLLM_MODEL", "")
+pytestmark = NEEDS_VLLM
 
-pytestmark = [
-    pytest.mark.vllm,
-    pytest.mark.timeout(300),
-    pytest.mark.skipif(
-        not MODEL or importlib.util.find_spec("vllm") is None,
-        reason="needs vLLM and an exported model: make test-vllm",
-    ),
-]
-
-SIGNER = Signer()
 QUESTION = "What is the capital of France?"
 REQUEST = chat.ChatRequest(
     "r1",
@@ -53,83 +34,6 @@ REQUEST = chat.ChatRequest(
     max_tokens=40,
 )
 LONG = replace(REQUEST, max_tokens=800, sampling=chat.Sampling(temperature=0, ignore_eos=True))
-IN_CLOUD = {"isthmus": {"route": "only_in_cloud"}}
-
-SERVING = """
-dtype = "bfloat16"
-max_model_len = 1024
-engine.enforce_eager = true
-[serving.prefill]
-chunked = true
-step_tokens = 512
-[serving.batching]
-sequences = 8
-[serving.kv_cache]
-prefix_caching = true
-[serving.parallel]
-tensor = 1
-[serving.overlap]
-async_scheduling = true
-[serving.admission]
-queued_requests = 64
-policy = "priority"
-"""
-GATEWAY = """
-listen = "127.0.0.1:0"
-metrics_listen = "127.0.0.1:0"
-[auth]
-jwks_file = {jwks}
-issuer = "{issuer}"
-audience = "{audience}"
-[backend]
-kind = "vllm"
-model = {model}
-[serving]
-{serving}
-"""
-
-
-def settings(folder, serving=SERVING):
-    """A gateway's file, whose keys lie in `folder`."""
-    return GATEWAY.format(
-        model=json.dumps(MODEL),
-        serving=serving,
-        jwks=json.dumps(str(write_jwks(folder / "jwks.json", SIGNER))),
-        issuer=ISSUER,
-        audience=AUDIENCE,
-    )
-
-
-class RunningGateway:
-    def __init__(self, folder):
-        config = folder / "cloud.toml"
-        config.write_text(settings(folder))
-        # Even an operator who debugs sees no user's words.
-        self.program = Program(
-            "cloud", "serve", "--config", str(config), "--json", VLLM_LOGGING_LEVEL="DEBUG"
-        )
-        ready = json.loads(self.program.wait_for(r"^\{.*\}$", 240).group())
-        self.address = ready["address"]
-        self._metrics = ready["metrics"]
-
-    def sample(self, name, **labels):
-        """The sum of a metric's samples that have these labels."""
-        with urllib.request.urlopen(f"http://{self._metrics}/metrics", timeout=5) as answer:
-            lines = answer.read().decode().splitlines()
-        wanted = [f'{key}="{value}"' for key, value in labels.items()]
-        found = [line for line in lines if re.match(re.escape(name) + r"[ {]", line)]
-        assert found, f"no metric {name}"
-        return sum(
-            float(line.rpartition(" ")[2]) for line in found if all(w in line for w in wanted)
-        )
-
-    async def until_idle(self, within_s):
-        """How long vLLM itself takes to say that nothing runs any more."""
-        began_s = time.monotonic()
-        while await asyncio.to_thread(self.sample, "vllm:num_requests_running"):
-            assert time.monotonic() - began_s < within_s, "vLLM still runs the request"
-            await asyncio.sleep(0.002)
-        return time.monotonic() - began_s
 
 
 @pytest.fixture(scope="module")
@@ -190,77 +94,6 @@ def ask(client, route="only_in_cloud", **more):
 
 def text_of(answer):
     return "".join(event.text for event in answer if isinstance(event, events.Delta))
-
-
-# --- [serving] and the vLLM that is installed ---
-
-
-# Importing vLLM imports torch, which warns of itself.
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_this_vllm_takes_every_feature_of_the_example():
-    from isthmus.cloud.serving import config as serving_config
-    from isthmus.cloud.serving.installed import installed
-
-    lines = [line[4:] for line in serving_config.__doc__.splitlines() if line[:4] in {"", "    "}]
-    example = tomllib.loads("\n".join(lines))["serving"]
-    assert len(example) > 8
-    installed().check(ServingConfig.model_validate(example))
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_vllm_serve_reads_the_printed_flags_as_the_arguments_of_the_engine_in_process():
-    from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.entrypoints.launchers.cli_args import make_arg_parser
-    from vllm.utils.argparse_utils import FlexibleArgumentParser
-
-    serving = ServingConfig.model_validate(
-        tomllib.loads(f"[serving]\n{SERVING}")["serving"]
-        | {"speculation": {"method": "ngram", "tokens": 3, "lookup_max": 4}}
-        | {"disaggregation": {"connector": "NixlConnector", "role": "kv_both"}}
-    )
-    arguments = engine_arguments(serving)
-    parsed = make_arg_parser(FlexibleArgumentParser()).parse_args(
-        ["--model", *serve_flags(MODEL, serving)]
-    )
-    by_flags = AsyncEngineArgs.from_cli_args(parsed)
-    assert by_flags.model == MODEL
-    transfer = by_flags.kv_transfer_config
-    assert (transfer.kv_connector, transfer.kv_role) == ("NixlConnector", "kv_both")
-    arguments.pop("kv_transfer_config")
-    assert {name: getattr(by_flags, name) for name in arguments} == arguments
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_vllm_serve_knows_every_flag_and_variable_of_the_chart():
-    import vllm.envs
-    import yaml
-    from vllm.entrypoints.launchers.cli_args import make_arg_parser
-    from vllm.utils.argparse_utils import FlexibleArgumentParser
-
-    helm = Path(__file__).parents[2] / "deploy" / "helm"
-    template = (helm / "isthmus" / "templates" / "vllm.yaml").read_text(encoding="utf-8")
-    always = re.findall(r"^ +- (--\S+)$", template, flags=re.M)
-    assert len(always) == 2
-    served = 0
-    for values in helm.glob("values-*.yaml"):
-        arguments = yaml.safe_load(values.read_text(encoding="utf-8")).get("vllm", {}).get("args")
-        if arguments:
-            served += 1
-            make_arg_parser(FlexibleArgumentParser()).parse_args(["--model", *arguments, *always])
-    assert served == 2
-    names = set(re.findall(r"name: (VLLM_\w+)", template))
-    assert len(names) == 3
-    assert names <= set(vllm.envs.environment_variables)
-
-
-def test_an_option_that_vllm_does_not_know_ends_the_gateway_with_the_nearest_name(tmp_path):
-    config = tmp_path / "cloud.toml"
-    misspelt = SERVING.replace("enforce_eager", "enforce_eagr")
-    config.write_text(settings(tmp_path, misspelt))
-    program = Program("cloud", "serve", "--config", str(config))
-    program.wait_for(r"error: serving\.engine\.enforce_eagr .* did you mean 'enforce_eager'\?", 120)
-    assert program.process.wait(20) == 2
-    program.stop()
 
 
 # --- the gateway on vLLM ---
@@ -467,36 +300,6 @@ async def test_what_vllm_cannot_serve_is_an_error_that_names_the_field(
     assert caught.value.field == field
 
 
-# Importing vLLM imports torch, which warns of itself.
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_vllms_errors_are_ours_without_its_words():
-    from vllm.exceptions import (
-        MaxQueuedTokensError,
-        QueueOverflowError,
-        VLLMServerError,
-        VLLMValidationError,
-    )
-    from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
-
-    from isthmus.cloud.backends.vllm import error_of
-
-    secret = "the user's own words"
-    for theirs, kind in (
-        (QueueOverflowError(), errors.Overloaded),
-        (MaxQueuedTokensError(), errors.Overloaded),
-        (EngineGenerateError(secret), errors.InternalError),
-        (EngineDeadError(), errors.Unavailable),
-        (VLLMValidationError(secret, parameter="top_k"), errors.InvalidRequest),
-        (VLLMServerError(secret), errors.InternalError),
-        (RuntimeError(secret), errors.InternalError),
-        (errors.ContextTooLong("long"), errors.ContextTooLong),
-    ):
-        ours = error_of(theirs)
-        assert type(ours) is kind
-        assert secret not in ours.message
-    assert error_of(VLLMValidationError(secret, parameter="top_k")).field == "top_k"
-
-
 # --- through the agent ---
 
 
@@ -646,44 +449,6 @@ def assert_silent(gateway):
     said = "".join(gateway.program.said)
     assert "vllm" in said
     assert SECRET.lower() not in said.lower()
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_what_vllm_dumps_when_it_crashes_shows_no_word_of_a_user():
-    """Its dump quotes sampling parameters: stop strings and schemas."""
-    program = (
-        "from isthmus.cloud.backends.vllm import _prepare_environment\n"
-        "import sys\n"
-        "_prepare_environment() if sys.argv[1] == 'ours' else None\n"
-        "from vllm.logging_utils.dump_input import dump_engine_exception\n"
-        "from vllm import SamplingParams\n"
-        "from vllm.config.logging import LoggingConfig\n"
-        "from vllm.logger import configure_logging\n"
-        "from vllm.v1.core.sched.output import NewRequestData\n"
-        "configure_logging(LoggingConfig())\n"
-        f"asked = SamplingParams(stop=[{SECRET!r}])\n"
-        "request = NewRequestData('r1', [1], [], asked, None, ([0],), 0, None)\n"
-        "dump_engine_exception('config', request, None)\n"
-    )
-
-    def said(whose):
-        command = [sys.executable, "-c", program, whose]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-        return done.stdout + done.stderr
-
-    assert SECRET in said("theirs")
-    assert SECRET not in said("ours")
-
-
-@pytest.mark.parametrize("name", ["enable_log_requests", "log_config_file"])
-async def test_an_argument_that_logs_what_users_write_is_refused(name):
-    from isthmus.cloud.backends.base import BackendConfig
-    from isthmus.cloud.backends.vllm import VllmBackend
-
-    serving = ServingConfig.model_validate({"engine": {name: True}})
-    with pytest.raises(errors.ConfigError) as caught:
-        await VllmBackend(BackendConfig(kind="vllm", model=MODEL), serving).start()
-    assert caught.value.field == f"serving.engine.{name}"
 
 
 # --- the end ---
