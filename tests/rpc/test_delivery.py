@@ -32,6 +32,15 @@ class Written:
             self.tokens.append(message.delta.tokens)
 
 
+def late(streams):
+    """The pace of a loop that was late for long."""
+    pace = Pace()
+    for _ in range(12):
+        pace.saw(0.02)
+    pace.streams = streams - 1
+    return pace
+
+
 async def delivered(pace, *, words, delay_s):
     """What is written of an answer of so many words, and how many went in another's message."""
     answer, written, merged = Answer("r", b"", Log()), Written(), []
@@ -58,17 +67,22 @@ async def test_every_piece_goes_at_once_while_the_loop_keeps_up():
 
 
 async def test_the_first_piece_goes_at_once_and_the_rest_together_when_the_loop_is_behind():
-    pace = Pace()
-    pace.pause_s = 0.05
-    written, merged = await delivered(pace, words=40, delay_s=0.002)
+    written, merged = await delivered(late(streams=200), words=40, delay_s=0.002)
     assert written.tokens[0] == 1
     assert sum(written.tokens) == 40
     assert len(written.tokens) < 15
     assert merged == 40 - len(written.tokens)
 
 
+async def test_few_streams_do_not_wait_for_what_others_do_with_the_processor():
+    written, merged = await delivered(late(streams=1), words=40, delay_s=0.002)
+    assert written.tokens == [1] * 40
+    assert merged == 0
+
+
 def test_the_pause_grows_while_the_loop_is_late_and_goes_when_it_is_not():
     pace = Pace()
+    pace.streams = 2_000
     pace.saw(0.001)
     assert pace.pause_s == 0
     pauses = []
@@ -85,6 +99,7 @@ def test_the_pause_grows_while_the_loop_is_late_and_goes_when_it_is_not():
 async def test_a_loop_that_is_held_up_is_noticed(monkeypatch):
     monkeypatch.setattr(delivery, "_LOOK_S", 0.005)
     pace = Pace()
+    pace.streams = 100
     pace.start()
     await asyncio.sleep(0.01)
     time.sleep(0.05)  # noqa: ASYNC251
