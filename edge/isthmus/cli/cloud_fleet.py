@@ -5,17 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from isthmus.cli import cloud_fleet_view
 from isthmus.core.errors import ConfigError, InvalidRequest
 
 if TYPE_CHECKING:
@@ -117,7 +115,8 @@ def publish(
         )
         _check_key(store, tenant, operator, new_key=new_key)
         _publish(store, tenant, bundle, operator, stage)
-    _told(tenant, bundle, stage, as_json=as_json)
+    known = {"sequence": bundle.sequence, "version": bundle.version}
+    cloud_fleet_view.told(tenant, known, stage, as_json=as_json)
 
 
 @app.command(epilog="Example: isthmus cloud fleet stage 7 --percent 50")
@@ -137,10 +136,7 @@ def stage(
     stage = _stage(percent, device_class, device)
     with _store(config) as store:
         store.stage(tenant, sequence, stage)
-    if as_json:
-        print(json.dumps({"sequence": sequence, "stage": _stage_json(stage)}))
-    else:
-        print(f"bundle {sequence} goes to {_stage_words(stage)} of tenant {tenant}")
+    cloud_fleet_view.told(tenant, {"sequence": sequence}, stage, as_json=as_json)
 
 
 @app.command(epilog="Example: isthmus cloud fleet rollback --key operator.pem")
@@ -164,7 +160,8 @@ def rollback(
         bundle = _brought_back(store, tenant, to)
         _check_key(store, tenant, operator, new_key=new_key)
         _publish(store, tenant, bundle, operator, stage)
-    _told(tenant, bundle, stage, as_json=as_json)
+    known = {"sequence": bundle.sequence, "version": bundle.version}
+    cloud_fleet_view.told(tenant, known, stage, as_json=as_json)
 
 
 @app.command(epilog="Example: isthmus cloud fleet status --devices 20")
@@ -178,11 +175,11 @@ def status(
 ) -> None:
     """Tell the bundles, who is meant to run each, who runs it, and who refused it and why."""
     with _store(config) as store:
-        found = _status(store, tenant, devices)
+        found = cloud_fleet_view.summary(store, tenant, devices)
     if as_json:
         print(json.dumps(found))
     else:
-        _show(found)
+        cloud_fleet_view.show(found)
 
 
 # --- what the commands share ------------------------------------------------------------------
@@ -307,126 +304,3 @@ def _stage(percent: float | None, classes: list[str] | None, devices: list[str] 
 
     share = percent if percent is not None else (0.0 if devices and not classes else 100.0)
     return Stage(share, tuple(classes or ()), tuple(devices or ()))
-
-
-# --- what is told -----------------------------------------------------------------------------
-
-
-def _status(store: FleetStore, tenant: str, limit: int) -> dict[str, Any]:
-    from isthmus.cloud.fleet.store import handed
-
-    rows = store.devices(tenant, 1_000_000)
-    published, bundles = store.published(tenant), []
-    meant = Counter(handed(published, row.device, row.device_class) for row in rows)
-    for one in published:
-        refusals: dict[str, int] = {}
-        for row in rows:
-            if row.tried_sequence == one.sequence != row.sequence and row.state:
-                why = f"{row.state} ({row.problem})" if row.problem else row.state
-                refusals[why] = refusals.get(why, 0) + 1
-        bundles.append(
-            {
-                "sequence": one.sequence,
-                "version": one.version,
-                "published": _time(one.published_ms),
-                "rolls_back_to": one.rolls_back_to,
-                "stage": _stage_json(one.stage),
-                "meant": meant[one.sequence],
-                "running": sum(row.sequence == one.sequence for row in rows),
-                "refused": refusals,
-            }
-        )
-    unsigned = sum(row.state == "bad_signature" for row in rows)
-    found = {
-        "tenant": tenant,
-        "devices": len(rows),
-        "other_tenants": [name for name in store.tenants() if name != tenant],
-        "refused_signatures": unsigned,
-        "bundles": bundles,
-    }
-    if limit:
-        found["listed"] = [
-            {
-                name: value
-                for name, value in row._mapping.items()
-                if name not in {"tenant", "seen_ms", "reported_ms"}
-            }
-            | {"seen": _time(row.seen_ms), "reported": _time(row.reported_ms)}
-            for row in rows[:limit]
-        ]
-    return found
-
-
-def _show(found: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    # A table that is piped somewhere is not cut at 80 columns.
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    table = Table("bundle", "version", "published", "goes to", "meant", "running", "refused")
-    for one in found["bundles"]:
-        refused = ", ".join(f"{count} {why}" for why, count in one["refused"].items())
-        table.add_row(
-            str(one["sequence"]),
-            one["version"],
-            one["published"],
-            _words(one["stage"]),
-            str(one["meant"]),
-            str(one["running"]),
-            refused or "-",
-        )
-    console.print(table)
-    console.print(
-        f"{found['devices']} devices of tenant {found['tenant']} have come for bundles or reported"
-    )
-    if found["other_tenants"]:
-        console.print(f"devices of others came too: --tenant {' or '.join(found['other_tenants'])}")
-    if found["refused_signatures"]:
-        console.print(
-            f"{found['refused_signatures']} of them were last handed one that no key they have "
-            "pinned has signed"
-        )
-    if "listed" in found:
-        columns = ("device", "device_class", "sequence", "state", "problem", "software", "seen")
-        table = Table(*columns)
-        for row in found["listed"]:
-            table.add_row(*(str(row[name]) for name in columns))
-        console.print(table)
-
-
-def _told(tenant: str, bundle: Bundle, stage: Stage, *, as_json: bool) -> None:
-    if as_json:
-        told = {"sequence": bundle.sequence, "version": bundle.version}
-        print(json.dumps(told | {"stage": _stage_json(stage)}))
-    else:
-        print(
-            f"bundle {bundle.sequence} ({bundle.version}) goes to {_stage_words(stage)} "
-            f"of tenant {tenant}"
-        )
-
-
-def _stage_json(stage: Stage) -> dict[str, Any]:
-    return {"percent": stage.percent, "classes": stage.classes, "devices": stage.devices}
-
-
-def _stage_words(stage: Stage) -> str:
-    return _words(_stage_json(stage))
-
-
-def _words(stage: dict[str, Any]) -> str:
-    """A stage for people."""
-    named = ", ".join(stage["devices"])
-    if not stage["percent"]:
-        return named or "nobody"
-    kinds = " and ".join(stage["classes"])
-    if stage["percent"] == 100:
-        told = f"all of {kinds}" if kinds else "all devices"
-    else:
-        told = f"{stage['percent']:g} % of {kinds or 'devices'}"
-    return f"{told}, and {named}" if named else told
-
-
-def _time(ms: int | None) -> str | None:
-    if ms is None:
-        return None
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%MZ")
