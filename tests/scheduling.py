@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -75,11 +76,12 @@ class Bench:
         *,
         max_tokens: int = 1000,
         sampling: Sampling = GREEDY,
+        cache_salt: str = "",
     ) -> Answer:
         events: list[Event | IsthmusError] = []
         segments = (Segment("x"),)
         job = Job(segments, tokens, sampling, max_tokens, Deadline.NEVER, events.append)
-        answer = Answer(job, TOKENIZER)
+        answer = Answer(replace(job, cache_salt=cache_salt), TOKENIZER)
         self.events[answer] = events
         self.scheduler.add(answer)
         return answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from dataclasses import replace
 
@@ -93,3 +94,21 @@ async def test_the_embedded_engine_judges_a_draft_and_goes_on_from_what_stands(m
     assert right[0].draft.accepted_bytes == len(" is Paris.")
     assert wrong[0].draft.accepted_bytes == len(" is")
     assert "".join(event.text for event in wrong[1:-1]).startswith(" Paris")
+
+
+async def test_a_tenant_finds_its_own_prefixes_in_the_cache_and_no_others(model_path):
+    backend = create(BackendConfig(kind="embedded", model=str(model_path)))
+    await backend.start()
+    cached = []
+    for salt in ("acme", "rival", "acme"):
+        asked = replace(REQUEST, max_tokens=1, cache_salt=salt)
+        told = [event async for event in backend.generate(asked)]
+        cached.append(told[0].cached_tokens)
+    judged = replace(REQUEST, draft="Paris", cache_salt="third")
+    await backend.judge(judged)
+    async with contextlib.aclosing(backend.generate(replace(judged, draft=""))) as told:
+        cached.append((await anext(told)).cached_tokens)
+    await backend.close()
+    assert cached[:2] == [0, 0]
+    assert cached[2] > 0
+    assert cached[3] == cached[2]

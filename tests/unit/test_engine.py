@@ -89,6 +89,17 @@ async def test_a_second_and_third_turn_compute_only_what_is_new(fresh: Engine) -
     assert third.cached_tokens == second.prompt_tokens + 12 - 1
 
 
+async def test_a_prefix_of_one_salt_is_news_to_another(fresh: Engine) -> None:
+    mine = chat("first question", cache_salt="mine")
+    _, one, _ = await run(fresh, mine)
+    turns = ("first question", one, "second")
+    theirs, text, _ = await run(fresh, chat(*turns, cache_salt="theirs"))
+    again, same, _ = await run(fresh, chat(*turns, cache_salt="mine"))
+    assert theirs.cached_tokens == 0
+    assert again.cached_tokens > 0
+    assert text == same
+
+
 async def test_a_cached_conversation_gets_the_answer_of_a_fresh_one(fresh: Engine) -> None:
     _, one, _ = await run(fresh, chat("question"))
     _, cached, _ = await run(fresh, chat("question", one, "and then?"))

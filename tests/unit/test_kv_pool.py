@@ -173,6 +173,30 @@ def test_a_pool_whose_memory_goes_forgets_everything() -> None:
     assert pool.continued_by((Segment("a"), Segment("<e>", is_control=True))) is None
 
 
+def test_salts_share_neither_blocks_nor_the_one_they_part_in_nor_turns() -> None:
+    pool = pool_of(8)
+    turn = (Segment("<s>", is_control=True), Segment("hello"))
+    going_on = (*turn, Segment("<e>", is_control=True))
+    lease, _ = pool.share([*range(6)], "mine")
+    assert pool.extend(lease, 6)
+    pool.keep(lease, [*range(6)], 6, turn)
+    assert pool.share([*range(9)], "theirs")[1] == 0
+    assert pool.share([*range(9)])[1] == 0
+    assert pool.continued_by(going_on, "theirs") is None
+    assert pool.continued_by(going_on, "mine") is not None
+    assert pool.share([*range(9)], "mine")[1] == 6
+
+
+def test_nothing_stays_of_a_salt_whose_prefixes_are_forgotten() -> None:
+    pool = pool_of(2)
+    for number in range(20):
+        lease, _ = pool.share([1, 2, 3, 4, 5], f"tenant {number}")
+        assert pool.extend(lease, 5)
+        pool.keep(lease, [1, 2, 3, 4, 5], 5)
+        pool.share([1, 2, 3], f"only asks {number}")
+    assert list(pool.salts) == ["tenant 19"]
+
+
 def test_a_turn_is_recognised_by_its_text_only_where_a_control_token_follows() -> None:
     pool = pool_of(8)
     turn = (Segment("<s>", is_control=True), Segment("hello"))
@@ -193,14 +217,15 @@ def test_a_forgotten_conversation_is_no_longer_recognised() -> None:
 
 
 class Memory:
-    """What a plan's pool would hold: for each position, the tokens that its values depend on."""
+    """What a plan's pool would hold: of each position the salt and the tokens it depends on."""
 
     def __init__(self) -> None:
-        self._cells: dict[tuple[int, int], tuple[int, ...]] = {}
+        self._cells: dict[tuple[int, int], tuple[str, tuple[int, ...]]] = {}
 
     def write(self, lease: Lease, tokens: list[int], start: int, end: int) -> None:
         for at in range(start, end):
-            self._cells[lease.blocks[at // BLOCK], at % BLOCK] = tuple(tokens[: at + 1])
+            cell = (lease.blocks[at // BLOCK], at % BLOCK)
+            self._cells[cell] = (lease.salt, tuple(tokens[: at + 1]))
 
     def copy(self, source: int, target: int) -> None:
         for place in range(BLOCK):
@@ -210,7 +235,8 @@ class Memory:
 
     def check(self, lease: Lease, tokens: list[int], covered: int) -> None:
         for at in range(covered):
-            assert self._cells[lease.blocks[at // BLOCK], at % BLOCK] == tuple(tokens[: at + 1])
+            cell = (lease.blocks[at // BLOCK], at % BLOCK)
+            assert self._cells[cell] == (lease.salt, tuple(tokens[: at + 1]))
 
 
 class Running:
@@ -220,23 +246,23 @@ class Running:
 
 SEQUENCE = st.lists(st.integers(0, 1), min_size=1, max_size=18)
 ACTION = st.one_of(
-    st.tuples(st.just("start"), SEQUENCE),
+    st.tuples(st.sampled_from(["mine", "theirs"]), SEQUENCE),
     st.tuples(st.sampled_from(["step", "keep", "release", "advance"]), st.integers(0, 30)),
 )
 
 
 @settings(max_examples=100)
 @given(st.integers(3, 12), st.lists(ACTION, max_size=60))
-def test_a_sequence_reads_what_was_computed_for_its_own_tokens(
+def test_a_sequence_reads_what_was_computed_for_its_own_tokens_under_its_own_salt(
     blocks: int, actions: list[tuple[str, object]]
 ) -> None:
     memory = Memory()
     pool = pool_of(blocks, memory.copy)
     running: list[Running] = []
     for action, what in actions:
-        if action == "start":
+        if action in ("mine", "theirs"):
             tokens = [*what]  # type: ignore[misc]
-            lease, covered = pool.share(tokens)
+            lease, covered = pool.share(tokens, action)
             assert covered < len(tokens)
             running.append(Running(lease, tokens, covered))
         elif running:

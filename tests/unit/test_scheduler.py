@@ -102,6 +102,17 @@ def test_a_common_start_of_prompts_that_come_together_is_computed_once() -> None
         assert answer.tokens[-1] == answer.tokens[-2] + 1
 
 
+def test_prompts_of_two_salts_neither_share_their_common_start_nor_wait_for_it() -> None:
+    bench = Bench()
+    system = [5] * (20 * BLOCK)
+    asked = [bench.ask([*system, 50], max_tokens=1, cache_salt=salt) for salt in ("a", "b")]
+    bench.step()
+    assert all(answer.computed > 0 for answer in asked)
+    bench.finish()
+    assert bench.tokens_computed == 2 * (len(system) + 1)
+    assert [answer.cached_tokens for answer in asked] == [0, 0]
+
+
 def test_a_system_prompt_is_shared_with_one_that_comes_while_the_first_runs() -> None:
     bench = Bench()
     system = [5] * (3 * BLOCK)

@@ -52,6 +52,8 @@ class Job:
     """The first token's statistics and every log-probability are wanted."""
     judged: int = 0
     """So many of the last tokens are to be judged (`Answer.judgement`) before any is written."""
+    cache_salt: str = ""
+    """It shares prefixes with answers of the same one alone."""
 
 
 class StopFilter:

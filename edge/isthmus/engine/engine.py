@@ -257,6 +257,7 @@ class Engine:
             constraint=constraint,
             reads_calls=may_call(request),
             watched=request.watched,
+            cache_salt=request.cache_salt,
         )
         async with contextlib.aclosing(events):
             async for event in events:
@@ -272,11 +273,12 @@ class Engine:
         constraint: Constraint | None = None,
         reads_calls: bool = False,
         watched: bool = False,
+        cache_salt: str = "",
     ) -> AsyncGenerator[Event, None]:
         """Continue a prompt. As `generate`, without a chat template.
 
         `reads_calls` parts the tool calls, which `constraint` then allows, from the text. `watched`
-        is as `ChatRequest.watched`.
+        and `cache_salt` are as in `ChatRequest`.
         """
         check_sampling(sampling)
         segments = (Segment(prompt),) if isinstance(prompt, str) else prompt.segments
@@ -288,7 +290,7 @@ class Engine:
                 f"model's context of {self.context_tokens} tokens: shorten it",
                 field="messages",
             )
-        tokens = await asyncio.to_thread(self._tokenize, segments)
+        tokens = await asyncio.to_thread(self._tokenize, segments, cache_salt)
         room = self.context_tokens - len(tokens)
         if room < 1:
             raise ContextTooLong(
@@ -309,7 +311,16 @@ class Engine:
 
         limit = room if max_tokens is None else min(max_tokens, room)
         job = Job(
-            segments, tokens, sampling, limit, deadline, sink, constraint, reads_calls, watched
+            segments,
+            tokens,
+            sampling,
+            limit,
+            deadline,
+            sink,
+            constraint,
+            reads_calls,
+            watched,
+            cache_salt=cache_salt,
         )
         answer = Answer(job, self.tokenizer)
         self._worker.submit(answer)
@@ -338,7 +349,7 @@ class Engine:
         """
         begun = replace(request, answer_so_far=request.answer_so_far + request.draft)
         prompt = await asyncio.to_thread(self.prompt, begun)
-        tokens = await asyncio.to_thread(self._tokenize, prompt.segments)
+        tokens = await asyncio.to_thread(self._tokenize, prompt.segments, request.cache_salt)
         wanted, count, length = len(request.draft.encode()), 0, 0
         while length < wanted and count < len(tokens) - 1:
             count += 1
@@ -357,7 +368,8 @@ class Engine:
                     loop.call_soon_threadsafe(done.set)
 
         greedy = Sampling(temperature=0)
-        job = Job((), tokens, greedy, 1, request.deadline, sink, judged=count)
+        salt = request.cache_salt
+        job = Job((), tokens, greedy, 1, request.deadline, sink, judged=count, cache_salt=salt)
         answer = Answer(job, self.tokenizer)
         self._worker.submit(answer)
         try:
@@ -380,8 +392,8 @@ class Engine:
             self._template = ChatTemplate.of(self.tokenizer)
         return self._template
 
-    def _tokenize(self, segments: tuple[Segment, ...]) -> list[int]:
-        known = self._pool.continued_by(segments)
+    def _tokenize(self, segments: tuple[Segment, ...], salt: str) -> list[int]:
+        known = self._pool.continued_by(segments, salt)
         if known is None:
             return self.tokenizer.encode(segments)
         rest = self.tokenizer.encode(segments[len(known.segments) :], from_start=False)

@@ -1,15 +1,15 @@
-"""Who owns which block of the KV pool, and which prefixes in it all conversations share.
+"""Who owns which block of the KV pool, and which prefixes in it conversations share.
 
-Blocks are reference-counted: the tree of prefixes (`radix`) holds one reference on each of its
-blocks, a sequence one on each of its own. A full block enters the tree as soon as it is computed,
-so that a system prompt is computed once even while its first conversation still runs. A sequence
-that diverges inside a block gets a copy of it. What nobody holds is forgotten by least recent use,
-when blocks are needed.
+Only conversations of one salt share anything. Blocks are reference-counted: the tree of prefixes
+(`radix`) holds one reference on each of its blocks, a sequence one on each of its own. A full block
+enters the tree as soon as it is computed, so that a system prompt is computed once even while its
+first conversation still runs. A sequence that diverges inside a block gets a copy of it. What
+nobody holds is forgotten by least recent use, when blocks are needed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,6 +28,8 @@ class Lease:
     """How many of them, from the first, are in the tree."""
     node: Node | None = None
     """The tree's node of the last shared one."""
+    salt: str = ""
+    """Whose tree that is."""
 
 
 class KVPool:
@@ -45,7 +47,12 @@ class KVPool:
         """Positions in blocks that are held by somebody, the tree included."""
         return (self.shape.blocks - len(self._free)) * self.shape.block_tokens
 
-    def continued_by(self, segments: tuple[Segment, ...]) -> Turn | None:
+    @property
+    def salts(self) -> Collection[str]:
+        """Those of which something is remembered."""
+        return self._roots.keys()
+
+    def continued_by(self, segments: tuple[Segment, ...], salt: str = "") -> Turn | None:
         """The longest finished conversation that `segments` go on from after a whole turn.
 
         Its answer is then taken as the tokens that were sampled: tokenizing the text again might
@@ -55,16 +62,17 @@ class KVPool:
         for turn in tuple(self._turns.values()):
             size = len(turn.segments)
             longer = best is None or size > len(best.segments)
-            if longer and 0 < size < len(segments) and segments[size].is_control:
+            mine = turn.salt == salt
+            if mine and longer and 0 < size < len(segments) and segments[size].is_control:
                 best = turn if segments[:size] == turn.segments else best
         return best
 
-    def share(self, tokens: Sequence[int]) -> tuple[Lease, int]:
-        """A lease on what is known of `tokens`, and how many positions it covers.
+    def share(self, tokens: Sequence[int], salt: str = "") -> tuple[Lease, int]:
+        """A lease on what is known of `tokens` under `salt`, and how many positions it covers.
 
         At least the last token is left to be computed: its logits are wanted.
         """
-        lease = Lease()
+        lease = Lease(salt=salt)
         return lease, self.advance(lease, tokens, 0)
 
     def advance(self, lease: Lease, tokens: Sequence[int], computed: int) -> int:
@@ -114,7 +122,7 @@ class KVPool:
             if node is None:
                 node = Node(known, lease.blocks[lease.shared], parent)
                 parent.children[known] = node
-                self._nodes.add(node)
+                self._plant(node, parent)
             self._owners[node.block] += 1
             self._enter(lease, node)
 
@@ -153,11 +161,11 @@ class KVPool:
             self._now += 1
             tail = Node(rest, lease.blocks[lease.shared], last, self._now)
             last.tails.append(tail)
-            self._nodes.add(tail)
+            self._plant(tail, last)
             self._owners[tail.block] += 1
             last = tail
-        if segments and last is not self._root:
-            self._turns[last] = Turn(segments, tuple(tokens))
+        if segments and last.parent is not None:
+            self._turns[last] = Turn(segments, tuple(tokens), lease.salt)
         self.release(lease)
 
     def release(self, lease: Lease) -> None:
@@ -171,12 +179,18 @@ class KVPool:
         """
         self._free = list(range(self.shape.blocks - 1, -1, -1))
         self._owners = np.zeros(self.shape.blocks, np.int32)
-        self._root = Node()
+        self._roots: dict[str, Node] = {}
         self._nodes: set[Node] = set()
         self._turns: dict[Node, Turn] = {}
 
     def _after(self, lease: Lease) -> Node:
-        return lease.node or self._root
+        return lease.node or self._roots.get(lease.salt) or Node(salt=lease.salt)
+
+    def _plant(self, node: Node, parent: Node) -> None:
+        """Remember `node`, which now follows `parent`."""
+        self._nodes.add(node)
+        if parent.parent is None:
+            self._roots[parent.salt] = parent
 
     def _block_of(self, tokens: Sequence[int], index: int) -> tuple[int, ...]:
         size = self.shape.block_tokens
@@ -207,6 +221,9 @@ class KVPool:
 
     def _forget(self, node: Node) -> None:
         node.remove()
+        parent = node.parent
+        if parent is not None and parent.parent is None and parent.is_leaf:
+            del self._roots[parent.salt]
         self._nodes.remove(node)
         self._turns.pop(node, None)
 

@@ -1,6 +1,7 @@
 """A radix tree over token ids, one block of the KV pool a node.
 
-A path from the root spells the tokens whose keys and values stand in its blocks. A *whole* node
+Each salt has a tree of its own: what one tenant asked never shows in how fast another is answered.
+A path from its root spells the tokens whose keys and values stand in its blocks. A *whole* node
 holds a full block and never changes again; many sequences may hold it at once. A *tail* is a leaf
 with the partly filled last block of a finished sequence: whoever goes on from its end takes it
 over. Either may be copied by a sequence that is alike for a part of it.
@@ -22,6 +23,8 @@ class Turn:
     """The prompt and its answer as text."""
     tokens: tuple[int, ...]
     """All of them, the last one sampled included."""
+    salt: str = ""
+    """Whose it is."""
 
 
 @dataclass(slots=True, eq=False)
@@ -36,6 +39,8 @@ class Node:
     children: dict[tuple[int, ...], Node] = field(default_factory=dict)
     """Whole nodes, by their tokens."""
     tails: list[Node] = field(default_factory=list)
+    salt: str = ""
+    """Of a root: whose tree it is."""
 
     @property
     def is_leaf(self) -> bool:

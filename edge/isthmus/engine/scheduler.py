@@ -199,7 +199,7 @@ class Scheduler:
     def _admit(self) -> None:
         while self._waiting and len(self._running) < MAX_RUNNING and not self._crowded:
             answer = self._waiting[0]
-            answer.lease, answer.computed = self._pool.share(answer.reusable)
+            answer.lease, answer.computed = self._pool.share(answer.reusable, answer.job.cache_salt)
             self._waiting.popleft()
             if answer.cached_tokens is None:
                 answer.cached_tokens = min(answer.computed, len(answer.job.tokens))
@@ -277,6 +277,7 @@ class Scheduler:
             and any(
                 other.computed // size == answer.computed // size
                 and (other.computed, -index) > (answer.computed, -at)  # one of them never waits
+                and other.job.cache_salt == answer.job.cache_salt
                 and other.tokens[:end] == answer.tokens[:end]
                 for index, other in enumerate(prompts)
             )
