@@ -248,7 +248,8 @@ async def test_a_deadline_ends_the_answer_and_is_not_tried_again() -> None:
             await client.chat.completions.create(
                 model="isthmus", messages=HELLO, extra_body={"isthmus": {"deadline_ms": 100}}
             )
-    assert caught.value.status_code == 504
+    assert caught.value.status_code == 503
+    assert caught.value.code == "deadline_exceeded"
     assert caught.value.response.headers["x-should-retry"] == "false"
     assert engine.stopped == 1
     assert cloud.requests == []

@@ -264,7 +264,7 @@ _FORMS: tuple[tuple[type[IsthmusError], int, str, str | None], ...] = (
     (NotSupported, 400, "invalid_request_error", "not_supported"),
     (PolicyRefused, 403, "policy_refused", None),
     (Overloaded, 429, "overloaded", "overloaded"),
-    (DeadlineExceeded, 504, "timeout", "deadline_exceeded"),
+    (DeadlineExceeded, 503, "timeout", "deadline_exceeded"),
     (Unavailable, 503, "unavailable", "unavailable"),
     (InternalError, 500, "server_error", "internal_error"),
 )

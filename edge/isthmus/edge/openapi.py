@@ -40,7 +40,9 @@ def openapi() -> dict[str, Any]:
             "/healthz": {"get": _get("The process answers", _object(status=_STRING))},
             "/readyz": {
                 "get": _get(
-                    "The device's model is loaded; 503 while it is not", _object(status=_STRING)
+                    "The device's model is loaded; 503 while it is not",
+                    _object(status=_STRING),
+                    unready=_object(status=_STRING),
                 )
             },
             "/openapi.json": {"get": _get("This page", _JSON_OBJECT)},
@@ -117,23 +119,40 @@ def _strict(needed: dict[str, Schema], optional: dict[str, Schema]) -> Schema:
     }
 
 
-def _responses(told: str, schema: Schema, kind: str = "application/json") -> dict[str, Any]:
-    refusal = {"content": {"application/json": {"schema": _ref("Error")}}}
+def _responses(
+    told: str,
+    schema: Schema,
+    kind: str = "application/json",
+    unready: Schema | None = None,
+) -> dict[str, Any]:
+    """An operation's answers; `unready` is what a 503 holds, where that is not an error."""
+
+    def form(description: str, schema: Schema, kind: str = "application/json") -> dict[str, Any]:
+        return {"description": description, "content": {kind: {"schema": schema}}}
+
     return {
-        "200": {"description": told, "content": {kind: {"schema": schema}}},
-        "4XX": {"description": "Refused; the error names the field to change"} | refusal,
-        "503": {"description": "Not now: nothing can answer, or the agent stops"},
-        "504": {"description": "The request's own deadline has passed"} | refusal,
+        "200": form(told, schema, kind),
+        "4XX": form("Refused; the error names the field to change", _ref("Error")),
+        "503": form(
+            "Not now: nothing can answer, the agent stops, or the request's own deadline has "
+            "passed (`deadline_exceeded`)",
+            unready or _ref("Error"),
+        ),
     }
 
 
 def _get(
-    told: str, schema: Schema, *, path: str | None = None, kind: str = "application/json"
+    told: str,
+    schema: Schema,
+    *,
+    path: str | None = None,
+    kind: str = "application/json",
+    unready: Schema | None = None,
 ) -> dict[str, Any]:
     parameter = {"name": path, "in": "path", "required": True, "schema": _TEXT}
     return {
         "summary": told,
-        "responses": _responses(told, schema, kind),
+        "responses": _responses(told, schema, kind, unready),
         "parameters": [] if path is None else [parameter],
     }
 
