@@ -7,6 +7,7 @@ and the process neither ends nor grows.
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,8 @@ ALLOWED = {
     grpc.StatusCode.OUT_OF_RANGE,
     grpc.StatusCode.CANCELLED,
 }
-PATIENCE_S = 20.0
+PATIENCE_S = 90.0
+"""A hang is one after any time; a busy machine is none."""
 FUZZ = settings(
     max_examples=count(500, 10_000),
     database=None,
@@ -106,6 +108,14 @@ def message_of(draw: Any, kind: type[Message], depth: int = 0) -> Message:
             else:
                 setattr(message, field.name, value)
     return message
+
+
+@st.composite
+def noise(draw: Any) -> bytes:
+    """Bytes that mean nothing; Hypothesis alone makes hardly more than a handful of them."""
+    if draw(st.booleans()):
+        return draw(st.binary(max_size=2_000))
+    return random.Random(draw(st.integers(0, 2**64))).randbytes(draw(st.integers(1, 2_000)))
 
 
 @st.composite
@@ -182,7 +192,7 @@ def test_no_bytes_bring_a_gateway_down_or_leave_a_call_without_an_end(
     @given(st.data())
     def one(data: st.DataObject) -> None:
         method = data.draw(st.sampled_from(list(SERVICE.methods)))
-        forms = {"random": st.binary(max_size=2_000), "valid": valid(method)}
+        forms = {"random": noise(), "valid": valid(method)}
         sent = data.draw(forms[form] if form in forms else mutated(method))
         status = status_of(channel, method, sent)
         seen.add(status)
