@@ -169,7 +169,7 @@ async def test_metrics_count_requests_tokens_times_and_cancellations():
 
 async def test_a_port_in_use_is_an_error_that_names_the_setting():
     async with running_gateway() as address:
-        for setting in ("listen", "metrics_listen"):
+        for setting in ("listen", "metrics_listen", "health_listen"):
             gateway = Gateway(gateway_config(**{setting: address}), ScriptedBackend())
             with pytest.raises(errors.Unavailable) as caught:
                 await gateway.start()

@@ -12,8 +12,8 @@ from typing import Final
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
+from isthmus.cloud.listening import taken
 from isthmus.core.addresses import HostPort
-from isthmus.core.errors import Unavailable
 
 LIVE: Final = "live"
 
@@ -41,9 +41,7 @@ class ProbeServer:
         try:
             port = self._server.add_insecure_port(self._listen)
         except RuntimeError as error:  # gRPC has one error for all that can go wrong here
-            raise Unavailable(
-                f"health_listen: {self._listen} cannot be listened on", field="health_listen"
-            ) from error
+            raise taken("health_listen", self._listen, "gRPC refuses it") from error
         self.address = f"{self._listen.rpartition(':')[0]}:{port}"
         await self._server.start()
 

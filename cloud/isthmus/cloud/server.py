@@ -17,13 +17,14 @@ from isthmus.cloud.backends.base import Backend
 from isthmus.cloud.config import CloudConfig
 from isthmus.cloud.identity.strangers import RefuseStrangers
 from isthmus.cloud.ledger.prices import PriceBook
+from isthmus.cloud.listening import check_free, taken
 from isthmus.cloud.metrics import Metrics, MetricsServer
 from isthmus.cloud.probes import ProbeServer
 from isthmus.cloud.service import GatewayService, ServiceOptions
 from isthmus.cloud.tls import ServerTls
 from isthmus.cloud.unreadable import RefuseUnreadable
 from isthmus.core.addresses import split
-from isthmus.core.errors import IsthmusError, Unavailable
+from isthmus.core.errors import IsthmusError
 from isthmus.v1.gateway_pb2_grpc import add_GatewayServiceServicer_to_server
 
 _log = logging.getLogger(__name__)
@@ -70,6 +71,8 @@ class Gateway:
 
     async def _start(self) -> None:
         config = self.config
+        for field in ("listen", "metrics_listen", "health_listen"):
+            check_free(field, getattr(config, field))
         authenticator = identity.create(
             config.auth,
             static_token=config.static_token(self.metrics.read_again),
@@ -90,11 +93,8 @@ class Gateway:
             try:
                 self._metrics_server = MetricsServer(self.metrics, host, port)
             except OSError as error:
-                raise Unavailable(
-                    f"metrics_listen: {config.metrics_listen} cannot be listened on "
-                    f"({error.strerror})",
-                    field="metrics_listen",
-                ) from error
+                why = error.strerror or "no reason told"
+                raise taken("metrics_listen", config.metrics_listen, why) from error
             self.metrics_address = self._metrics_server.address
         self.metrics.ledger.watch(self.ledger.state)
         await self.ledger.start()
@@ -186,10 +186,7 @@ class Gateway:
             else:
                 port = server.add_insecure_port(config.listen)
         except RuntimeError as error:  # gRPC has one error for all that can go wrong here
-            raise Unavailable(
-                f"listen: {config.listen} cannot be listened on; is another gateway there?",
-                field="listen",
-            ) from error
+            raise taken("listen", config.listen, "gRPC refuses it") from error
         if config.listen.startswith("unix:"):
             return config.listen
         return f"{config.listen.rpartition(':')[0]}:{port}"

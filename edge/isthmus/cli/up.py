@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from isthmus.cli.flags import agent_settings, backends, log_to_stderr, split_flag, url_of
+from isthmus.core.addresses import why_taken
 
 if TYPE_CHECKING:
     from isthmus.cli.child import Child
@@ -209,17 +210,12 @@ def _check_plain(settings: EdgeConfig) -> None:
 def _check_free(flag: str, host: str, port: int) -> None:
     from isthmus.core.errors import Unavailable
 
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-            probe.listen()
-        except OSError as error:
-            raise Unavailable(
-                f"cannot listen on {host}:{port} ({error.strerror}): stop what uses it (another "
-                f"isthmus up?), or choose another address with {flag}"
-            ) from None
+    why = why_taken(f"{host}:{port}")
+    if why is not None:
+        raise Unavailable(
+            f"cannot listen on {host}:{port} ({why}): stop what uses it (another isthmus up?), or "
+            f"choose another address with {flag}"
+        )
 
 
 def _fetch(name: str) -> None:

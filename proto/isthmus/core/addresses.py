@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import os
+import socket
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -31,6 +34,37 @@ def is_loopback(host: str) -> bool:
 def is_local(address: str) -> bool:
     """Whether only this machine can reach `address`."""
     return address.startswith("unix:") or is_loopback(split(address)[0])
+
+
+def why_taken(address: str) -> str | None:
+    """Why nothing can listen at `address` now; None: something can.
+
+    Only a look: whoever listens afterwards may still fail, where somebody else was quicker.
+    """
+    try:
+        if address.startswith("unix:"):
+            folder = Path(address.removeprefix("unix:")).absolute().parent
+            if not os.access(folder, os.W_OK | os.X_OK):
+                return f"{folder} is not there or not writable"
+            return None
+        host, port = split(address)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        return error.strerror
+    reasons = [_unbound(family, where) for family, _, _, _, where in found]
+    return None if None in reasons else reasons[0]
+
+
+def _unbound(family: socket.AddressFamily, where: tuple[str | int, ...]) -> str | None:
+    """Why `where` cannot be bound."""
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # As servers do: what a process that has ended left behind does not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(where)
+        except OSError as error:
+            return error.strerror
+    return None
 
 
 def _of_a_host(address: str) -> str:
