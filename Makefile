@@ -50,12 +50,13 @@ test-native-sanitize: setup  ## the native kernels under address, undefined and 
 	scripts/test_native_sanitize.sh
 
 chaos: setup  ## load, faults and fuzzing against gateways in processes of their own, reduced counts
-	$(BIN)/python -m pytest tests/chaos
+	$(BIN)/python -m pytest -m 'not postgres' tests/chaos
 
 soak: setup  ## the full counts: engine, privacy gate, gateways under load and faults, fuzzing
 	ISTHMUS_SOAK_REQUESTS=10000 $(BIN)/python -m pytest tests/unit/test_soak.py
 	ISTHMUS_SOAK_CONVERSATIONS=100000 $(BIN)/python -m pytest tests/e2e/test_privacy_leaks.py
-	ISTHMUS_SOAK=1 $(BIN)/python -m pytest --timeout 3600 tests/chaos
+	ISTHMUS_SOAK=1 $(BIN)/python -m pytest --timeout 3600 -m 'not postgres' tests/chaos
+	ISTHMUS_SOAK=1 scripts/test_postgres.sh --timeout 3600 tests/chaos
 
 bench: setup  ## what this machine reaches: the engine, and the kernels of its OpenCL device
 	$(BIN)/isthmus model pull smollm2-135m

@@ -36,18 +36,21 @@ stop() {
 }
 trap stop EXIT
 
+# What survives a crash of the machine is PostgreSQL's to test; what a gateway's kill leaves is ours,
+# and that needs no disk to be waited for.
+options="-k $work/server -c listen_addresses= -c fsync=off -c max_connections=200"
+control="${as[*]} $bin/pg_ctl -D $work/server/data -w -l $work/server/log -o '$options'"
 (
   cd / # a folder that the server's user may be in
   "${as[@]}" "$bin/initdb" -D "$work/server/data" -U isthmus --auth trust -E UTF8 --locale C \
     >/dev/null
-  # What survives a crash of the machine is PostgreSQL's to test; what a gateway's kill leaves is
-  # ours, and that needs no disk to be waited for.
-  "${as[@]}" "$bin/pg_ctl" -D "$work/server/data" -w -l "$work/server/log" start >/dev/null \
-    -o "-k $work/server -c listen_addresses= -c fsync=off -c max_connections=200"
+  eval "$control start" >/dev/null
 ) || {
   cat "$work/server/log" >&2 2>/dev/null || true
   exit 1
 }
 
+# Tests stop it and start it again.
+export ISTHMUS_TEST_POSTGRES_CTL=$control ISTHMUS_TEST_POSTGRES_DATA=$work/server/data
 export ISTHMUS_TEST_POSTGRES="postgresql://isthmus@/postgres?host=$work/server"
 .venv/bin/python -m pytest -m postgres "$@"
