@@ -24,10 +24,12 @@ mkdir "$work/chart"
 "$venv/bin/python" scripts/render_chart.py "$work/chart"
 
 step "its manifests, by the schemas of Kubernetes"
-# Those of the operators' own kinds have no schema there, and are read by the tests.
 for version in 1.28 1.37; do # the oldest that the chart is for, and the newest that is known
   "$venv/bin/kubernetes-validate" -k "$version" --strict --quiet --no-warn "$work"/chart/*.yaml
 done
+
+step "its ServiceMonitor, PrometheusRule and ScaledObject, by the schemas of their operators"
+"$venv/bin/python" scripts/check_operators.py "$work"/chart/*.yaml
 
 step "the compose file, by its specification"
 "$venv/bin/check-jsonschema" --builtin-schema vendor.compose-spec deploy/compose/compose.yaml

@@ -49,6 +49,19 @@ def render(values: dict[str, Any]) -> str:
     return done.stdout
 
 
+def operators_say(manifests: str, file: Path) -> list[str]:
+    """What the schemas of prometheus-operator and KEDA find wrong with a YAML text."""
+    file.write_text(manifests, encoding="utf-8")
+    done = subprocess.run(
+        [HELM, ROOT / "scripts" / "check_operators.py", file],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return [line.removeprefix(f"{file}: ") for line in done.stderr.splitlines()]
+
+
 def values_of(path: Path) -> dict[str, Any]:
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy_manifests import pods, render
+from deploy_manifests import operators_say, pods, render
 
 pytestmark = pytest.mark.usefixtures("helm")
 
@@ -73,3 +73,42 @@ def test_plain_text_is_said_in_so_many_words():
     (config,) = [one for one in rendered(tls={"plaintext": True}) if one["kind"] == "ConfigMap"]
     assert "allow_plaintext = true" in config["data"]["cloud.toml"]
     assert "tls_cert_file" not in config["data"]["cloud.toml"]
+
+
+def test_a_field_that_an_operator_does_not_know_would_be_found(tmp_path):
+    kinds = {
+        "monitoring.coreos.com/v1": {
+            "ServiceMonitor": {
+                "selector": {},
+                "endpoints": [{"port": "metrics", "interval": "15 seconds", "schema": "http"}],
+            },
+            "PrometheusRule": {"groups": [{"name": "g", "rules": [{"expr": "up", "For": "5m"}]}]},
+        },
+        "keda.sh/v1alpha1": {
+            "ScaledObject": {"minReplicaCount": "2", "triggers": [{"type": "cpu"}]}
+        },
+        "example.org/v1": {"Unknown": {}},
+    }
+    manifests = [
+        {"apiVersion": version, "kind": kind, "metadata": {"name": "n"}, "spec": spec}
+        for version, of_version in kinds.items()
+        for kind, spec in of_version.items()
+    ]
+    said = operators_say(yaml.safe_dump_all(manifests), tmp_path / "wrong.yaml")
+    assert {line.rpartition(":")[0] if "spec" in line else line for line in said} == {
+        "ServiceMonitor: spec.endpoints.0.interval",
+        "ServiceMonitor: spec.endpoints.0.schema",
+        "PrometheusRule: spec.groups.0.rules.0.For",
+        "ScaledObject: spec.scaleTargetRef",
+        "ScaledObject: spec.minReplicaCount",
+        "ScaledObject: spec.triggers.0.metadata",
+        "Unknown: no schema of example.org/v1 is known",
+    }
+
+
+def test_a_kind_that_is_no_longer_there_to_be_checked_would_be_found(tmp_path):
+    said = operators_say("", tmp_path / "empty.yaml")
+    assert said == [
+        f"{kind}: in none of the files"
+        for kind in ("ScaledObject", "PrometheusRule", "ServiceMonitor")
+    ]
