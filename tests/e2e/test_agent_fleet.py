@@ -114,7 +114,12 @@ async def test_a_published_bundle_changes_the_running_agents_decision_and_a_roll
         assert await eventually(lambda: held(agent)() == (back, BundleState.IN_USE))
         assert await route(agent) == "edge"
         assert await eventually(
-            lambda: figure(gateway, "bundle_devices", sequence=str(back), state="in_use") == 1
+            lambda: (
+                figure(
+                    gateway, "bundle_devices", tenant="local", sequence=str(back), state="in_use"
+                )
+                == 1
+            )
         )
 
 
@@ -152,7 +157,12 @@ async def test_each_bundle_that_is_refused_is_told_with_its_reason(operator: Ope
             assert await eventually(lambda: held(agent)() == (good, state))
             name = state.value
             assert await eventually(
-                lambda: figure(gateway, "bundle_devices", sequence=str(good), state=name) == 1
+                lambda: (
+                    figure(
+                        gateway, "bundle_devices", tenant="local", sequence=str(good), state=name
+                    )
+                    == 1
+                )
             )
             assert await route(agent) == "edge"
 

@@ -114,11 +114,11 @@ def test_the_snapshot_counts_devices_and_names_none(opened: Opener) -> None:
     store.synced(ROBOT, DeviceRow(2, 3, "worse", "router_file"))
     store.reported(ROBOT)
     store.synced(Caller("acme", "liar", "robot"), DeviceRow(999, 999, "in_use"))
-    found = snapshot(store, Bounded(9))
+    found = snapshot(store, Bounded(9), Bounded(9))
     assert found["isthmus_fleet_bundle_devices"] == {
-        ("3", "in_use"): 1,
-        ("2", "worse"): 1,
-        ("other", "in_use"): 1,
+        ("acme", "3", "in_use"): 1,
+        ("acme", "2", "worse"): 1,
+        ("acme", "other", "in_use"): 1,
     }
     assert found["isthmus_fleet_battery_devices"] == {("low", "phone"): 1}
     assert found["isthmus_fleet_heat_devices"] == {("hot", "phone"): 1}
@@ -127,7 +127,24 @@ def test_the_snapshot_counts_devices_and_names_none(opened: Opener) -> None:
     assert found["isthmus_fleet_offline_devices"] == {("no",): 1}
     assert found["isthmus_fleet_devices"] == {("phone", "longer"): 1, ("robot", "longer"): 2}
     assert found["isthmus_fleet_dropped_rows"] == {(): 7}
-    assert found["isthmus_fleet_bundle_latest"] == {(): 3}
+    assert found["isthmus_fleet_bundle_latest"] == {("acme",): 3}
     assert "phone-1" not in str(found)
     assert "robot-1" not in str(found)
     assert len(store.devices("acme", 9)) == 3
+
+
+def test_the_snapshot_tells_tenants_bundles_apart_and_those_of_many_together(
+    opened: Opener,
+) -> None:
+    store = opened()
+    for number, tenant in enumerate(("acme", "bees", "cats", "dogs"), start=1):
+        for sequence in range(1, number + 1):
+            store.publish(tenant, signed(sequence), Stage())
+        store.synced(Caller(tenant, "d", "phone"), DeviceRow(2, 2, "in_use"))
+    found = snapshot(store, Bounded(9), Bounded(2))
+    assert found["isthmus_fleet_bundle_latest"] == {("acme",): 1, ("bees",): 2, ("other",): 4}
+    assert found["isthmus_fleet_bundle_devices"] == {
+        ("acme", "other", "in_use"): 1,  # which has no second bundle
+        ("bees", "2", "in_use"): 1,
+        ("other", "2", "in_use"): 2,
+    }

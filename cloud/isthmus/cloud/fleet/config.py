@@ -20,5 +20,7 @@ class FleetConfig(BaseModel):
     """Device classes with series of their own; further ones count as `other`."""
     max_models: int = Field(default=32, ge=1, le=1000)
     """Models with series of their own; further ones count as `other`."""
+    max_tenants: int = Field(default=32, ge=1, le=1000)
+    """Tenants whose bundles have series of their own; those of further ones count as `other`."""
     snapshot_s: float = Field(default=15.0, ge=0.05, le=3600)
     """How old the figures of devices and bundles in `/metrics` may be."""

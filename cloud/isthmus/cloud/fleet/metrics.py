@@ -34,6 +34,7 @@ class FleetMetrics:
 
     def __init__(self, config: FleetConfig, registry: CollectorRegistry) -> None:
         self.device_class = Bounded(config.max_classes, ("unknown",))
+        self.tenant = Bounded(config.max_tenants)
         self._model = Bounded(config.max_models)
         self._last_report_s: float | None = None
         by_class = ("route", "device_class")
@@ -170,7 +171,7 @@ class FleetSnapshot(Collector):
         ),
         "isthmus_fleet_bundle_devices": (
             "Devices by the bundle that they run, and what became of the one that they tried last.",
-            ("sequence", "state"),
+            ("tenant", "sequence", "state"),
         ),
         "isthmus_fleet_software_devices": (
             "Devices that share it, by the version of their software.",
@@ -196,7 +197,10 @@ class FleetSnapshot(Collector):
             "Rows that the spools of devices have dropped unsent, of those that share it.",
             (),
         ),
-        "isthmus_fleet_bundle_latest": ("The latest bundle's sequence.", ()),
+        "isthmus_fleet_bundle_latest": (
+            "The latest bundle's sequence, by tenant; of those told as `other`, the highest.",
+            ("tenant",),
+        ),
     }
 
     def __init__(self) -> None:

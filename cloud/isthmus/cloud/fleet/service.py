@@ -150,7 +150,7 @@ class Fleet:
         while True:
             with contextlib.suppress(IsthmusError):
                 values = await self._in_thread(
-                    lambda: snapshot(self._store, self._metrics.device_class)
+                    lambda: snapshot(self._store, self._metrics.device_class, self._metrics.tenant)
                 )
                 self.snapshot.update(values)
                 if time.monotonic() >= forget_at_s:

@@ -17,12 +17,12 @@ _SEEN_S: Final = ((300, "5m"), (3600, "1h"), (86_400, "1d"), (7 * 86_400, "7d"))
 _OFFLINE_S: Final = ((10, "no"), (3600, "1h"), (86_400, "1d"), (7 * 86_400, "7d"))
 _LONGER: Final = "longer"
 _BUNDLES: Final = 8
-"""Bundles with a series of their own: the latest."""
+"""Bundles of a tenant with a series of their own: the latest."""
 _NAMES: Final = 24
 """Software versions and backends with a series of their own."""
 
 
-def snapshot(store: FleetStore, device_class: Bounded) -> dict[str, Counted]:
+def snapshot(store: FleetStore, device_class: Bounded, tenant: Bounded) -> dict[str, Counted]:
     """Values by series and labels, for `FleetSnapshot`."""
     d = tables.devices.c
     now_ms = int(time.time() * 1000)
@@ -36,10 +36,15 @@ def snapshot(store: FleetStore, device_class: Bounded) -> dict[str, Counted]:
     for kind, band, count in store.devices_by(d.device_class, seen):
         add("isthmus_fleet_devices", (device_class(kind), band), count)
     latest = store.latest()
-    for sequence, state, count in store.devices_by(d.sequence, d.state):
-        known = not sequence or latest - _BUNDLES < sequence <= latest
+    told = found["isthmus_fleet_bundle_latest"] = Counter()
+    for owner, sequence in latest.items():
+        key = (tenant(owner),)
+        told[key] = max(told[key], sequence)
+    for owner, sequence, state, count in store.devices_by(d.tenant, d.sequence, d.state):
+        newest = latest.get(owner, 0)
+        known = not sequence or newest - _BUNDLES < sequence <= newest
         name = str(sequence) if known else OTHER
-        add("isthmus_fleet_bundle_devices", (name, state or "none"), count)
+        add("isthmus_fleet_bundle_devices", (tenant(owner), name, state or "none"), count)
     for column in (d.software, d.backend):
         bounded = Bounded(_NAMES)
         rows = store.devices_by(column, where=shared)
@@ -52,7 +57,6 @@ def snapshot(store: FleetStore, device_class: Bounded) -> dict[str, Counted]:
     for band, count in store.devices_by(offline, where=shared):
         add("isthmus_fleet_offline_devices", (band,), count)
     add("isthmus_fleet_dropped_rows", (), store.total(d.dropped_rows))
-    add("isthmus_fleet_bundle_latest", (), latest)
     return dict(found)
 
 

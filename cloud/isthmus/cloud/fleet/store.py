@@ -208,11 +208,12 @@ class FleetStore:
         with self._begin() as connection:
             return int(connection.execute(sa.select(sa.func.sum(column))).scalar() or 0)
 
-    def latest(self) -> int:
-        """The highest sequence of any tenant's bundles; 0: there is none."""
-        query = sa.select(sa.func.max(tables.bundles.c.sequence))
+    def latest(self) -> dict[str, int]:
+        """The highest sequence of each tenant that has bundles."""
+        b = tables.bundles.c
+        query = sa.select(b.tenant, sa.func.max(b.sequence)).group_by(b.tenant).order_by(b.tenant)
         with self._begin() as connection:
-            return int(connection.execute(query).scalar() or 0)
+            return {row[0]: row[1] for row in connection.execute(query)}
 
     def tenants(self) -> list[str]:
         """Whose devices have come, by name."""
