@@ -108,11 +108,45 @@ def test_all_misspelt_settings_are_told_with_the_nearest_names(tmp_path):
     assert caught.value.message.endswith("zebra: is no setting")
 
 
-def test_a_misspelt_variable_is_an_error(monkeypatch):
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[[prices]]\ninptu_usd_per_mtok = '1'", "did you mean 'input_usd_per_mtok'?"),
+        ("[[prices]]\nform = 2026-01-01", "did you mean 'from'?"),
+        ("[quotas.tenants.acme.device]\nstream = 1", "did you mean 'streams'?"),
+        ("[serving.speculation]\nmethd = 'ngram'", "did you mean 'method'?"),
+        ("[backend.upstreams]\ndiscovery = 'dnss'", "did you mean 'dns'?"),
+        ("[ledger]\nkind = 'postgres'", "did you mean 'postgresql'?"),
+        ("accept_privacy_classes = ['publc']", "did you mean 'public'?"),
+    ],
+)
+def test_a_misspelt_name_inside_of_a_list_a_mapping_or_a_choice_has_a_nearest_one_too(
+    tmp_path, text, told
+):
+    path = tmp_path / "cloud.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        CloudConfig.load(path)
+    assert told in caught.value.message
+
+
+def test_a_misspelt_variable_is_an_error_with_the_nearest_name(monkeypatch):
     monkeypatch.setenv("ISTHMUS_CLOUD_LISTENN", "127.0.0.1:1")
     with pytest.raises(ConfigError) as caught:
         CloudConfig.load()
     assert caught.value.field == "listenn"
+    assert caught.value.message.endswith("did you mean 'ISTHMUS_CLOUD_LISTEN'?")
+
+
+@pytest.mark.parametrize(
+    "table", ["[serving]\ndtype = 'float16'", "[backend.upstreams]\nvllm = true"]
+)
+def test_what_the_scripted_backend_does_not_read_is_refused(tmp_path, table):
+    path = tmp_path / "cloud.toml"
+    path.write_text(f"[backend]\nkind = 'scripted'\n{table}")
+    config = CloudConfig.load(path)
+    with pytest.raises(ConfigError, match="scripted backend"):
+        backends.create(config.backend, config.serving)
 
 
 def test_a_missing_file_is_an_error(tmp_path):

@@ -116,3 +116,10 @@ def test_a_file_that_is_wrong_is_refused_at_start(tmp_path: Path, text: str) -> 
     with pytest.raises(ConfigError) as refused:
         PriceBook(path=path)
     assert refused.value.field == "prices_file"
+
+
+def test_a_misspelt_price_in_the_file_has_a_nearest_name(tmp_path: Path) -> None:
+    path = tmp_path / "prices.toml"
+    path.write_text("[[prices]]\noutput_usd_per_mtk = '1'\n")
+    with pytest.raises(ConfigError, match="did you mean 'output_usd_per_mtok'"):
+        PriceBook(path=path)

@@ -103,6 +103,14 @@ def test_a_wrong_setting_is_named(tmp_path: Path, text: str, field: str) -> None
     assert caught.value.field == field
 
 
+def test_a_misspelt_name_in_a_table_of_the_router_has_a_nearest_one(tmp_path: Path) -> None:
+    path = tmp_path / "edge.toml"
+    path.write_text("[router.budget]\ndya_usd = 1\n")
+    with pytest.raises(ConfigError) as caught:
+        EdgeConfig.load(path)
+    assert "router.budget.dya_usd: is no setting; did you mean 'day_usd'?" in str(caught.value)
+
+
 def test_a_misspelt_variable_is_not_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ISTHMUS_EDGE_PROT", "1")
     with pytest.raises(ConfigError, match="ISTHMUS_EDGE_PROT"):

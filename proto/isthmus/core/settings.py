@@ -6,16 +6,14 @@ shows its value.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import tomllib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, SecretStr, ValidationError
-from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -25,6 +23,7 @@ from pydantic_settings import (
 )
 
 from isthmus.core.errors import ConfigError
+from isthmus.core.misspelt import nearest, wrong_settings
 
 
 def _sendable(token: SecretStr) -> SecretStr:
@@ -85,7 +84,8 @@ class Settings(BaseSettings):
         for name in os.environ:
             if name.upper().startswith(prefix) and name.upper().split("__")[0] not in known:
                 raise ConfigError(
-                    f"the environment variable {name} sets nothing that is known",
+                    f"the environment variable {name} sets nothing that is known"
+                    f"{nearest(name.upper(), known)}",
                     field=name[len(prefix) :].lower(),
                 )
 
@@ -103,26 +103,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _named(error: ValidationError, settings: type[BaseModel]) -> ConfigError:
     """All that is wrong, each with the setting's name; `field` is the first one's."""
-    wrong = [_told(one, settings) for one in error.errors(include_url=False, include_input=False)]
+    wrong = wrong_settings(error, settings)
     # A check of several settings together says which in its own words.
     told = [f"{name}: {message}" if name else message for name, message in wrong]
     name, message = wrong[0]
     return ConfigError("; ".join(told), field=name or message.split(maxsplit=1)[0])
-
-
-def _told(error: ErrorDetails, settings: type[BaseModel]) -> tuple[str, str]:
-    """The setting and what is wrong with it."""
-    place = [str(part) for part in error["loc"]]
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(place[-1], _names(settings, place[:-1]), n=1)
-        message = "is no setting" + (f"; did you mean {near[0]!r}?" if near else "")
-    return ".".join(place), message
-
-
-def _names(settings: Any, tables: Sequence[str]) -> Collection[str]:
-    """The settings of a table; none where it has no fixed ones."""
-    for table in tables:
-        found = getattr(settings, "model_fields", {}).get(table)
-        settings = None if found is None else found.annotation
-    return getattr(settings, "model_fields", {}).keys()

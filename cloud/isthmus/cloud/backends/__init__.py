@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from typing import Final, cast
 
 from isthmus.cloud.backends.base import Backend, BackendConfig
 from isthmus.cloud.serving.config import ServingConfig
 from isthmus.core.errors import ConfigError
+from isthmus.core.misspelt import nearest
 
 KINDS: Final[dict[str, str]] = {
     "embedded": "the edge engine itself: no GPU, no download beyond the model",
@@ -27,13 +27,14 @@ def create(config: BackendConfig, serving: ServingConfig | None = None) -> Backe
     """
     serving = serving or ServingConfig()
     if config.kind not in KINDS:
-        near = difflib.get_close_matches(config.kind, KINDS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ConfigError(
-            f"backend.kind must be one of {', '.join(KINDS)}{hint}", field="backend.kind"
+            f"backend.kind must be one of {', '.join(KINDS)}{nearest(config.kind, KINDS)}",
+            field="backend.kind",
         )
-    if config.kind == "embedded" and serving.model_fields_set:
-        raise ConfigError("[serving] is for vLLM, not for the embedded backend", field="serving")
+    if config.kind in {"embedded", "scripted"} and serving.model_fields_set:
+        raise ConfigError(
+            f"[serving] is for vLLM, not for the {config.kind} backend", field="serving"
+        )
     module = importlib.import_module(f"isthmus.cloud.backends.{config.kind}")
     if config.kind == "vllm":
         return cast(Backend, module.create(config, serving))

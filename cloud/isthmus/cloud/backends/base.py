@@ -6,7 +6,6 @@ Life: made by its factory (cheap, nothing is loaded), `start()` (may take minute
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Any, Protocol
 
@@ -17,6 +16,7 @@ from isthmus.cloud.upstreams.config import UpstreamsConfig
 from isthmus.core.chat import ChatRequest
 from isthmus.core.errors import ConfigError
 from isthmus.core.events import Event
+from isthmus.core.misspelt import nearest
 from isthmus.core.tier import Load, ModelInfo
 
 
@@ -58,10 +58,9 @@ def check_options(config: BackendConfig, known: Collection[str]) -> None:
     """Raise `ConfigError` for an option that the engine behind does not know."""
     for name in config.options:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ConfigError(
-                f"backend.options.{name} is not known to the {config.kind} backend{hint}",
+                f"backend.options.{name} is not known to the {config.kind} backend"
+                f"{nearest(name, known)}",
                 field=f"backend.options.{name}",
             )
 

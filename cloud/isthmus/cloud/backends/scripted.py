@@ -48,7 +48,9 @@ class CountingBackend:
     """Counts; see the module."""
 
     def __init__(self, config: BackendConfig) -> None:
-        refuse_settings(config, "threads", "url", "api_key")
+        refuse_settings(
+            config, "url", "urls", "upstreams", "api_key", "threads", "connect_timeout_s"
+        )
         check_options(config, CountingOptions.model_fields)
         try:
             self._options = CountingOptions.model_validate(config.options)

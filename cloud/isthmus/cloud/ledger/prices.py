@@ -33,6 +33,7 @@ from typing import Annotated, Any, Final, Self
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from isthmus.core.errors import ConfigError
+from isthmus.core.misspelt import wrong_settings
 from isthmus.core.money import Price
 
 _log = logging.getLogger(__name__)
@@ -178,9 +179,8 @@ def _read(path: Path) -> tuple[PriceEntry, ...]:
             f"prices_file {path} cannot be read: {error.strerror}", field="prices_file"
         ) from None
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{path}: prices.{where}: {first['msg']}", field="prices_file") from None
+        where, why = wrong_settings(error, tuple[PriceEntry, ...])[0]
+        raise ConfigError(f"{path}: prices.{where}: {why}", field="prices_file") from None
     except ValueError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}", field="prices_file") from None
     return _ordered(entries)

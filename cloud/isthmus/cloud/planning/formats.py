@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from isthmus.core.errors import InvalidRequest
+from isthmus.core.misspelt import nearest
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +90,8 @@ def kv_bytes_of_head(name: str, head_size: int) -> float:
 
 
 def _unknown(name: str, flag: str, names: list[str]) -> InvalidRequest:
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
     return InvalidRequest(
-        f"the size of {name!r} is not counted here{hint}; counted are {', '.join(names)}",
+        f"the size of {name!r} is not counted here{nearest(name, names)}; counted are "
+        f"{', '.join(names)}",
         field=flag,
     )

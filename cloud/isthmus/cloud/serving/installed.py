@@ -7,7 +7,6 @@ Read once at start, before a model is loaded: a misspelt option costs a second, 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import sys
 import typing
 from collections.abc import Collection, Iterable, Mapping
@@ -18,6 +17,7 @@ from typing import Any, Final, Literal, Union
 from isthmus.cloud.serving.config import ServingConfig
 from isthmus.cloud.serving.table import settings
 from isthmus.core.errors import ConfigError, Unavailable
+from isthmus.core.misspelt import nearest
 
 Words = frozenset[str]
 """The words that an argument may be; empty: anything."""
@@ -44,7 +44,7 @@ class Engine:
             if argument.key == "kv_connector" and self._elsewhere(serving):
                 continue
             if words and isinstance(setting.value, str) and setting.value not in words:
-                hint = _near(setting.value, words) or f": it takes {', '.join(sorted(words))}"
+                hint = nearest(setting.value, words) or f": it takes {', '.join(sorted(words))}"
                 raise ConfigError(
                     f"{setting.path} is no word that vLLM {self.version} takes{hint}",
                     field=setting.path,
@@ -61,7 +61,7 @@ class Engine:
             # Where the file has another word for it, both are said.
             what = path if path.endswith(f".{name}") else f"{path} ({name})"
             raise ConfigError(
-                f"{what} is not known to vLLM {self.version}{_near(name, names)}", field=path
+                f"{what} is not known to vLLM {self.version}{nearest(name, names)}", field=path
             )
 
 
@@ -117,8 +117,3 @@ def _literals(hint: Any) -> Iterable[str]:
         found = [list(_literals(part)) for part in parts]
         return [word for words in found for word in words] if all(found) else []
     return []
-
-
-def _near(name: str, names: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(names), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from isthmus.core.bundle import BundleRefused, BundleState
 from isthmus.core.errors import ConfigError
+from isthmus.core.misspelt import wrong_settings
 from isthmus.router.config import BudgetLimits, RouterConfig
 from isthmus.router.doubt.handover import CascadeConfig
 from isthmus.router.presets import CloudUse
@@ -62,10 +63,8 @@ def tuned(own: RouterConfig, policy_toml: str) -> RouterConfig:
     try:
         wished = _File.model_validate(tables | {"router": _over(base, given)}).router
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        forbidden = first["type"] in {"extra_forbidden", "unexpected_keyword_argument"}
-        why = "is no setting that a bundle may give" if forbidden else first["msg"]
+        field, why = wrong_settings(error, _File)[0]
+        why = why.replace("is no setting", "is no setting that a bundle may give", 1)
         raise _broken(f"{field}: {why}", field) from None
     except ConfigError as error:
         raise _broken(f"{error.field}: {error.message}", error.field or "router") from None
