@@ -17,10 +17,10 @@ from typing import Any
 
 from isthmus.core.chat import PrivacyClass
 from isthmus.core.decision import Outcome, Reason, Status, Target
-from isthmus.core.errors import ConfigError
 from isthmus.core.money import Usage
-from isthmus.core.paths import home, make_private
+from isthmus.core.paths import home
 from isthmus.edge import leg_rows, lessons, receipts
+from isthmus.edge.database import open_database
 from isthmus.edge.fleet import spool
 from isthmus.edge.fleet.spool import SpoolRow
 from isthmus.edge.leg_rows import LegRow
@@ -230,50 +230,7 @@ def ledger_path() -> Path:
 
 def open_ledger(path: Path) -> sqlite3.Connection:
     """The ledger's file, made or brought up to date where need be. Raises `ConfigError`."""
-    try:
-        make_private(path)
-        # Only one thread uses it at a time: the opening one, then the writer.
-        db = sqlite3.connect(path, timeout=10, check_same_thread=False, isolation_level="IMMEDIATE")
-    except (OSError, sqlite3.Error) as error:
-        raise _unusable(path, type(error).__name__) from None
-    try:
-        db.execute("PRAGMA journal_mode=WAL")
-        # In WAL mode this survives a kill of the process; only a power cut may lose the last rows.
-        db.execute("PRAGMA synchronous=NORMAL")
-        _migrate(db, path)
-    except sqlite3.Error as error:
-        db.close()
-        raise _unusable(path, error.sqlite_errorname) from None
-    except ConfigError:
-        db.close()
-        raise
-    return db
-
-
-def _migrate(db: sqlite3.Connection, path: Path) -> None:
-    # Two agents may start at once: the lock comes before the look at the version.
-    db.execute("BEGIN IMMEDIATE")
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version > len(_SCHEMAS):
-        db.rollback()
-        raise ConfigError(
-            f"the ledger {path} was made by a newer Isthmus (schema {version}, this one knows "
-            f"{len(_SCHEMAS)}): upgrade, or set ISTHMUS_HOME to another folder",
-            field="ISTHMUS_HOME",
-        )
-    for schema in _SCHEMAS[version:]:
-        for statement in schema.split(";"):
-            db.execute(statement)
-    db.execute(f"PRAGMA user_version={len(_SCHEMAS)}")
-    db.commit()
-
-
-def _unusable(path: Path, why: str) -> ConfigError:
-    return ConfigError(
-        f"cannot use the ledger {path} ({why}): make its folder writable, move a damaged file "
-        "away, or set ISTHMUS_HOME to another folder",
-        field="ISTHMUS_HOME",
-    )
+    return open_database(path, _SCHEMAS, "the ledger")
 
 
 def _row(outcome: Outcome) -> _Row:
