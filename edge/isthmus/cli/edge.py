@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from isthmus.cli import edge_bundle
-from isthmus.cli.flags import agent_settings, backends, log_to_stderr, url_of
+from isthmus.cli.flags import agent_settings, backends, log_to_stderr, page_of, url_of
 
 if TYPE_CHECKING:
     from isthmus.edge.config import EdgeConfig
@@ -64,6 +64,7 @@ def serve(
             print(f"ready: {engine.model_name} on {on}", file=sys.stderr)
 
     print(f"agent: {url}/v1 (metrics {url}/metrics); Ctrl-C stops it", file=sys.stderr)
+    print(f"page: {page_of(url, settings)}", file=sys.stderr)
     asyncio.run(server.serve(agent, settings, sock, on_loaded=loaded))
 
 

@@ -62,6 +62,11 @@ def url_of(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def page_of(url: str, settings: EdgeConfig) -> str:
+    """The address to open in a browser. The token is told to nobody."""
+    return f"{url}/" if settings.token is None else f"{url}/ (the page asks for the token)"
+
+
 def log_to_stderr(*, verbose: bool) -> None:
     """Warnings, or with `verbose` everything of ours, on stderr."""
     logging.basicConfig(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from isthmus.cli.flags import agent_settings, backends, log_to_stderr, split_flag, url_of
+from isthmus.cli.flags import agent_settings, backends, log_to_stderr, page_of, split_flag, url_of
 from isthmus.core.addresses import why_taken
 
 if TYPE_CHECKING:
@@ -186,6 +186,7 @@ class _System:
             f"Isthmus is up ({time.monotonic() - self.began_s:.1f} s)\n"
             f"  agent    {url}/v1   OpenAI API: {device}\n"
             f"  gateway  {self.gateway}   gRPC: {cloud}\n"
+            f"  page     {page_of(url, self.settings)}\n"
             f"  metrics  {url}/metrics   http://{self.gateway_metrics}/metrics\n"
             f"  ledger   {ledger}\n"
             "Try it:\n"

@@ -185,6 +185,10 @@ class Agent:
         self.shadows.share = router.shadow_share
         self.learning.pace = Pace(router.feedback_step, router.feedback_bound)
 
+    def forget(self, conversation: str) -> None:
+        """Forget what is kept of a conversation of this name (`isthmus.conversation`)."""
+        self.sessions.forget(self.screen.forget(conversation))
+
     def start(self) -> None:
         """Begin to load the model, and to look at sensors and files. Needs a running event loop."""
         self.device.start()

@@ -1,12 +1,10 @@
-"""The HTTP application: OpenAI's chat completions and models, metrics, health."""
+"""The HTTP application: OpenAI's chat completions and models, the page, metrics, health."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from typing import Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -15,7 +13,6 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from isthmus.core.errors import IsthmusError, Unavailable
 from isthmus.core.events import Delta, Finished
@@ -23,7 +20,6 @@ from isthmus.edge import metrics
 from isthmus.edge.agent import Agent
 from isthmus.edge.answers import (
     SSE_DONE,
-    HttpError,
     Writer,
     error_body,
     error_response,
@@ -31,32 +27,38 @@ from isthmus.edge.answers import (
     sse,
 )
 from isthmus.edge.config import EdgeConfig
+from isthmus.edge.endpoint import Answer, Endpoint, body_of
 from isthmus.edge.faults import fault
 from isthmus.edge.feedback import parse_feedback, unknown_answer
-from isthmus.edge.http import ClientGone, Refused, Reply, Stopping, attend, read_json
+from isthmus.edge.http import ClientGone, Reply, Stopping, attend
 from isthmus.edge.openai_api import MODELS, ParsedRequest, parse_chat_request
 from isthmus.edge.openapi import openapi
+from isthmus.edge.page.routes import Page
+from isthmus.edge.page.store import Store
 from isthmus.edge.preview import preview
 from isthmus.edge.security import Guard
 from isthmus.edge.trail import Trail
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 
 def create_app(
-    agent: Agent, config: EdgeConfig, *, stopping: asyncio.Event | None = None
+    agent: Agent, config: EdgeConfig, store: Store, *, stopping: asyncio.Event | None = None
 ) -> Starlette:
-    """The application around `agent`. Setting `stopping` ends the answers that still run."""
-    api = _Api(agent, config, stopping or asyncio.Event())
+    """The application around `agent`, the page included, whose conversations are in `store`.
+
+    Setting `stopping` ends the answers that still run.
+    """
+    stopping = stopping or asyncio.Event()
+    api = _Api(agent, config, stopping)
+    page = Page(agent, config, store, stopping)
     middleware = [Middleware(Guard, config=config, on_refusal=agent.metrics.rejected)]
     if config.allowed_origins:
         middleware.append(
             Middleware(
                 CORSMiddleware,
                 allow_origins=list(config.allowed_origins),
-                allow_methods=["GET", "POST"],
+                allow_methods=["GET", "POST", "PATCH", "DELETE"],
                 allow_headers=["*"],
                 expose_headers=[
                     "x-isthmus-route",
@@ -68,30 +70,21 @@ def create_app(
         )
     return Starlette(
         routes=[
-            Route("/v1/chat/completions", _Endpoint(api.chat), methods=["POST"]),
-            Route("/v1/isthmus/preview", _Endpoint(api.preview), methods=["POST"]),
+            api.post("/v1/chat/completions", api.chat),
+            api.post("/v1/isthmus/preview", api.preview),
             Route("/v1/isthmus/receipts/{request_id}", api.receipt),
-            Route("/v1/feedback", _Endpoint(api.feedback), methods=["POST"]),
+            api.post("/v1/feedback", api.feedback),
             Route("/v1/models", api.models),
             Route("/v1/models/{model}", api.model),
             Route("/metrics", api.metrics),
             Route("/openapi.json", api.openapi),
             Route("/healthz", api.healthz),
             Route("/readyz", api.readyz),
+            *page.routes(),
         ],
         middleware=middleware,
         exception_handlers={HTTPException: api.on_http_exception},
     )
-
-
-class _Endpoint:
-    """A bare ASGI application: it listens to the client while it answers."""
-
-    def __init__(self, answer: Callable[[Request, Reply], Awaitable[None]]) -> None:
-        self._answer = answer
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._answer(Request(scope, receive), Reply(send))
 
 
 class _Api:
@@ -100,11 +93,14 @@ class _Api:
         self._config = config
         self._stopping = stopping
 
+    def post(self, path: str, answer: Answer) -> Route:
+        """The route of what is posted."""
+        endpoint = Endpoint({"POST": answer}, on_refusal=self._agent.metrics.rejected)
+        return Route(path, endpoint, methods=["POST"])
+
     async def chat(self, request: Request, reply: Reply) -> None:
         """POST /v1/chat/completions"""
-        parsed = await self._parsed(request, reply)
-        if parsed is None:
-            return
+        parsed = await self._parsed(request)
         trail = Trail(parsed.chat, streams=parsed.stream)
         answer = self._stream if parsed.stream else self._whole
         try:
@@ -120,59 +116,23 @@ class _Api:
 
     async def preview(self, request: Request, reply: Reply) -> None:
         """POST /v1/isthmus/preview: a chat request's body; what would leave for it."""
-        parsed = await self._parsed(request, reply)
-        if parsed is None:
-            return
-        try:
-            await reply.whole(200, await preview(self._agent, parsed.chat), {})
-        except IsthmusError as error:
-            await self._reject(reply, error_response(error))
-        except Exception as error:
-            await self._reject(reply, error_response(fault(error, "a preview")))
+        parsed = await self._parsed(request)
+        await reply.whole(200, await preview(self._agent, parsed.chat), {})
 
     async def feedback(self, request: Request, reply: Reply) -> None:
         """POST /v1/feedback: whether an answer was good. It stays on the device."""
-        parsed = await self._read(request, reply, parse_feedback)
-        if parsed is None:
-            return
-        request_id, found = parsed
-        try:
-            tier = await self._agent.learning.judge(request_id, found)
-            if tier is None:
-                raise unknown_answer()
-            self._agent.metrics.routing.judged(tier, good=found > 0.5)
-            told = {"object": "isthmus.feedback", "request_id": request_id, "target": tier.value}
-            await reply.whole(200, told, {})
-        except IsthmusError as error:
-            await self._reject(reply, error_response(error))
-        except Exception as error:
-            await self._reject(reply, error_response(fault(error, "taking feedback")))
+        request_id, found = parse_feedback(await body_of(request, self._config))
+        tier = await self._agent.learning.judge(request_id, found)
+        if tier is None:
+            raise unknown_answer()
+        self._agent.metrics.routing.judged(tier, good=found > 0.5)
+        told = {"object": "isthmus.feedback", "request_id": request_id, "target": tier.value}
+        await reply.whole(200, told, {})
 
-    async def _parsed(self, request: Request, reply: Reply) -> ParsedRequest | None:
-        """The chat request of a body; None when it was refused, or nobody waits any more."""
-        deadline_s = self._config.deadline_s
-        return await self._read(
-            request, reply, lambda body: parse_chat_request(body, default_deadline_s=deadline_s)
-        )
-
-    async def _read(self, request: Request, reply: Reply, parse: Callable[[Any], T]) -> T | None:
-        """A body as `parse` reads it; None when it was refused, or nobody waits any more."""
-        try:
-            body = await read_json(
-                request,
-                max_bytes=self._config.max_body_bytes,
-                timeout_s=self._config.body_timeout_s,
-            )
-            return parse(body)
-        except ClientGone:
-            pass
-        except Refused as refused:
-            await self._reject(reply, refused.response)
-        except IsthmusError as error:
-            await self._reject(reply, error_response(error))
-        except Exception as error:
-            await self._reject(reply, error_response(fault(error, "reading a request")))
-        return None
+    async def _parsed(self, request: Request) -> ParsedRequest:
+        """The chat request of a body."""
+        body = await body_of(request, self._config)
+        return parse_chat_request(body, default_deadline_s=self._config.deadline_s)
 
     async def _whole(self, parsed: ParsedRequest, trail: Trail, reply: Reply) -> None:
         deltas: list[Delta] = []
@@ -210,10 +170,6 @@ class _Api:
             await reply.events(sse(response.body), last=True)
         else:
             await reply.error(response)
-
-    async def _reject(self, reply: Reply, response: HttpError) -> None:
-        self._agent.metrics.rejected(response.status)
-        await reply.error(response)
 
     async def receipt(self, request: Request) -> Response:
         """GET /v1/isthmus/receipts/{request_id}: signed by this device, whose key is told too."""

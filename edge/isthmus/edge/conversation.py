@@ -141,6 +141,15 @@ class Conversations:
             link = _Link(conversation.id, conversation.taint)
             self._put(self._names, self._name_key(name), link)
 
+    def forget(self, name: str) -> str:
+        """Forget what hangs on a name; the id of the conversation that it named.
+
+        The messages' own links stay: other conversations may share them.
+        """
+        key = self._name_key(name)
+        self._names.pop(key, None)
+        return _letters(key)
+
     def _put(self, links: OrderedDict[bytes, _Link], key: bytes, link: _Link) -> None:
         known = links.get(key)
         links[key] = link if known is None else replace(link, taint=link.taint | known.taint)

@@ -44,11 +44,14 @@ class Learning:
         """`quality` as it is expected after all lessons."""
         return self.correction.apply(quality)
 
-    async def judge(self, request_id: str, found: float) -> Target | None:
-        """A person's judgement, 0 (bad) to 1 (good); who had answered, None: no such answer."""
+    async def judge(self, request_id: str, found: float | None) -> Target | None:
+        """A person's judgement, 0 (bad) to 1 (good), None: taken back.
+
+        Returns who had answered, None: no such answer.
+        """
         return await asyncio.to_thread(self._judge, request_id, found)
 
-    def _judge(self, request_id: str, found: float) -> Target | None:
+    def _judge(self, request_id: str, found: float | None) -> Target | None:
         if self._ledger is None:
             return None
         self._ledger.flush()
@@ -56,9 +59,9 @@ class Learning:
             known = lessons.expected(db, request_id)
             if known is None:
                 return None
-            lesson = Lesson(*known, found)
+            lesson = None if found is None else Lesson(*known, found)
             self._learn(db, request_id, Source.USER, lesson)
-            return lesson.tier
+            return known[0]
 
     def consider(self, trail: Trail) -> None:
         """Learn, soon, from an answer that the device handed over on doubt."""
@@ -87,8 +90,11 @@ class Learning:
             self._learn(db, request_id, Source.DOUBT, lesson)
 
     def _learn(
-        self, db: sqlite3.Connection, request_id: str, source: Source, lesson: Lesson
+        self, db: sqlite3.Connection, request_id: str, source: Source, lesson: Lesson | None
     ) -> None:
-        lessons.note(db, request_id, source, lesson)
+        if lesson is None:
+            lessons.forget(db, request_id, source)
+        else:
+            lessons.note(db, request_id, source, lesson)
         # All of them again: a changed judgement counts once, and a restart changes nothing.
         self.correction = learnt(lessons.latest(db), self.pace)

@@ -64,6 +64,14 @@ def note(db: sqlite3.Connection, request_id: str, source: Source, lesson: Lesson
         )
 
 
+def forget(db: sqlite3.Connection, request_id: str, source: Source) -> None:
+    """Take back the lesson of one source on an answer."""
+    with contextlib.closing(db.cursor()) as cursor, db:
+        cursor.execute(
+            "DELETE FROM lessons WHERE request_id = ? AND source = ?", (request_id, source.value)
+        )
+
+
 def latest(db: sqlite3.Connection, *, limit: int = KEPT) -> list[Lesson]:
     """The latest lessons, oldest first."""
     rows = db.execute(

@@ -104,6 +104,12 @@ class Screen:
         messages = request.messages if answer is None else (*request.messages, answer)
         self._conversations.remember(conversation, messages, name=request.preference.conversation)
 
+    def forget(self, name: str) -> str:
+        """Forget the labels and values of the conversation of this name; its id."""
+        conversation = self._conversations.forget(name)
+        self.vaults.wipe(conversation)
+        return conversation
+
     async def outgoing(self, request: ChatRequest, look: Look) -> Outgoing:
         """`request` as it may leave. Raises `PolicyRefused` when it may not."""
         vault = self.vaults.of(look.conversation.id)

@@ -13,7 +13,9 @@ from isthmus.core.addresses import is_loopback
 from isthmus.edge.config import EdgeConfig
 from isthmus.edge.http import Refused, Reply
 
-_OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+_OPEN_PATHS = frozenset({"/", "/healthz", "/readyz"})
+_OPEN_FOLDER = "/ui/"
+"""The page itself, which asks for the token. What it shows is behind it."""
 
 
 class Guard:
@@ -68,7 +70,8 @@ class Guard:
                 param="origin",
             )
         # A browser asks for permission (OPTIONS) without the token.
-        open_to_all = path in _OPEN_PATHS or method == "OPTIONS"
+        of_the_page = path.startswith(_OPEN_FOLDER) and method in {"GET", "HEAD"}
+        open_to_all = path in _OPEN_PATHS or of_the_page or method == "OPTIONS"
         if not open_to_all and not self._authorised(headers.get("authorization", "")):
             raise Refused(
                 401,

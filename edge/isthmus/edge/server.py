@@ -22,6 +22,7 @@ from isthmus.edge.consent import Consent
 from isthmus.edge.device import Device, LocalEngine
 from isthmus.edge.ledger import Ledger
 from isthmus.edge.metrics import Metrics
+from isthmus.edge.page.store import Store, conversations_path
 from isthmus.edge.protocol import http_protocol
 from isthmus.edge.sensors import make_sensors
 from isthmus.edge.tiers import Cloud
@@ -168,12 +169,15 @@ def load_engine(config: EdgeConfig) -> Callable[[], LocalEngine]:
     return load
 
 
-def make_server(agent: Agent, config: EdgeConfig) -> AgentServer:
-    """The HTTP server around `agent`; `serve(sockets=[…])` runs it, `stop()` ends it."""
+def make_server(agent: Agent, config: EdgeConfig, store: Store) -> AgentServer:
+    """The HTTP server around `agent`; `serve(sockets=[…])` runs it, `stop()` ends it.
+
+    `store` keeps the page's conversations.
+    """
     stopping = asyncio.Event()
     return AgentServer(
         uvicorn.Config(
-            create_app(agent, config, stopping=stopping),
+            create_app(agent, config, store, stopping=stopping),
             http=http_protocol(config.head_timeout_s),
             ws="none",
             lifespan="off",
@@ -199,7 +203,8 @@ async def serve(
 
     `on_loaded` is called when the model has loaded or failed to, `on_stop` with the first signal.
     """
-    server = make_server(agent, config)
+    store = Store(conversations_path())
+    server = make_server(agent, config, store)
     loop = asyncio.get_running_loop()
     # Scanning and tokenizing: more threads would be more memory, and not more cores.
     loop.set_default_executor(ThreadPoolExecutor(_WORKERS, thread_name_prefix="isthmus-worker"))
@@ -223,6 +228,7 @@ async def serve(
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
         await agent.close()
+        await asyncio.to_thread(store.close)
 
 
 def _end_in_time() -> None:

@@ -46,6 +46,10 @@ class Sessions:
 
         return Session(last, tokens(Target.EDGE), tokens(Target.CLOUD))
 
+    def forget(self, conversation: str) -> None:
+        """Forget a conversation."""
+        self._known.pop(conversation, None)
+
     def remember(self, conversation: str, trail: Trail) -> None:
         """Note what the tiers that worked on an answer have of its conversation now."""
         _, cached = self._known.pop(conversation, (None, {}))

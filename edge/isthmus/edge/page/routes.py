@@ -1,0 +1,190 @@
+"""What the page reads and writes over HTTP: conversations, turns, ratings."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from contextlib import aclosing
+from typing import Final
+
+from starlette.requests import Request
+from starlette.routing import BaseRoute, Route
+
+from isthmus.edge.agent import Agent
+from isthmus.edge.config import EdgeConfig
+from isthmus.edge.endpoint import Answer, Endpoint, body_of
+from isthmus.edge.fields import Field
+from isthmus.edge.http import ClientGone, Refused, Reply, Stopping, attend
+from isthmus.edge.page.files import Files
+from isthmus.edge.page.messages import MAX_TITLE_CHARS, StoredConversation, StoredMessage
+from isthmus.edge.page.store import Store
+from isthmus.edge.page.turns import Turn, Turns, parse_turn
+
+log = logging.getLogger(__name__)
+
+_MOST_LISTED: Final = 200
+_CURSOR: Final = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)-([a-z]{1,64})")
+
+
+class Page:
+    """The page's side of the agent. For one event loop."""
+
+    def __init__(
+        self, agent: Agent, config: EdgeConfig, store: Store, stopping: asyncio.Event
+    ) -> None:
+        self._agent = agent
+        self._config = config
+        self._store = store
+        self._stopping = stopping
+        self._turns = Turns(agent, store, deadline_s=config.deadline_s)
+
+    def routes(self) -> list[BaseRoute]:
+        """Every route of the page."""
+        files = Files()
+
+        def route(path: str, **answers: Answer) -> Route:
+            endpoint = Endpoint(answers, on_refusal=self._agent.metrics.rejected)
+            return Route(path, endpoint, methods=list(answers))
+
+        all_of_them = "/v1/isthmus/conversations"
+        one = f"{all_of_them}/{{conversation}}"
+        return [
+            Route("/", files.index),
+            Route("/ui/{path:path}", files.file),
+            route(all_of_them, GET=self._list, POST=self._create, DELETE=self._delete_all),
+            route(one, GET=self._get, PATCH=self._change, DELETE=self._delete),
+            route(f"{one}/turns", POST=self._turn),
+            route("/v1/isthmus/messages/{message}/rating", POST=self._rate),
+        ]
+
+    # --- conversations ------------------------------------------------------------------------
+
+    async def _list(self, request: Request, reply: Reply) -> None:
+        asked = request.query_params
+        found, after = await self._store.latest(
+            limit=_limit(asked.get("limit", "50")),
+            before=_cursor(asked.get("before", "")),
+            text=asked.get("q", ""),
+        )
+        told = {
+            "object": "list",
+            "data": [one.json() for one in found],
+            "next": None if after is None else f"{after[0]:.6f}-{after[1]}",
+        }
+        await reply.whole(200, told, {})
+
+    async def _create(self, request: Request, reply: Reply) -> None:
+        root = Field(await body_of(request, self._config)).object()
+        root.only("title")
+        made = await self._store.create(_title(root.get("title")) or "")
+        await reply.whole(201, made.json(), {})
+
+    async def _get(self, request: Request, reply: Reply) -> None:
+        head, messages = await self._found(request)
+        told = head.json() | {"messages": [message.json() for message in messages]}
+        await reply.whole(200, told, {})
+
+    async def _change(self, request: Request, reply: Reply) -> None:
+        root = Field(await body_of(request, self._config)).object()
+        root.only("title", "head")
+        title, head = _title(root.get("title")), root.get("head")
+        before, messages = await self._found(request)
+        if head.given and head.text() not in {message.id for message in messages}:
+            head.fail("names no message of this conversation")
+        changed = await self._store.change(
+            before.id, title=title, head=head.text() if head.given else None
+        )
+        if changed is None:
+            raise _no_conversation()
+        await reply.whole(200, changed.json(), {})
+
+    async def _delete(self, request: Request, reply: Reply) -> None:
+        gone = await self._store.delete(request.path_params["conversation"])
+        if not gone:
+            raise _no_conversation()
+        await self._forgotten(gone, reply)
+
+    async def _delete_all(self, request: Request, reply: Reply) -> None:
+        await self._forgotten(await self._store.delete(), reply)
+
+    async def _forgotten(self, gone: list[str], reply: Reply) -> None:
+        for conversation in gone:
+            self._agent.forget(conversation)
+        await reply.whole(200, {"deleted": len(gone)}, {})
+
+    async def _found(self, request: Request) -> tuple[StoredConversation, list[StoredMessage]]:
+        found = await self._store.get(request.path_params["conversation"])
+        if found is None:
+            raise _no_conversation()
+        return found
+
+    # --- answers ------------------------------------------------------------------------------
+
+    async def _turn(self, request: Request, reply: Reply) -> None:
+        asked = parse_turn(await body_of(request, self._config))
+        head, messages = await self._found(request)
+        turn = Turn.of(head.id, messages, asked)
+        if not await self._store.begin(head.id, turn.question, turn.answer):
+            raise _no_conversation()
+
+        async def stream() -> None:
+            await reply.stream({})
+            async with aclosing(self._turns.events(turn)) as events:
+                async for event in events:
+                    await reply.events(event)
+            await reply.events(b"", last=True)
+
+        try:
+            await attend(stream(), request.receive, self._stopping)
+        except ClientGone:
+            log.info("the client of request %s went away", turn.answer.request_id)
+        except Stopping:
+            await reply.events(turn.event(), last=True)
+
+    async def _rate(self, request: Request, reply: Reply) -> None:
+        root = Field(await body_of(request, self._config)).object()
+        root.only("rating")
+        rating = root.need("rating").integer(-1, 1)
+        message = await self._store.rate(request.path_params["message"], rating)
+        if message is None:
+            raise Refused(404, "there is no such answer", code="message_not_found", param="message")
+        if message.request_id is not None:
+            learning, found = self._agent.learning, None if rating == 0 else (rating + 1) / 2
+            tier = await learning.judge(message.request_id, found)
+            if tier is not None and found is not None:
+                self._agent.metrics.routing.judged(tier, good=found > 0.5)
+        await reply.whole(200, message.json(), {})
+
+
+def _no_conversation() -> Refused:
+    return Refused(
+        404,
+        "there is no such conversation here (any more)",
+        code="conversation_not_found",
+        param="conversation",
+    )
+
+
+def _title(field: Field) -> str | None:
+    if not field.given:
+        return None
+    title = " ".join(field.text().split())
+    if not 0 < len(title) <= MAX_TITLE_CHARS:
+        field.fail(f"must have 1 to {MAX_TITLE_CHARS} characters")
+    return title
+
+
+def _limit(text: str) -> int:
+    if not (re.fullmatch(r"\d{1,3}", text, re.ASCII) and 1 <= int(text) <= _MOST_LISTED):
+        Field(text, "limit").fail(f"must be a whole number from 1 to {_MOST_LISTED}")
+    return int(text)
+
+
+def _cursor(text: str) -> tuple[float, str] | None:
+    if not text:
+        return None
+    found = _CURSOR.fullmatch(text)
+    if found is None:
+        Field(text, "before").fail("must be the 'next' of a list that was given before")
+    return float(found[1]), found[2]
