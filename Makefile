@@ -13,7 +13,7 @@ help:  ## this list
 
 setup: $(READY)  ## make .venv and install the project into it
 
-$(READY): pyproject.toml constraints.txt $(wildcard kernels/native/*)
+$(READY): pyproject.toml constraints.txt edge/isthmus/edge/page/package-lock.json $(wildcard kernels/native/*)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
