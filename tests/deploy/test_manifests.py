@@ -285,7 +285,7 @@ def test_rules_and_triggers_ask_for_metrics_that_the_gateway_has(manifests):
     families = list(Metrics().registry.collect())
     known = {sample.name for family in families for sample in family.samples}
     known |= {f"{family.name}{end}" for family in families for end in ("", "_total", "_bucket")}
-    asked = set(re.findall(r"isthmus_cloud_\w+", yaml.safe_dump(manifests)))
+    asked = set(re.findall(r"(?:isthmus_cloud|gen_ai_server)_\w+", yaml.safe_dump(manifests)))
     assert asked <= known
 
 

@@ -61,17 +61,30 @@ async def test_every_request_has_one_row(tmp_path: Path) -> None:
     assert b"Hello" not in content
 
 
-async def test_later_turns_count_only_their_new_tokens_as_prefilled() -> None:
+OF_THE_DEVICE = {
+    "route": "edge",
+    "gen_ai_operation_name": "chat",
+    "gen_ai_provider_name": "isthmus.edge",
+    "gen_ai_request_model": "scripted",
+}
+
+
+async def test_later_turns_count_the_tokens_that_were_not_computed_again() -> None:
     engine = ScriptedEngine(prompt_tokens=30, cached_tokens=0)
     async with running_agent(engine) as agent, openai_client(agent) as client:
         await client.chat.completions.create(model="isthmus", messages=HELLO)
         engine.prompt_tokens, engine.cached_tokens = 50, 42
         answer = await client.chat.completions.create(model="isthmus", messages=HELLO)
         tokens = {
-            kind: sample(agent, "isthmus_edge_tokens_total", route="edge", kind=kind)
-            for kind in ("prompt_prefilled", "prompt_cached", "completion")
+            kind: sample(
+                agent,
+                f"gen_ai_client_inference_usage_{kind}_tokens_total",
+                gen_ai_token_modality="text",
+                **OF_THE_DEVICE,
+            )
+            for kind in ("input", "cache_read_input", "output")
         }
-    assert tokens == {"prompt_prefilled": 38, "prompt_cached": 42, "completion": 6}
+    assert tokens == {"input": 80, "cache_read_input": 42, "output": 6}
     assert answer.usage is not None
     assert answer.usage.prompt_tokens_details is not None
     assert answer.usage.prompt_tokens_details.cached_tokens == 42
@@ -122,7 +135,14 @@ async def test_the_metrics_page_has_units_slo_edges_and_no_text() -> None:
     assert (
         'isthmus_edge_requests_total{reason="cloud_offline",route="edge",status="ok"} 1.0' in text
     )
-    assert 'isthmus_edge_time_to_first_token_seconds_bucket{le="0.333",route="edge"}' in text
+    device = sorted(OF_THE_DEVICE.items())
+    for name, more, value in (
+        ("time_to_first_chunk_seconds_bucket", ("le", "0.333"), "1.0"),
+        ("time_per_output_chunk_seconds_bucket", ("le", "0.033"), "2.0"),
+        ("duration_seconds_count", ("error_type", ""), "1.0"),
+    ):
+        labels = ",".join(f'{key}="{text}"' for key, text in sorted([*device, more]))
+        assert f"gen_ai_client_inference_{name}{{{labels}}} {value}" in text
     assert 'isthmus_edge_time_per_output_token_seconds_bucket{le="0.033",route="edge"}' in text
     assert 'isthmus_edge_queue_length{queue="engine"} 0.0' in text
     assert "isthmus_edge_model_ready 1.0" in text

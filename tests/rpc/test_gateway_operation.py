@@ -134,6 +134,12 @@ async def test_the_model_tells_its_abilities_and_price():
     assert str(told.price.output_usd_per_mtok) == "0.6"
 
 
+OF = (
+    'gen_ai_operation_name="chat",gen_ai_provider_name="isthmus.cloud",'
+    'gen_ai_request_model="scripted"'
+)
+
+
 async def test_metrics_count_requests_tokens_times_and_cancellations():
     backend = ScriptedBackend(delay_s=0.1)
     gateway = Gateway(gateway_config(metrics_listen="127.0.0.1:0"), backend)
@@ -158,9 +164,11 @@ async def test_metrics_count_requests_tokens_times_and_cancellations():
         'isthmus_cloud_requests_total{code="CANCELLED"} 1.0',
         "isthmus_cloud_cancellations_total 1.0",
         'isthmus_cloud_tokens_total{kind="completion"} 5.0',
-        "isthmus_cloud_time_to_first_token_seconds_count 1.0",
-        'isthmus_cloud_time_to_first_token_seconds_bucket{le="0.5"} 1.0',
-        "isthmus_cloud_time_per_output_token_seconds_count 1.0",
+        f"gen_ai_server_time_to_first_token_seconds_count{{{OF}}} 1.0",
+        f'gen_ai_server_time_to_first_token_seconds_bucket{{{OF},le="0.5"}} 1.0',
+        f"gen_ai_server_time_per_output_token_seconds_count{{{OF}}} 1.0",
+        f'gen_ai_server_request_duration_seconds_count{{error_type="",{OF}}} 1.0',
+        f'gen_ai_server_request_duration_seconds_count{{error_type="CANCELLED",{OF}}} 1.0',
         "isthmus_cloud_requests_in_flight 0.0",
         "isthmus_cloud_queue_length 0.0",
     ):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from isthmus.cloud.fleet.bounded import OTHER, Bounded
 from isthmus.cloud.fleet.stages import Stage
+from isthmus.core.bounded import OTHER, Bounded
 from isthmus.core.errors import InvalidRequest
 
 DEVICES = [f"device-{number}" for number in range(2000)]

@@ -9,12 +9,12 @@ import pytest
 import sqlalchemy as sa
 
 from fleet_devices import signed
-from isthmus.cloud.fleet.bounded import Bounded
 from isthmus.cloud.fleet.snapshot import snapshot
 from isthmus.cloud.fleet.stages import Stage
 from isthmus.cloud.fleet.store import DeviceRow, FleetStore
 from isthmus.cloud.identity.base import Caller
 from isthmus.cloud.ledger.database import make_engine
+from isthmus.core.bounded import Bounded
 from isthmus.core.errors import AlreadyExists, InvalidRequest
 
 PHONE, ROBOT = Caller("acme", "phone-1", "phone"), Caller("acme", "robot-1", "robot")

@@ -26,15 +26,17 @@ from isthmus.cloud.admission import Shed
 from isthmus.cloud.answers.register import Found
 from isthmus.cloud.identity.base import Refusal
 from isthmus.cloud.ledger.base import LedgerState, Reconciled
+from isthmus.core import genai
 from isthmus.core.chat import Priority
+from isthmus.core.decision import Target
 from isthmus.core.events import DraftVerdict
 from isthmus.core.money import Usage
 
-# An SLO must be an edge: the share of requests within it is then exact.
-TTFT_EDGES_S: Final = (0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+TTFT_EDGES_S: Final = genai.edges(genai.SERVER_TTFT_EDGES_S, (0.2, 0.3, 2.0, 30.0))
+TPOT_EDGES_S: Final = genai.edges(genai.SERVER_TPOT_EDGES_S, (0.005, 0.02, 0.03))
+"""What is usually promised is an edge: the share of requests within it is then exact."""
 WAIT_EDGES_S: Final = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _MOST_TENANTS: Final = 100
-TPOT_EDGES_S: Final = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 class Metrics:
@@ -56,18 +58,30 @@ class Metrics:
             "Requests whose caller went away before the end.",
             registry=registry,
         )
+        by_model = (genai.OPERATION, genai.PROVIDER, genai.MODEL)
+        self._duration = Histogram(
+            "gen_ai_server_request_duration_seconds",
+            "From the arrival of a request to its end; `error_type` is its gRPC status code, where "
+            "that is not OK.",
+            (*by_model, genai.ERROR),
+            buckets=genai.edges(genai.CLIENT_EDGES_S, (120.0, 300.0)),
+            registry=registry,
+        )
         self._ttft = Histogram(
-            "isthmus_cloud_time_to_first_token_seconds",
+            "gen_ai_server_time_to_first_token_seconds",
             "From the arrival of a request to its first piece of answer.",
+            by_model,
             buckets=TTFT_EDGES_S,
             registry=registry,
         )
         self._tpot = Histogram(
-            "isthmus_cloud_time_per_output_token_seconds",
+            "gen_ai_server_time_per_output_token_seconds",
             "Mean time per token of an answer after its first.",
+            by_model,
             buckets=TPOT_EDGES_S,
             registry=registry,
         )
+        self._of = (genai.CHAT, genai.PROVIDERS[Target.CLOUD], "")
         tokens = Counter(
             "isthmus_cloud_tokens",
             "Tokens by kind: prompt, of which cached, and completion.",
@@ -163,6 +177,14 @@ class Metrics:
             registry=registry,
         )
 
+    def serves(self, model: str) -> None:
+        """Answers are given by this model from now on."""
+        self._of = (*self._of[:2], model)
+        # A rate over a series that appears with its first value misses that value.
+        self._duration.labels(*self._of, "")
+        for histogram in (self._ttft, self._tpot):
+            histogram.labels(*self._of)
+
     def watch_queue(self, running: Callable[[], float], waiting: Callable[[], float]) -> None:
         """Read both gauges from these functions whenever somebody scrapes."""
         self._in_flight.set_function(running)
@@ -219,15 +241,16 @@ class Metrics:
 
             gauge.labels(certificate=kind).set_function(left_s)
 
-    def ended(self, code: str) -> None:
-        """A request ended with this gRPC code's name."""
+    def ended(self, code: str, seconds: float) -> None:
+        """A request ended with this gRPC code's name, so long after it arrived."""
         self._requests.labels(code=code).inc()
+        self._duration.labels(*self._of, "" if code == "OK" else code).observe(seconds)
         if code == "CANCELLED":
             self._cancelled.inc()
 
     def first_token(self, seconds: float) -> None:
         """The first piece of an answer came this long after its request."""
-        self._ttft.observe(seconds)
+        self._ttft.labels(*self._of).observe(seconds)
 
     def answered(self, usage: Usage, seconds_per_token: float | None) -> None:
         """An answer is complete; no time per token below two tokens."""
@@ -235,7 +258,7 @@ class Metrics:
         self._cached_tokens.inc(usage.cached_tokens)
         self._completion_tokens.inc(usage.completion_tokens)
         if seconds_per_token is not None:
-            self._tpot.observe(seconds_per_token)
+            self._tpot.labels(*self._of).observe(seconds_per_token)
 
     def judged(self, verdict: DraftVerdict) -> None:
         """A draft was judged."""

@@ -101,6 +101,7 @@ class Gateway:
         await self.fleet.start()
         # The backend comes before any gRPC object: vLLM starts processes.
         await self.backend.start()
+        self.metrics.serves(self.backend.info().model)
         self.metrics.add(self.backend.collectors())
         admission = Admission(
             max_running=config.max_running_requests,

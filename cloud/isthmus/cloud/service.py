@@ -95,9 +95,9 @@ class GatewayService(GatewayServiceServicer):
         """Answer one request; see gateway.proto."""
         # Written with context.write and not as a generator: when the caller goes away, grpc.aio
         # leaves a generator suspended, and its `finally` would run whenever it is collected.
-        code = "CANCELLED"
+        code, arrived_s = "CANCELLED", time.monotonic()
         try:
-            asked = self._asked(message, context)
+            asked = self._asked(message, context, arrived_s)
             try:
                 await self._answer(asked, context)
             except asyncio.CancelledError:
@@ -110,7 +110,7 @@ class GatewayService(GatewayServiceServicer):
             code = code_of(known)
             await abort(context, known)
         finally:
-            self._metrics.ended(code)
+            self._metrics.ended(code, time.monotonic() - arrived_s)
 
     async def GetModelInfo(  # noqa: N802
         self, message: gateway_pb2.GetModelInfoRequest, context: Any
@@ -191,9 +191,8 @@ class GatewayService(GatewayServiceServicer):
         except IsthmusError as error:
             await abort(context, error)
 
-    def _asked(self, message: gateway_pb2.GenerateRequest, context: Any) -> Asked:
+    def _asked(self, message: gateway_pb2.GenerateRequest, context: Any, arrived_s: float) -> Asked:
         """Who asks what, once the caller, the form and the wishes are all right."""
-        arrived_s = time.monotonic()
         caller = self._door.admit(context, Scope.GENERATE)
         if self._closed:
             raise _stopping("before this request")

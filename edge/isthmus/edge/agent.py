@@ -298,7 +298,7 @@ class Agent:
     def _record(self, trail: Trail) -> None:
         outcome = trail.outcome()
         self.spending.settle(outcome)
-        self.metrics.observe(outcome, trail.usage_by_target())
+        self.metrics.observe(outcome, trail.legs)
         for leg in trail.legs:
             unused_micro_usd = 0 if leg.in_answer else trail.price_of(leg)
             self.metrics.dropped(leg.target, leg.end, leg.dropped_tokens, unused_micro_usd)

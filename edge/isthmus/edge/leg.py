@@ -126,13 +126,19 @@ class Leg:
         self.same_model_demo = event.same_model_demo
         self.draft = event.draft
 
-    def wrote(self, delta: Delta) -> None:
-        """The tier has written a piece; whether it is shown is another matter."""
+    def wrote(self, delta: Delta) -> float | None:
+        """The tier has written a piece; whether it is shown is another matter.
+
+        Tells how long after the piece before, in seconds; None for the first.
+        """
         self.completion_tokens += delta.tokens
-        if delta.tokens and (delta.text or delta.tool_calls):
-            self.last_token_s = time.monotonic()
-            if self.first_token_s is None:
-                self.first_token_s = self.last_token_s
+        if not delta.tokens or not (delta.text or delta.tool_calls):
+            return None
+        before_s, self.last_token_s = self.last_token_s, time.monotonic()
+        if before_s is None:
+            self.first_token_s = self.last_token_s
+            return None
+        return self.last_token_s - before_s
 
     def finished(self, usage: Usage) -> None:
         """The tier's own count stands over what was counted piece by piece."""

@@ -129,7 +129,9 @@ class Legs:
                         leg.started(event)
                         self._note_backends(leg)
                     case Delta():
-                        leg.wrote(event)
+                        since_s = leg.wrote(event)
+                        if since_s is not None:
+                            self._metrics.inference.chunk(leg, since_s)
                         yield event
                     case Finished():
                         leg.finished(event.usage)

@@ -1,7 +1,7 @@
 """The whole fleet in `/metrics`: what devices reported, and how they are.
 
 Never a device's id in a label: device classes, of which there are few, and names that this program
-knows; what else devices call things is bounded (`isthmus.cloud.fleet.bounded`).
+knows; what else devices call things is bounded (`isthmus.core.bounded`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from isthmus.cloud.fleet.bounded import Bounded, only
 from isthmus.cloud.fleet.config import FleetConfig
+from isthmus.core.bounded import Bounded, only
 from isthmus.core.decision import Outcome
 from isthmus.core.money import usd
 from isthmus.core.wire import CODE_OF_KIND

@@ -9,9 +9,9 @@ from typing import Final
 import sqlalchemy as sa
 
 from isthmus.cloud.fleet import tables
-from isthmus.cloud.fleet.bounded import OTHER, Bounded
 from isthmus.cloud.fleet.metrics import Counted
 from isthmus.cloud.fleet.store import FleetStore
+from isthmus.core.bounded import OTHER, Bounded
 
 _SEEN_S: Final = ((300, "5m"), (3600, "1h"), (86_400, "1d"), (7 * 86_400, "7d"))
 _OFFLINE_S: Final = ((10, "no"), (3600, "1h"), (86_400, "1d"), (7 * 86_400, "7d"))

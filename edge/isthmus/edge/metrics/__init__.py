@@ -13,15 +13,16 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     disable_created_metrics,
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from isthmus.core.decision import Outcome, Reason, Status, Target
-from isthmus.core.money import Usage, usd
+from isthmus.core.money import usd
+from isthmus.edge.leg import Leg
 from isthmus.edge.metrics.collectors import CloudCollector, EngineCollector
 from isthmus.edge.metrics.fleet import FleetMetrics
+from isthmus.edge.metrics.inference import InferenceMetrics
 from isthmus.edge.metrics.routing import RoutingMetrics
 
 if TYPE_CHECKING:
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
-_TTFT_S = (0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
-_TPOT_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-_TOTAL_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 _PRIVACY = {
     Reason.PRIVACY_LOCAL_ONLY,
     Reason.PRIVACY_SCAN_FAILED,
@@ -49,6 +47,9 @@ class Metrics:
         # One more series for every counter, which nobody here reads.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
+        self.inference = InferenceMetrics(
+            self.registry, [ms / 1000 for ms in ttft_slo_ms], [ms / 1000 for ms in tpot_slo_ms]
+        )
         self.routing = RoutingMetrics(self.registry)
         self.fleet = FleetMetrics(self.registry)
         self._requests = Counter(
@@ -61,34 +62,6 @@ class Metrics:
             "isthmus_edge_reasons",
             "Every reason of every request's route (a request may have several).",
             ("route", "reason"),
-            registry=self.registry,
-        )
-        self._ttft = Histogram(
-            "isthmus_edge_time_to_first_token_seconds",
-            "From the request's arrival to the first piece of the answer, by route.",
-            ("route",),
-            buckets=_edges(_TTFT_S, ttft_slo_ms),
-            registry=self.registry,
-        )
-        self._tpot = Histogram(
-            "isthmus_edge_time_per_output_token_seconds",
-            "Time per output token after the first, by route.",
-            ("route",),
-            buckets=_edges(_TPOT_S, tpot_slo_ms),
-            registry=self.registry,
-        )
-        self._duration = Histogram(
-            "isthmus_edge_request_duration_seconds",
-            "From the request's arrival to the end of its answer, by route and how it ended.",
-            ("route", "status"),
-            buckets=_TOTAL_S,
-            registry=self.registry,
-        )
-        self._tokens = Counter(
-            "isthmus_edge_tokens",
-            "Tokens by route and kind: prompt_prefilled were computed, prompt_cached were not "
-            "computed again, completion were written.",
-            ("route", "kind"),
             registry=self.registry,
         )
         self._spent = Counter(
@@ -172,33 +145,21 @@ class Metrics:
             "1 when the device's model is loaded.",
             registry=self.registry,
         )
-        for target in Target:
-            # A rate over a counter that appears with its first value misses that value.
-            for kind in ("prompt_prefilled", "prompt_cached", "completion"):
-                self._tokens.labels(target.value, kind)
 
-    def observe(self, outcome: Outcome, tokens: dict[Target, Usage]) -> None:
-        """Count one outcome; `tokens` is what each tier computed for it."""
+    def observe(self, outcome: Outcome, legs: Sequence[Leg]) -> None:
+        """Count one outcome; `legs` is what each tier did for it."""
         route = outcome.route.value
         decisive = _deciding(outcome.reasons)
         self._requests.labels(route, decisive, outcome.status.value).inc()
         for reason in outcome.reasons:
             self._reasons.labels(route, reason.value).inc()
-        if outcome.ttft_ms is not None:
-            self._ttft.labels(route).observe(outcome.ttft_ms / 1000)
-        if outcome.tpot_ms is not None:
-            self._tpot.labels(route).observe(outcome.tpot_ms / 1000)
-        self._duration.labels(route, outcome.status.value).observe(outcome.total_ms / 1000)
-        for target, usage in tokens.items():
-            prefilled = max(0, usage.prompt_tokens - usage.cached_tokens)
-            self._tokens.labels(target.value, "prompt_prefilled").inc(prefilled)
-            self._tokens.labels(target.value, "prompt_cached").inc(usage.cached_tokens)
-            self._tokens.labels(target.value, "completion").inc(usage.completion_tokens)
+        self.inference.observe(outcome, legs)
         self._spent.inc(usd(outcome.price_micro_usd))
         self._saved.inc(usd(outcome.saved_micro_usd))
         if outcome.status is not Status.REFUSED and not _PRIVACY.isdisjoint(outcome.reasons):
             self._private.inc()
-        if Reason.PRIVACY_REDACTED in outcome.reasons and Target.CLOUD in tokens:
+        asked = {leg.target for leg in legs}
+        if Reason.PRIVACY_REDACTED in outcome.reasons and Target.CLOUD in asked:
             self._redacted.inc()
 
     def found(self, labels: Mapping[str, int]) -> None:
@@ -270,8 +231,3 @@ def _deciding(reasons: Sequence[Reason]) -> str:
         if moved in reasons:
             return moved.value
     return reasons[0].value if reasons else "none"
-
-
-def _edges(base: Sequence[float], slo_ms: Sequence[float]) -> tuple[float, ...]:
-    """An SLO must be an edge, or the share that keeps it can only be guessed."""
-    return tuple(sorted({*base, *(ms / 1000 for ms in slo_ms)}))
