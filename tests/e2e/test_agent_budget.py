@@ -68,6 +68,7 @@ async def test_a_budget_ends_in_a_reason_and_not_in_a_bill() -> None:
         assert cloud.requests[0].max_tokens == 100
         assert spent(agent) == pytest.approx(0.0004)
         assert sample(agent, "isthmus_edge_budget_limit_usd", period="day") == 0.03
+        assert sample(agent, "isthmus_edge_budget_forecast_usd", period="day") >= spent(agent)
         agent.agent.spending.settle(paid(29_000))
         reasons, told = await asked(client, extra_body=IN_CLOUD)
         assert (reasons, told["price"]["spent_usd"]) == ("budget_spent", 0)

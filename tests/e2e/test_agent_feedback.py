@@ -54,11 +54,15 @@ async def test_a_thumb_down_lowers_what_the_next_answer_is_expected_to_be(tmp_pa
             device.agent, "isthmus_edge_judged_answers_total", route="edge", judgement="bad"
         )
         correction = sample(device.agent, "isthmus_edge_quality_correction", route="edge")
+        expected = sample(device.agent, "isthmus_edge_judged_expected_good_total", route="edge")
+        confident = sample(device.agent, "isthmus_edge_expected_quality_sum", route="edge")
     assert told.status_code == 200
     assert told.json()["target"] == "edge"
     before, after = (a.json()["isthmus"]["scores"]["edge.quality"] for a in (first, second))
     assert after == pytest.approx(before - 0.1 * before, abs=1e-5)
     assert judged == 1
+    assert expected == before
+    assert confident == pytest.approx(before + after)
     assert correction == pytest.approx(-0.1 * before, abs=1e-5)
 
 

@@ -74,7 +74,9 @@ async def test_values_leave_as_placeholders_and_come_back_in_a_stream() -> None:
         counted = [
             sample(agent, "isthmus_edge_privacy_redacted_requests_total"),
             sample(agent, "isthmus_edge_privacy_found_values_total", label="EMAIL"),
+            sample(agent, "isthmus_edge_privacy_values_total", label="EMAIL", treatment="redacted"),
         ]
+        left_bytes = sample(agent, "isthmus_edge_sent_bytes_total")
     choices = [choice for chunk in chunks for choice in chunk.choices]
     text = "".join(choice.delta.content or "" for choice in choices)
     tokens = [t.token for c in choices if c.logprobs for t in c.logprobs.content or ()]
@@ -85,7 +87,8 @@ async def test_values_leave_as_placeholders_and_come_back_in_a_stream() -> None:
     assert isthmus["reasons"] == ["preferred_cloud", "privacy_redacted"]
     assert isthmus["privacy_class"] == "redacted"
     assert isthmus["redacted"] == {"EMAIL": 1, "PHONE": 1}
-    assert counted == [1, 1]
+    assert counted == [1, 1, 1]
+    assert left_bytes == sum(map(len, cloud.left))
 
 
 async def test_values_come_back_when_the_model_edits_their_placeholders() -> None:

@@ -59,8 +59,9 @@ async def test_the_other_tier_answers_too_and_only_the_likeness_is_kept(tmp_path
         answer = await ask(client)
         assert await eventually(lambda: compared(agent, "edge") == 1)
         alike = sample(agent, "isthmus_edge_shadow_agreement_sum", route="edge")
+        regretted = sample(agent, "isthmus_edge_shadow_regret_usd_total", route="edge")
     assert answer.headers["x-isthmus-route"] == "edge"
-    assert alike == 1.0
+    assert (alike, regretted) == (1.0, 0.0)
     [second] = second_answers(tmp_path)
     assert (second.route, second.status) == (Target.CLOUD, Status.OK)
     assert second.request_id != answer.headers["x-request-id"]
@@ -72,6 +73,8 @@ async def test_the_device_answers_after_the_cloud(tmp_path: Path) -> None:
     async with shadowed(tmp_path, ScriptedTier()) as (agent, client):
         await ask(client, isthmus={"route": "prefer_in_cloud"})
         assert await eventually(lambda: compared(agent, "cloud") == 1)
+        # That the request left, and what an unknown price is taken to be, was for nothing.
+        assert sample(agent, "isthmus_edge_shadow_regret_usd_total", route="cloud") > 0
     [second] = second_answers(tmp_path)
     assert second.route is Target.EDGE
 

@@ -50,6 +50,18 @@ def day(usd: str, **more: object) -> BudgetLimits:
     return BudgetLimits(day_usd=Decimal(usd), **more)  # type: ignore[arg-type]
 
 
+def test_the_forecast_is_what_the_pace_so_far_comes_to() -> None:
+    clock = Clock(NOON - 11 * 3600)
+    budget = Budget(day("1"), clock=clock)
+    budget.settle("a", 100, clock.now)
+    early = budget.state().day
+    clock.now = NOON
+    noon = budget.state().day
+    assert early is not None
+    assert noon is not None
+    assert (early.forecast_micro_usd, noon.forecast_micro_usd) == (2000, 200)
+
+
 def test_what_is_set_aside_and_what_is_spent_never_pass_the_limit() -> None:
     budget = Budget(day("0.001"), clock=Clock())
     assert budget.reserve("a", 600)

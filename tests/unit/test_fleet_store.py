@@ -126,6 +126,7 @@ def test_the_snapshot_counts_devices_and_names_none(opened: Opener) -> None:
     assert found["isthmus_fleet_backend_devices"] == {("native:avx2",): 1}
     assert found["isthmus_fleet_offline_devices"] == {("no",): 1}
     assert found["isthmus_fleet_devices"] == {("phone", "longer"): 1, ("robot", "longer"): 2}
+    assert found["isthmus_fleet_last_report_timestamp_seconds"] == {("robot",): 100 * DAY_S}
     assert found["isthmus_fleet_dropped_rows"] == {(): 7}
     assert found["isthmus_fleet_bundle_latest"] == {("acme",): 3}
     assert "phone-1" not in str(found)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
 from typing import Any, Final
 
 from prometheus_client import (
@@ -16,21 +17,24 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    Info,
     disable_created_metrics,
     start_http_server,
 )
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from isthmus.cloud.admission import Shed
+from isthmus.cloud.admission import Admission, Shed
 from isthmus.cloud.answers.register import Found
 from isthmus.cloud.identity.base import Refusal
 from isthmus.cloud.ledger.base import LedgerState, Reconciled
+from isthmus.cloud.ledger.quotas import QuotaConfig
 from isthmus.core import genai
 from isthmus.core.chat import Priority
 from isthmus.core.decision import Target
 from isthmus.core.events import DraftVerdict
 from isthmus.core.money import Usage
+from isthmus.core.tier import ModelInfo
 
 TTFT_EDGES_S: Final = genai.edges(genai.SERVER_TTFT_EDGES_S, (0.2, 0.3, 2.0, 30.0))
 TPOT_EDGES_S: Final = genai.edges(genai.SERVER_TPOT_EDGES_S, (0.005, 0.02, 0.03))
@@ -122,6 +126,17 @@ class Metrics:
             "Requests waiting for their turn at the gateway.",
             registry=registry,
         )
+        self._most_in_flight = Gauge(
+            "isthmus_cloud_requests_in_flight_limit",
+            "Requests that may be answered at once.",
+            registry=registry,
+        )
+        self._most_waiting = Gauge(
+            "isthmus_cloud_queue_length_limit",
+            "Requests that may wait; beyond them they are refused.",
+            registry=registry,
+        )
+        self._runs = Info("isthmus_cloud", "What this gateway runs.", registry=registry)
         queue_wait = Histogram(
             "isthmus_cloud_queue_wait_seconds",
             "From the arrival of a request to its turn, by its priority.",
@@ -177,18 +192,23 @@ class Metrics:
             registry=registry,
         )
 
-    def serves(self, model: str) -> None:
+    def serves(self, info: ModelInfo) -> None:
         """Answers are given by this model from now on."""
-        self._of = (*self._of[:2], model)
+        self._of = (*self._of[:2], info.model)
+        self._runs.info(
+            {"version": version("isthmus"), "model": info.model, "backend": info.backend}
+        )
         # A rate over a series that appears with its first value misses that value.
         self._duration.labels(*self._of, "")
         for histogram in (self._ttft, self._tpot):
             histogram.labels(*self._of)
 
-    def watch_queue(self, running: Callable[[], float], waiting: Callable[[], float]) -> None:
-        """Read both gauges from these functions whenever somebody scrapes."""
-        self._in_flight.set_function(running)
-        self._waiting.set_function(waiting)
+    def watch_queue(self, admission: Admission) -> None:
+        """Read how full it is whenever somebody scrapes."""
+        self._in_flight.set_function(lambda: admission.running)
+        self._waiting.set_function(lambda: admission.waiting)
+        self._most_in_flight.set_function(lambda: admission.max_running)
+        self._most_waiting.set_function(lambda: admission.max_waiting)
 
     def watch_answers(
         self,
@@ -292,6 +312,14 @@ class LedgerMetrics:
             ["tenant"],
             registry=registry,
         )
+        self._budget = Gauge(
+            "isthmus_cloud_budget_usd",
+            "What a tenant may spend in a period of the calendar (UTC) by its quotas; tenants that "
+            "were charged since the start.",
+            ["tenant", "period"],
+            registry=registry,
+        )
+        self._quotas = QuotaConfig()
         self._refused = Counter(
             "isthmus_cloud_quota_refusals",
             "Requests that a quota refused, by the quota's name.",
@@ -324,7 +352,18 @@ class LedgerMetrics:
             tenant = "other"
         else:
             self._tenants.add(tenant)
+            self._budgets(tenant)
         self._spent.labels(tenant=tenant).inc(micro_usd)
+
+    def keep_to(self, quotas: QuotaConfig) -> None:
+        """Tell the budgets in these beside what is spent."""
+        self._quotas = quotas
+
+    def _budgets(self, tenant: str) -> None:
+        limits, _ = self._quotas.of(tenant)
+        for period, most_usd in (("day", limits.usd_per_day), ("month", limits.usd_per_month)):
+            if most_usd is not None:
+                self._budget.labels(tenant=tenant, period=period).set(float(most_usd))
 
     def refused(self, quota: str) -> None:
         """A quota refused a request."""

@@ -50,6 +50,7 @@ class Gateway:
             config.quotas,
             self.metrics.ledger,
         )
+        self.metrics.ledger.keep_to(config.quotas)
         self.fleet = fleet.create(config.fleet, config.ledger, self.ledger, self.metrics)
         self.address = config.listen
         self.metrics_address: str | None = None
@@ -101,7 +102,7 @@ class Gateway:
         await self.fleet.start()
         # The backend comes before any gRPC object: vLLM starts processes.
         await self.backend.start()
-        self.metrics.serves(self.backend.info().model)
+        self.metrics.serves(self.backend.info())
         self.metrics.add(self.backend.collectors())
         admission = Admission(
             max_running=config.max_running_requests,
@@ -110,7 +111,7 @@ class Gateway:
             waited=self.metrics.waited,
             shed=self.metrics.shed,
         )
-        self.metrics.watch_queue(lambda: admission.running, lambda: admission.waiting)
+        self.metrics.watch_queue(admission)
         door = identity.Door(authenticator, self.metrics.refused)
         self._service = GatewayService(
             self.backend,

@@ -96,7 +96,9 @@ class Agent:
             health=lambda: self.sensors.health,
         )
         self.learning = Learning(
-            ledger, Pace(config.router.feedback_step, config.router.feedback_bound)
+            ledger,
+            Pace(config.router.feedback_step, config.router.feedback_bound),
+            self.metrics.routing.learnt_of,
         )
         self.shadows = Shadows(
             config.router.shadow_share,
@@ -299,6 +301,7 @@ class Agent:
         outcome = trail.outcome()
         self.spending.settle(outcome)
         self.metrics.observe(outcome, trail.legs)
+        self.metrics.treated(trail.treatments())
         for leg in trail.legs:
             unused_micro_usd = 0 if leg.in_answer else trail.price_of(leg)
             self.metrics.dropped(leg.target, leg.end, leg.dropped_tokens, unused_micro_usd)

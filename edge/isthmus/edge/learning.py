@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
+from collections.abc import Callable
 
 from isthmus.core.decision import Reason, Target
 from isthmus.core.errors import ConfigError
@@ -28,8 +29,15 @@ class Learning:
     Without a ledger nothing is learnt.
     """
 
-    def __init__(self, ledger: Ledger | None, pace: Pace) -> None:
+    def __init__(
+        self,
+        ledger: Ledger | None,
+        pace: Pace,
+        on_judged: Callable[[Lesson], None] = lambda lesson: None,
+    ) -> None:
+        """`on_judged` hears of a person's judgements, from any thread."""
         self._ledger = ledger
+        self._on_judged = on_judged
         self.pace = pace
         self._tasks: set[asyncio.Task[None]] = set()
         self.correction = Correction()
@@ -61,6 +69,8 @@ class Learning:
                 return None
             lesson = None if found is None else Lesson(*known, found)
             self._learn(db, request_id, Source.USER, lesson)
+            if lesson is not None:
+                self._on_judged(lesson)
             return known[0]
 
     def consider(self, trail: Trail) -> None:

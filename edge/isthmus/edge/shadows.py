@@ -28,6 +28,7 @@ from isthmus.edge.screen import Look
 from isthmus.edge.spending import Spending
 from isthmus.edge.trail import Trail
 from isthmus.router.drift import Drift, agreement
+from isthmus.router.regret import regret_micro_usd
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +108,9 @@ class Shadows:
         if second.status is Status.OK:
             agreed = agreement(trail.text, second.text)
             self._drifts[trail.route].observe(agreed)
-            self._metrics.routing.compared(trail.route, agreed)
+            scores = {} if trail.decision is None else trail.decision.scores
+            regret = regret_micro_usd(scores, trail.route, agreed)
+            self._metrics.routing.compared(trail.route, agreed, regret)
 
     def _begin(self, trail: Trail) -> Trail:
         target = trail.route.other

@@ -254,10 +254,14 @@ class Trail:
             status=self.status.value,
             privacy_class=self.privacy_class.value,
             policy=self.policy,
-            labels={label: self._treatments(label) for label in {*self.found, *self.redacted}},
+            labels=self.treatments(),
             sent=tuple(self.sent),
             content_hmac=content_hmac,
         )
+
+    def treatments(self) -> dict[str, dict[Treatment, int]]:
+        """What became of the values that were found, by label."""
+        return {label: self._treatments(label) for label in {*self.found, *self.redacted}}
 
     def _treatments(self, label: str) -> dict[Treatment, int]:
         found, redacted = self.found.get(label, 0), self.redacted.get(label, 0)

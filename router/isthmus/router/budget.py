@@ -16,6 +16,9 @@ from datetime import datetime, timedelta
 from isthmus.router.config import BudgetLimits
 from isthmus.router.value import shadow_price
 
+_EARLY = 0.05
+"""The part of a period in which one request would otherwise foretell a fortune."""
+
 
 @dataclass(frozen=True, slots=True)
 class PeriodState:
@@ -31,6 +34,11 @@ class PeriodState:
     def left_micro_usd(self) -> int:
         """What may still be spent; never negative."""
         return max(0, self.limit_micro_usd - self.spent_micro_usd)
+
+    @property
+    def forecast_micro_usd(self) -> int:
+        """What will have been spent at the end, if it goes on as it did: little is known early."""
+        return round(self.spent_micro_usd / max(_EARLY, self.elapsed))
 
     @property
     def shadow_price(self) -> float:

@@ -6,11 +6,10 @@ knows; what else devices call things is bounded (`isthmus.core.bounded`).
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -36,7 +35,6 @@ class FleetMetrics:
         self.device_class = Bounded(config.max_classes, ("unknown",))
         self.tenant = Bounded(config.max_tenants)
         self._model = Bounded(config.max_models)
-        self._last_report_s: float | None = None
         by_class = ("route", "device_class")
         self._requests = Counter(
             "isthmus_fleet_requests",
@@ -114,16 +112,6 @@ class FleetMetrics:
             "Outcomes that were reported before, and were not counted again.",
             registry=registry,
         )
-        age = Gauge(
-            "isthmus_fleet_last_report_age_seconds",
-            "Since a device last reported to this gateway; -1: none has, since it started.",
-            registry=registry,
-        )
-        age.set_function(self._age_s)
-
-    def heard(self) -> None:
-        """A report came."""
-        self._last_report_s = time.monotonic()
 
     def counted(self, outcome: Outcome, unknown_reasons: int, device_class: str) -> None:
         """A device of this class reported an outcome that nobody had reported before."""
@@ -157,9 +145,6 @@ class FleetMetrics:
         """So many outcomes were known already."""
         self._duplicates.inc(count)
 
-    def _age_s(self) -> float:
-        return -1.0 if self._last_report_s is None else time.monotonic() - self._last_report_s
-
 
 class FleetSnapshot(Collector):
     """What the database says of devices and bundles: the same at every gateway that shares it."""
@@ -168,6 +153,10 @@ class FleetSnapshot(Collector):
         "isthmus_fleet_devices": (
             "Devices by class and when they were last seen.",
             ("device_class", "seen"),
+        ),
+        "isthmus_fleet_last_report_timestamp_seconds": (
+            "When a device of a class last reported, to any gateway, in Unix time.",
+            ("device_class",),
         ),
         "isthmus_fleet_bundle_devices": (
             "Devices by the bundle that they run, and what became of the one that they tried last.",

@@ -96,7 +96,6 @@ class Fleet:
         new = await self._in_thread(
             lambda: self._store.count_once(caller, [one.request_id for one in outcomes])
         )
-        self._metrics.heard()
         for outcome in outcomes:
             if outcome.request_id in new:
                 unknown = len(named[outcome.request_id].reasons) - len(outcome.reasons)

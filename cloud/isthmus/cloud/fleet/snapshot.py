@@ -35,6 +35,10 @@ def snapshot(store: FleetStore, device_class: Bounded, tenant: Bounded) -> dict[
     seen = _band(now_ms - d.seen_ms, [(s * 1000, name) for s, name in _SEEN_S])
     for kind, band, count in store.devices_by(d.device_class, seen):
         add("isthmus_fleet_devices", (device_class(kind), band), count)
+    for kind, reported_ms in store.last_reports():
+        key = (device_class(kind),)
+        ages = found.setdefault("isthmus_fleet_last_report_timestamp_seconds", Counter())
+        ages[key] = max(ages[key], reported_ms // 1000)
     latest = store.latest()
     told = found["isthmus_fleet_bundle_latest"] = Counter()
     for owner, sequence in latest.items():

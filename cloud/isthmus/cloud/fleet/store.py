@@ -203,6 +203,14 @@ class FleetStore:
             grouped = query.group_by(*(sa.literal_column(str(n + 1)) for n in range(len(columns))))
             return list(connection.execute(grouped))
 
+    def last_reports(self) -> list[tuple[str, int]]:
+        """When a device of each class sent its spool last, in Unix milliseconds."""
+        d = tables.devices.c
+        query = sa.select(d.device_class, sa.func.max(d.reported_ms))
+        query = query.where(d.reported_ms.is_not(None)).group_by(d.device_class)
+        with self._begin() as connection:
+            return [(row[0], int(row[1])) for row in connection.execute(query)]
+
     def total(self, column: sa.ColumnElement[int]) -> int:
         """The sum of a column over all devices."""
         with self._begin() as connection:

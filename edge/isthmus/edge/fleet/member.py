@@ -84,6 +84,7 @@ class Member:
             status=self._status,
             pauses=Pauses(config.sync_interval_s),
         )
+        metrics.watch(self._syncer.offline_s)
 
     def start(self) -> None:
         """Use the bundle of before, and begin to sync and to report. Needs a running loop."""

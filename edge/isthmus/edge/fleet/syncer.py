@@ -79,7 +79,7 @@ class Syncer:
         return min(max(pause_s, least_s), most_s)
 
     async def _call(self) -> fleet_pb2.SyncDeviceResponse:
-        request = fleet_pb2.SyncDeviceRequest(status=self._status(self._offline_s()))
+        request = fleet_pb2.SyncDeviceRequest(status=self._status(self.offline_s()))
         if self._bundles is not None:
             held = self._bundles.held
             request.sequence, request.tried_sequence = held.sequence, held.tried
@@ -90,6 +90,7 @@ class Syncer:
         self._unreached_since_s = None
         return response
 
-    def _offline_s(self) -> float:
+    def offline_s(self) -> float:
+        """How long the gateway has not been reached; 0: it was, or nothing is to be said."""
         since_s = self._unreached_since_s
         return 0.0 if since_s is None else time.monotonic() - since_s

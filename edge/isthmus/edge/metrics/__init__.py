@@ -24,6 +24,7 @@ from isthmus.edge.metrics.collectors import CloudCollector, EngineCollector
 from isthmus.edge.metrics.fleet import FleetMetrics
 from isthmus.edge.metrics.inference import InferenceMetrics
 from isthmus.edge.metrics.routing import RoutingMetrics
+from isthmus.privacy.receipts import Treatment
 
 if TYPE_CHECKING:
     from isthmus.engine.fallback import Fallback
@@ -81,6 +82,18 @@ class Metrics:
             "isthmus_edge_privacy_found_values",
             "Sensitive values found in requests, by label. A value counts with each of its turns.",
             ("label",),
+            registry=self.registry,
+        )
+        self._treated = Counter(
+            "isthmus_edge_privacy_values",
+            "Sensitive values of requests that ended, by label and by what became of them: stayed, "
+            "redacted (a placeholder left), allowed (it left).",
+            ("label", "treatment"),
+            registry=self.registry,
+        )
+        self._sent_bytes = Counter(
+            "isthmus_edge_sent_bytes",
+            "What left the device for the cloud, requests alone.",
             registry=self.registry,
         )
         self._redacted = Counter(
@@ -154,6 +167,8 @@ class Metrics:
         for reason in outcome.reasons:
             self._reasons.labels(route, reason.value).inc()
         self.inference.observe(outcome, legs)
+        self.routing.expected(outcome.route, outcome.expected_quality)
+        self._sent_bytes.inc(sum(leg.sent_bytes for leg in legs))
         self._spent.inc(usd(outcome.price_micro_usd))
         self._saved.inc(usd(outcome.saved_micro_usd))
         if outcome.status is not Status.REFUSED and not _PRIVACY.isdisjoint(outcome.reasons):
@@ -161,6 +176,12 @@ class Metrics:
         asked = {leg.target for leg in legs}
         if Reason.PRIVACY_REDACTED in outcome.reasons and Target.CLOUD in asked:
             self._redacted.inc()
+
+    def treated(self, treatments: Mapping[str, Mapping[Treatment, int]]) -> None:
+        """Count what became of the values of a request that ended, by label."""
+        for label, counts in treatments.items():
+            for treatment, count in counts.items():
+                self._treated.labels(label, treatment).inc(count)
 
     def found(self, labels: Mapping[str, int]) -> None:
         """Count the values that a scan found."""

@@ -96,13 +96,14 @@ class RouterCollector(Collector):
         yield _gauge(
             "isthmus_edge_throttled", "1 while the processor is held back.", health.throttled
         )
-        figures = ("limit", "spent", "shadow_price")
+        figures = ("limit", "spent", "forecast", "shadow_price")
         helps = (
             "What may be paid to the cloud in a period.",
             "What was paid or is set aside in it.",
+            "What will have been at its end, if that goes on as it did.",
             "What its pace adds to each unit of price.",
         )
-        names = ("budget_limit_usd", "budget_spent_usd", "budget_shadow_price")
+        names = (*(f"budget_{figure}_usd" for figure in figures[:3]), "budget_shadow_price")
         families = {
             figure: GaugeMetricFamily(f"isthmus_edge_{name}", text, labels=["period"])
             for figure, name, text in zip(figures, names, helps, strict=True)
@@ -111,6 +112,7 @@ class RouterCollector(Collector):
             if state is not None:
                 families["limit"].add_metric([period], usd(state.limit_micro_usd))
                 families["spent"].add_metric([period], usd(state.spent_micro_usd))
+                families["forecast"].add_metric([period], usd(state.forecast_micro_usd))
                 families["shadow_price"].add_metric([period], state.shadow_price)
         yield from families.values()
 

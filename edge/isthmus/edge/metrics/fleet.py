@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Gauge
@@ -35,6 +36,11 @@ class FleetMetrics:
             registry=registry,
         )
         age.set_function(self._age_s)
+        self._offline = Gauge(
+            "isthmus_edge_offline_seconds",
+            "How long this device of a fleet has reached no gateway; 0: it reaches one.",
+            registry=registry,
+        )
         self._sequence = Gauge(
             "isthmus_edge_bundle_sequence",
             "The operator's bundle in use; 0: none, the device's own settings alone.",
@@ -46,6 +52,10 @@ class FleetMetrics:
             ("state",),
             registry=registry,
         )
+
+    def watch(self, offline_s: Callable[[], float]) -> None:
+        """Read at each scrape for how long no gateway was reached."""
+        self._offline.set_function(offline_s)
 
     def spooled(self, state: SpoolState) -> None:
         """How full the spool is."""

@@ -10,8 +10,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from isthmus.core.decision import Reason, Target
 from isthmus.core.events import DraftVerdict
+from isthmus.core.money import MICRO_USD_PER_USD
 from isthmus.edge.metrics.collectors import RouterCollector
-from isthmus.router.online import Correction
+from isthmus.router.online import Correction, Lesson
 
 if TYPE_CHECKING:
     from isthmus.edge.trained import Taken
@@ -52,10 +53,24 @@ class RoutingMetrics:
             ("result",),
             registry=registry,
         )
+        self._expected = Histogram(
+            "isthmus_edge_expected_quality",
+            "How probably answers were good enough, as their decisions took it, by who gave them.",
+            ("route",),
+            buckets=_SHARES,
+            registry=registry,
+        )
         self._judged = Counter(
             "isthmus_edge_judged_answers",
             "Answers that a person called good or bad, by who gave them.",
             ("route", "judgement"),
+            registry=registry,
+        )
+        self._expected_good = Counter(
+            "isthmus_edge_judged_expected_good",
+            "How many of the judged answers were expected to be good: the sum of what their "
+            "decisions took for probable. Beside those judged good it shows the calibration.",
+            ("route",),
             registry=registry,
         )
         self._correction = Gauge(
@@ -74,6 +89,13 @@ class RoutingMetrics:
         self._drift = Gauge(
             "isthmus_edge_shadow_drift",
             "Recent agreement less the usual one: below 0 the tiers drift apart.",
+            ("route",),
+            registry=registry,
+        )
+        self._regret = Counter(
+            "isthmus_edge_shadow_regret_usd",
+            "What the other tier was worth more, where both answered, by who gave the first; the "
+            "cloud's answer is the reference (`isthmus.router.regret`).",
             ("route",),
             registry=registry,
         )
@@ -112,15 +134,26 @@ class RoutingMetrics:
         """Count a person's judgement of an answer of `target`."""
         self._judged.labels(target.value, "good" if good else "bad").inc()
 
+    def expected(self, target: Target, quality: float | None) -> None:
+        """Note how good an answer of `target` was expected to be; None: nobody reckoned."""
+        if quality is not None:
+            self._expected.labels(target.value).observe(quality)
+
+    def learnt_of(self, lesson: Lesson) -> None:
+        """Note how good a judged answer was expected to be. From any thread."""
+        self._expected_good.labels(lesson.tier.value).inc(lesson.expected)
+
     def took_file(self, taken: Taken, version: str) -> None:
         """Count a trained file that was tried; `version` is the one in use since."""
         self._files.labels(taken.value).inc()
         self._file.clear()
         self._file.labels(version).set(1)
 
-    def compared(self, target: Target, agreed: float) -> None:
-        """Note how alike an answer of `target` and the other tier's are."""
+    def compared(self, target: Target, agreed: float, regret_micro_usd: float | None) -> None:
+        """Note how alike an answer of `target` and the other tier's are, and its regret."""
         self._agreement.labels(target.value).observe(agreed)
+        if regret_micro_usd is not None:
+            self._regret.labels(target.value).inc(regret_micro_usd / MICRO_USD_PER_USD)
 
     def watch(
         self,
