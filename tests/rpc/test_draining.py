@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 
 import grpc
@@ -58,7 +59,8 @@ def advice(error):
     return any(detail.Unpack(retry) for detail in status.details)
 
 
-async def test_a_drain_lets_an_answer_end_within_the_grace():
+async def test_a_drain_lets_an_answer_end_within_the_grace(caplog):
+    caplog.set_level(logging.INFO, logger="isthmus.cloud.server")
     backend = ScriptedBackend(WORDS, delay_s=0.01)
     gateway = await started(backend, drain_s=30)
     async with connected(gateway.address) as tier:
@@ -68,9 +70,12 @@ async def test_a_drain_lets_an_answer_end_within_the_grace():
         assert await task == "".join(WORDS)
         assert tier.resumed == 0
     assert len(backend.requests) == 1
+    assert "stopping; answers running or waiting: 1, time left: 30 s" in caplog.text
+    assert "; answers cut: 0" in caplog.text
 
 
-async def test_what_is_left_after_the_grace_is_told_to_ask_again():
+async def test_what_is_left_after_the_grace_is_told_to_ask_again(caplog):
+    caplog.set_level(logging.INFO, logger="isthmus.cloud.server")
     backend = ScriptedBackend(["x"] * 1000, delay_s=0.02)
     gateway = await started(backend, drain_s=0.1, max_running_requests=1)
     async with grpc.aio.insecure_channel(gateway.address) as channel:
@@ -94,6 +99,7 @@ async def test_what_is_left_after_the_grace_is_told_to_ask_again():
     assert len(backend.requests) == 1
     assert backend.stopped_at_s
     assert backend.closed
+    assert "; answers cut: 1" in caplog.text
 
 
 async def test_a_drain_that_was_announced_is_told_by_health_while_everything_is_served():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from typing import Final
 
 import grpc
@@ -145,19 +146,22 @@ class Gateway:
     async def stop(self, grace_s: float | None = None) -> None:
         """Drain for `grace_s` (default: the configuration's) and close everything. Idempotent."""
         grace_s = self.config.drain_s if grace_s is None else grace_s
+        began_s, cut = time.monotonic(), None
         if self._watch is not None:
             self._watch.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watch
             self._watch = None
         if self._server is not None and self._service is not None:
+            running = self._service.running
+            _log.info("stopping; answers running or waiting: %d, time left: %g s", running, grace_s)
             await self._set_health(serving=False)
             self._service.announce_drain()
             # Whoever sends requests here needs a moment to hear of it; until then all are served.
             await asyncio.sleep(min(self.config.drain_notice_s, grace_s))
             # No new connection, and GOAWAY on the old ones: devices go elsewhere by themselves.
             closing = asyncio.create_task(self._server.stop(grace_s + _LETTING_GO_S))
-            await self._service.drain(grace_s)
+            cut = await self._service.drain(grace_s)
             await self._server.stop(grace=0.2)
             await closing
             self._server = None
@@ -169,6 +173,8 @@ class Gateway:
         if self._metrics_server is not None:
             await asyncio.to_thread(self._metrics_server.close)
             self._metrics_server = None
+        if cut is not None:
+            _log.info("stopped after %.1f s; answers cut: %d", time.monotonic() - began_s, cut)
 
     @property
     def health_address(self) -> str | None:

@@ -167,20 +167,28 @@ class GatewayService(GatewayServiceServicer):
         """Say to those who ask for the load that this gateway is about to stop."""
         self._draining = True
 
-    async def drain(self, grace_s: float) -> None:
-        """Take no new requests; those running after `grace_s` end as unavailable."""
+    @property
+    def running(self) -> int:
+        """How many answers are being given."""
+        return self._calls
+
+    async def drain(self, grace_s: float) -> int:
+        """Take no new requests; those running after `grace_s` end as unavailable: how many."""
+        cut = 0
         self._draining = self._closed = True
         self._admission.turn_away(_stopping("before it was this request's turn"))
         try:
             async with asyncio.timeout(grace_s):
                 await self._idle.wait()
         except TimeoutError:
+            cut = self._calls
             self._answers.stop(_stopping("before the end of the answer"))
             # A backend that does not let go is left to the server, which ends every call.
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._idle.wait(), _LETTING_GO_S)
         await self._answers.close(_LETTING_GO_S)
         await self._pace.stop()
+        return cut
 
     # --- inside -------------------------------------------------------------------------------
 
