@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import sys
 from dataclasses import dataclass
+from importlib import metadata
+from typing import Annotated
 
 import typer
 
@@ -48,6 +50,7 @@ def build(wanted: str | None) -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
+    app.callback()(_program)
     for name, command in _COMMANDS.items():
         loaded = command.load() if name == wanted else _stub
         if isinstance(loaded, typer.Typer):
@@ -55,6 +58,23 @@ def build(wanted: str | None) -> typer.Typer:
         else:
             app.command(name, short_help=command.help)(loaded)  # type: ignore[type-var]
     return app
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(metadata.version("isthmus"))
+        raise typer.Exit
+
+
+def _program(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", callback=_show_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """What every command shares: the option is dealt with before any of them."""
 
 
 def _stub() -> None:
