@@ -15,9 +15,9 @@ from fleet_devices import KEY, PINNED, Tuned, signed
 from isthmus.core.bundle import MAX_BYTES, BundleState, OperatorKey, PinnedKeys
 from isthmus.core.errors import ConfigError
 from isthmus.core.money import Price
-from isthmus.edge.fleet import bundles as module
 from isthmus.edge.fleet.bundles import Bundles
 from isthmus.edge.fleet.held import HeldBundles
+from isthmus.edge.fleet.parts import MOST_STARTS
 from isthmus.edge.trained import Trained
 from isthmus.engine.choices import check_fleet_choices
 from isthmus.kernels.opencl.tuned import TunedFiles, dump
@@ -181,7 +181,7 @@ async def test_a_bundle_with_which_the_agent_does_not_live_is_given_up(tmp_path:
     async with device(tmp_path, agent) as bundles:
         await bundles.take(signed(1, SAVER))
         await bundles.take(signed(2, BEST))
-    for _ in range(module.MOST_STARTS):
+    for _ in range(MOST_STARTS):
         killed = Bundles(agent, RouterConfig(), PINNED, HeldBundles(tmp_path), software="1")
         await killed.start()
         assert agent.router.preset is Preset.BEST

@@ -207,7 +207,7 @@ def _publish(
     """Sign and keep `bundle`, once it has passed the checks that devices make."""
     from isthmus.core.bundle import BundleRefused, PinnedKeys
     from isthmus.core.wire.fleet import bundle_from_bytes, bundle_to_bytes
-    from isthmus.edge.fleet.bundles import check_parts
+    from isthmus.edge.fleet.parts import check_parts
 
     signed = key.sign(bundle_to_bytes(bundle))
     try:

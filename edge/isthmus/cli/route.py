@@ -86,6 +86,12 @@ def explain(
     config: Annotated[
         Path | None, typer.Option(help="The agent's settings file; the environment stands over it.")
     ] = None,
+    ignore_bundle: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-bundle", help="By the device's own settings, not the operator's bundle."
+        ),
+    ] = False,
     another_pair: Annotated[
         bool,
         typer.Option(help="As with models that nobody labelled, not the catalogue's pair."),
@@ -125,7 +131,11 @@ def explain(
         bool, typer.Option("--json", help="Print one JSON object; it never holds the text.")
     ] = False,
 ) -> None:
-    """Print the decision for TEXT, and every term of it. Nothing is sent and no model is needed."""
+    """Print the decision for TEXT, and every term of it. Nothing is sent and no model is needed.
+
+    It is decided as by the agent that has these settings: by the operator's bundle where one is in
+    use on this device, and by the router file of either.
+    """
     from isthmus.cli.route_situation import settings
     from isthmus.cli.route_view import show, taken_apart
     from isthmus.core.errors import ConfigError
@@ -154,11 +164,12 @@ def explain(
         "threshold": threshold,
     }
     try:
-        router, price = settings(config, changes)
+        deciding = settings(config, changes, ignore_bundle=ignore_bundle)
     except ConfigError as error:
-        name = (error.field or "config").removeprefix("router.").replace("_", "-")
-        raise typer.BadParameter(error.message, param_hint=f"--{name}") from None
-    shown = taken_apart(situation.signals(router, price), router)
+        name = (error.field or "").removeprefix("router.")
+        hint = name.replace("_", "-") if changes.get(name) is not None else "config"
+        raise typer.BadParameter(error.message, param_hint=f"--{hint}") from None
+    shown = taken_apart(situation.signals(deciding), deciding)
     if as_json:
         import json
 

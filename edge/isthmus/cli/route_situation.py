@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 from isthmus.core.chat import RouteMode
 
 if TYPE_CHECKING:
+    from isthmus.core.bundle import Bundle
     from isthmus.core.chat import ChatRequest
     from isthmus.core.money import Price
     from isthmus.router.budget import BudgetState
     from isthmus.router.config import RouterConfig
     from isthmus.router.latency import Prediction
+    from isthmus.router.learned.router_file import RouterFile
     from isthmus.router.quality import Quality
     from isthmus.router.signals import DeviceHealth, Signals
 
@@ -48,6 +50,20 @@ class Times:
         tpot_tail = None if self.tpot_ms is None else 2 * self.tpot_ms
         # With no telling of constant and slope, a prompt's time is taken to be all slope.
         return Prediction(self.ttft_ms, tail, self.tpot_ms, tpot_tail)
+
+
+@dataclass(frozen=True, slots=True)
+class Deciding:
+    """What the agent of this device decides by."""
+
+    router: RouterConfig
+    price: Price
+    """Of the cloud."""
+    file: RouterFile
+    bundle: Bundle | None
+    """The operator's, where one is in use."""
+    changed: tuple[str, ...]
+    """What that one changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +100,17 @@ class Situation:
             preference=RoutePreference(mode=self.mode, ttft_slo_ms=self.slo_ms),
         )
 
-    def signals(self, config: RouterConfig, price: Price) -> Signals:
+    def signals(self, deciding: Deciding) -> Signals:
         """What the router would be told."""
         from isthmus.core.money import Price
         from isthmus.router.signals import CloudState, EdgeState, gather
 
+        price = deciding.price
         if self.usd_per_mtok is not None:
             price = Price(*map(Decimal, self.usd_per_mtok))
         return gather(
             self.request(),
-            quality=self._quality(),
+            quality=self._quality(deciding.file),
             edge=EdgeState(latency=self.edge.prediction()),
             cloud=CloudState(
                 available=self.cloud is not CloudPlay.OFFLINE,
@@ -102,16 +119,15 @@ class Situation:
                 latency=self.in_cloud.prediction(),
             ),
             device=self._device(),
-            budget=self._budget(config),
+            budget=self._budget(deciding.router),
         )
 
-    def _quality(self) -> Quality:
-        from isthmus.router.learned.router_file import shipped
+    def _quality(self, file: RouterFile) -> Quality:
         from isthmus.router.quality import estimate
 
-        known = shipped().calibrations
+        known = file.calibrations
         pair = known[0].pair if known and not self.another_pair else None
-        return estimate(self.request(), shipped(), pair)
+        return estimate(self.request(), file, pair)
 
     def _device(self) -> DeviceHealth:
         from dataclasses import replace
@@ -143,15 +159,32 @@ class Situation:
         return BudgetState(config.budget.micro_usd("request"), period("day"), period("month"))
 
 
-def settings(path: Path | None, changes: Mapping[str, Any]) -> tuple[RouterConfig, Price]:
-    """The agent's settings for the router, with `changes` over them, and the cloud's price.
+def settings(path: Path | None, changes: Mapping[str, Any], *, ignore_bundle: bool) -> Deciding:
+    """What an agent with these settings decides by, with `changes` of the policy over it.
 
     Raises `ConfigError`.
     """
     from dataclasses import replace
 
+    from isthmus.core.money import Price
+    from isthmus.core.paths import home
     from isthmus.edge.config import EdgeConfig
+    from isthmus.edge.fleet.parts import Parts, in_effect
+    from isthmus.edge.fleet.policy import differences
+    from isthmus.router.learned import router_file
 
     config = EdgeConfig.load(path)
+    parts = Parts(config.router) if ignore_bundle else in_effect(config, home() / "fleet")
+    changed = [f"router.{name}" for name in differences(config.router, parts.router)]
+    price, file = config.cloud_price, parts.file
+    if price == Price() and parts.price is not None:
+        changed.append("price")
+        price = parts.price
+    if file is None:
+        own = config.router_file
+        file = router_file.shipped() if own is None else router_file.load(own)
+    else:
+        changed.append("router_file")
     given = {name: value for name, value in changes.items() if value is not None}
-    return replace(config.router, **given), config.cloud_price
+    router = replace(parts.router, **given)
+    return Deciding(router, price, file, parts.bundle, tuple(changed))

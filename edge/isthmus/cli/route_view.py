@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from isthmus.cli.route_situation import Deciding
     from isthmus.router.config import RouterConfig
     from isthmus.router.signals import Signals
 
 _TERMS = ("quality", "price", "time", "energy", "moving", "leaving", "value")
 
 
-def taken_apart(signals: Signals, config: RouterConfig) -> dict[str, Any]:
+def taken_apart(signals: Signals, deciding: Deciding) -> dict[str, Any]:
     """The decision, or the refusal, with everything that it was made from; never the text."""
     from isthmus.cli.route_why import why
     from isthmus.core.errors import PolicyRefused
     from isthmus.router.gates import shut_gates
     from isthmus.router.policy import decide
 
+    config = deciding.router
     quality, budget = signals.quality, signals.budget
     shown: dict[str, Any] = {
         "target": None,
         "reasons": [],
         "why": "",
+        "bundle": _bundle(deciding),
         "preset": config.preset.value,
         "weights": asdict(config.weights),
         "goal": config.target,
@@ -68,6 +72,18 @@ def taken_apart(signals: Signals, config: RouterConfig) -> dict[str, Any]:
     }
 
 
+def _bundle(deciding: Deciding) -> dict[str, Any] | None:
+    bundle = deciding.bundle
+    if bundle is None:
+        return None
+    return {
+        "sequence": bundle.sequence,
+        "version": bundle.version,
+        "created_unix_s": bundle.created_unix_s,
+        "changes": list(deciding.changed),
+    }
+
+
 def _presets(signals: Signals, config: RouterConfig) -> dict[str, str | None]:
     """Where each preset would send the request, its own worths in the place of any others."""
     from isthmus.core.errors import PolicyRefused
@@ -100,6 +116,8 @@ def show(shown: dict[str, Any]) -> None:
     target = shown["target"] or "refused"
     console.print(f"[bold]{target}[/bold]: {', '.join(shown['reasons'])}", highlight=False)
     console.print(shown["why"], highlight=False)
+    if shown["bundle"] is not None:
+        console.print(_bundle_line(shown["bundle"]), highlight=False, markup=False)
     if "refused" not in shown:
         allowed = "may" if shown["fallback_allowed"] else "may not"
         both = " Both may start at once." if shown["race"] else ""
@@ -115,6 +133,15 @@ def show(shown: dict[str, Any]) -> None:
     console.print(_facts_table(shown))
     choices = (f"{name} → {where or 'refused'}" for name, where in shown["presets"].items())
     console.print(f"presets: {', '.join(choices)}", highlight=False, soft_wrap=True)
+
+
+def _bundle_line(bundle: dict[str, Any]) -> str:
+    made = datetime.fromtimestamp(bundle["created_unix_s"], UTC)
+    changes = ", ".join(bundle["changes"]) or "nothing of it"
+    return (
+        f"Decided by bundle {bundle['sequence']} ({bundle['version']}) of {made:%Y-%m-%d %H:%M} "
+        f"UTC, which changes {changes}."
+    )
 
 
 def _table(title: str, *columns: str) -> Table:

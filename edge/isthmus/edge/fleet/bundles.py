@@ -12,26 +12,22 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, Protocol
 
 from isthmus.core.bundle import Bundle, BundleRefused, BundleState, PinnedKeys, SignedBundle
 from isthmus.core.errors import ConfigError
 from isthmus.core.money import Price
-from isthmus.core.wire.fleet import bundle_from_bytes
 from isthmus.edge.fleet.held import Held, HeldBundles
-from isthmus.edge.fleet.policy import differences, tuned
+from isthmus.edge.fleet.parts import Parts, checked, crashes, read, read_kept
+from isthmus.edge.fleet.policy import differences
 from isthmus.edge.trained import Taken, Trained
 from isthmus.router.config import RouterConfig
-from isthmus.router.learned import router_file
-from isthmus.router.learned.router_file import RouterFile
 
 log = logging.getLogger(__name__)
 
 SETTLED_S: Final = 20.0
 """Whoever lived so long with a bundle has not crashed by it."""
-MOST_STARTS: Final = 3
-"""How often the agent may begin with a bundle without living so long."""
 
 
 class Tuned(Protocol):
@@ -40,16 +36,6 @@ class Tuned(Protocol):
     trained: Trained
 
     def use_policy(self, router: RouterConfig, price: Price | None = None) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """A bundle that was read whole."""
-
-    router: RouterConfig
-    price: Price | None = None
-    file: RouterFile | None = None
-    kernel_choices: str = ""
 
 
 class Bundles:
@@ -81,7 +67,7 @@ class Bundles:
         if held.tried and held.software != self._software and held.state is not BundleState.IN_USE:
             # Newer software may be able to do what the older one was not.
             self.held = replace(held, tried=0, state=None, problem="")
-        if held.sequence and held.starts >= MOST_STARTS:
+        if crashes(held):
             why = f"the agent ended {held.starts} times within {SETTLED_S:g} s of its start"
             await self._go_back(BundleRefused(why, BundleState.CRASHED))
         elif held.sequence:
@@ -97,7 +83,7 @@ class Bundles:
         """Use `signed` from now on, if it is right in every way; note what became of it."""
         sequence = 0
         try:
-            bundle = await asyncio.to_thread(self._checked, signed)
+            bundle = await asyncio.to_thread(checked, signed, self._keys)
             sequence = bundle.sequence
             if sequence == self.held.tried:
                 return
@@ -118,10 +104,6 @@ class Bundles:
 
     # --- one bundle ---------------------------------------------------------------------------
 
-    def _checked(self, signed: SignedBundle) -> Bundle:
-        self._keys.check(signed)
-        return bundle_from_bytes(signed.payload)
-
     def _check_sequence(self, bundle: Bundle) -> None:
         held = self.held
         # One that was given up may be tried again, by newer software.
@@ -135,7 +117,7 @@ class Bundles:
             )
 
     async def _change_to(self, bundle: Bundle, signed: SignedBundle) -> None:
-        parts = await asyncio.to_thread(_read, bundle, self._own)
+        parts = await asyncio.to_thread(read, bundle, self._own)
         # What an operator goes back to was good enough once.
         judge = bundle.rolls_back_to is None
         await self._use(parts, judge=judge)
@@ -156,7 +138,7 @@ class Bundles:
         changed = ", ".join(differences(self._own, parts.router)) or "nothing of the policy"
         log.info("bundle %d is in use; it changes %s", bundle.sequence, changed)
 
-    async def _use(self, parts: _Parts, *, judge: bool = False) -> None:
+    async def _use(self, parts: Parts, *, judge: bool = False) -> None:
         taken = await asyncio.to_thread(self._agent.trained.take, parts.file, judge=judge)
         if taken is Taken.WORSE:
             raise BundleRefused(
@@ -169,16 +151,10 @@ class Bundles:
 
     async def _use_kept(self, sequence: int) -> None:
         """Use a bundle of before, or the device's own settings (0)."""
-        parts = _Parts(self._own)
-        if sequence:
-            parts = await asyncio.to_thread(self._read_kept, sequence)
-        await self._use(parts)
+        await self._use(await asyncio.to_thread(self._read_kept, sequence))
 
-    def _read_kept(self, sequence: int) -> _Parts:
-        signed = self._kept.bundle(sequence)
-        if signed is None:
-            raise BundleRefused("the bundle that was kept is gone", BundleState.BROKEN)
-        return _read(self._checked(signed), self._own)
+    def _read_kept(self, sequence: int) -> Parts:
+        return read_kept(self._kept, sequence, self._own, self._keys)
 
     # --- refusals -----------------------------------------------------------------------------
 
@@ -226,33 +202,6 @@ class Bundles:
             self.held = replace(self.held, starts=0)
             with contextlib.suppress(ConfigError):
                 await asyncio.to_thread(self._kept.write, self.held)
-
-
-def check_parts(bundle: Bundle) -> None:
-    """Raise `BundleRefused` for what any device would refuse."""
-    _read(bundle, RouterConfig())
-
-
-def _read(bundle: Bundle, own: RouterConfig) -> _Parts:
-    """Every part of `bundle`, or `BundleRefused`."""
-    file = None
-    if bundle.router_file:
-        try:
-            file = router_file.from_bytes(bundle.router_file)
-        except ValueError as error:
-            why = f"its router file is none: {error}"
-            raise BundleRefused(why, BundleState.BROKEN, field="router_file") from None
-    if bundle.kernel_choices_json:
-        from isthmus.engine.choices import check_fleet_choices
-
-        try:
-            check_fleet_choices(bundle.kernel_choices_json)
-        except ConfigError as error:
-            raise BundleRefused(
-                error.message, BundleState.BROKEN, field="kernel_choices_json"
-            ) from None
-    router = tuned(own, bundle.policy_toml)
-    return _Parts(router, bundle.price, file, bundle.kernel_choices_json)
 
 
 def _keep_choices(text: str) -> None:
