@@ -10,9 +10,11 @@ import grpc
 import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from prometheus_client import REGISTRY, Gauge
 
 from asked import REQUEST, anew
 from isthmus.cloud import server
+from isthmus.cloud.metrics import ProcessMetrics
 from isthmus.cloud.server import Gateway
 from isthmus.cloud.testing import ScriptedBackend, gateway_config, running_gateway
 from isthmus.core import chat, errors, wire
@@ -182,3 +184,15 @@ async def test_a_port_in_use_is_an_error_that_names_the_setting():
             with pytest.raises(errors.Unavailable) as caught:
                 await gateway.start()
             assert caught.value.field == setting
+
+
+def test_one_of_a_librarys_metrics_is_read_by_its_name():
+    gauge = Gauge("librarys:num_requests_waiting", "Of a test.", ["engine"])
+    try:
+        gauge.labels("0").set(3)
+        gauge.labels("1").set(4)
+        metrics = ProcessMetrics("librarys:")
+        assert metrics.value("num_requests_waiting") == 7
+        assert metrics.value("num_requests_running") == 0
+    finally:
+        REGISTRY.unregister(gauge)

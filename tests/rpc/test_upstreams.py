@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from agent_client import eventually
 from isthmus.cloud.backends.base import BackendConfig
 from isthmus.cloud.upstreams import discovery
 from isthmus.cloud.upstreams.pool import UpstreamPool
@@ -368,6 +369,15 @@ async def test_an_upstream_with_a_queue_of_its_own_is_left_for_a_freer_one():
         await collected(pool)
         assert not one.bodies
         assert len(other.bodies) == asked_before + 1
+
+
+async def test_the_pool_tells_of_a_queue_once_every_upstream_has_one():
+    async with faulty_pair() as (pool, one, other):
+        one.queued = 40
+        await asyncio.sleep(0.15)  # a few probes
+        assert pool.load().waiting_requests == 0
+        other.queued = 20
+        assert await eventually(lambda: pool.load().waiting_requests == 20)
 
 
 async def test_a_host_name_stands_for_all_its_addresses():

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from agent_client import eventually
 from isthmus.cloud.admission import Admission, Shed
 from isthmus.core.chat import Priority
 from isthmus.core.deadline import Deadline
@@ -144,6 +145,18 @@ async def test_a_backend_that_drowns_gets_no_more_until_it_has_worked_something_
     drowning = False
     await desk.leave("b")
     assert desk.order == ["a", "b", "c", "d"]
+
+
+async def test_who_was_held_back_gets_a_turn_when_others_leave_the_backend(monkeypatch):
+    monkeypatch.setattr("isthmus.cloud.admission._LOOK_AGAIN_S", 0.001)
+    drowning = True
+    desk = Desk(max_running=4, max_waiting=9, drowning=lambda: drowning)
+    for name in "abc":
+        await desk.come(name)
+    await asyncio.sleep(0.02)
+    assert desk.order == ["a"]
+    drowning = False
+    assert await eventually(lambda: desk.order == ["a", "b", "c"])  # nobody has left meanwhile
 
 
 async def test_a_drowning_backend_that_has_nothing_of_ours_still_gets_one():

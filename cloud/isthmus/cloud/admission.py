@@ -22,6 +22,7 @@ from isthmus.core.errors import IsthmusError, Overloaded
 
 _NEW_SAMPLE_WEIGHT: Final = 0.2
 _FIRST_GUESS_S: Final = 1.0
+_LOOK_AGAIN_S: Final = 0.1
 
 
 class Shed(StrEnum):
@@ -68,6 +69,8 @@ class Admission:
         self._shed = shed
         self._typical_s: float | None = None
         """How long requests took of late."""
+        self._look: asyncio.TimerHandle | None = None
+        """To see whether the backend still drowns, while requests are held back for that alone."""
 
     @property
     def waiting(self) -> int:
@@ -124,6 +127,7 @@ class Admission:
             self._make_room(priority)
         waiting = _Waiting()
         self._queues[priority].append(waiting)
+        self._look_later()
         try:
             await waiting.turn
         except asyncio.CancelledError:
@@ -154,11 +158,29 @@ class Admission:
         """
         self.running -= 1
         for _ in range(2):
-            turn = self._next() if self._free else None
-            if turn is None:
-                return
-            self.running += 1
-            turn.set_result(None)
+            if not self._let_in():
+                break
+        self._look_later()
+
+    def _let_in(self) -> bool:
+        """Give a free slot to the first in line; whether there were both."""
+        turn = self._next() if self._free else None
+        if turn is None:
+            return False
+        self.running += 1
+        turn.set_result(None)
+        return True
+
+    def _look_later(self) -> None:
+        """What keeps a backend busy may be others' requests, whose end nobody tells."""
+        if self._look is None and self.running < self.max_running and self.waiting:
+            loop = asyncio.get_running_loop()
+            self._look = loop.call_later(_LOOK_AGAIN_S, self._look_again)
+
+    def _look_again(self) -> None:
+        self._look = None
+        self._let_in()
+        self._look_later()
 
     def _next(self) -> asyncio.Future[None] | None:
         """The turn of the first in line."""

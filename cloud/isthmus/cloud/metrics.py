@@ -389,6 +389,11 @@ class ProcessMetrics(Collector):
         """Those metrics as they are now."""
         return (metric for metric in REGISTRY.collect() if metric.name.startswith(self._prefix))
 
+    def value(self, name: str) -> float:
+        """One of them (without the prefix) as it is now, its samples together; 0: not there."""
+        alone = REGISTRY.restricted_registry([f"{self._prefix}{name}"])
+        return sum(sample.value for metric in alone.collect() for sample in metric.samples)
+
 
 class MetricsServer:
     """`/metrics` over HTTP, from a thread, so that a busy event loop can still be watched."""

@@ -69,6 +69,7 @@ class VllmBackend:
         self._name = config.model.rstrip("/").rpartition("/")[2]
         self._context_tokens = 0
         self._running = 0
+        self._metrics = ProcessMetrics("vllm:")
 
     async def start(self) -> None:
         """Load the model. Raises `Unavailable` without vLLM, `ConfigError` for what it refuses."""
@@ -190,8 +191,11 @@ class VllmBackend:
             raise error_of(error) from error
 
     def load(self) -> Load:
-        """What was sent to the engine and has not ended; its own queue is in its metrics."""
-        return Load(running_requests=self._running)
+        """What was sent to the engine and has not ended, and how much of it waits there."""
+        return Load(
+            running_requests=self._running,
+            waiting_requests=int(self._metrics.value("num_requests_waiting")),
+        )
 
     def info(self) -> ModelInfo:
         """The model by the name of its folder."""
@@ -206,7 +210,7 @@ class VllmBackend:
 
     def collectors(self) -> Sequence[Any]:
         """VLLM's own metrics, which it keeps in the process-wide registry."""
-        return (ProcessMetrics("vllm:"),)
+        return (self._metrics,)
 
     async def close(self) -> None:
         """Stop the engine's process."""

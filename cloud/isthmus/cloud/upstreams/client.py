@@ -41,6 +41,8 @@ class Told:
     is_vllm: bool = False
     load: float | None = None
     """Requests in it, whoever sent them; none: it does not say."""
+    waiting: int = 0
+    """Those of them that wait there for their turn; 0: none, or it does not say."""
 
 
 class UpstreamClient:
@@ -110,7 +112,8 @@ class UpstreamClient:
             told = replace(told, is_vllm=self._limits.vllm)
         if told.is_vllm and self._limits.read_load:
             with suppress(Unavailable):
-                told = replace(told, load=_load(*await self._got("/metrics")))
+                load, waiting = _load(*await self._got("/metrics"))
+                told = replace(told, load=load, waiting=waiting)
         self.told = told
         self._probed = True
 
@@ -248,9 +251,12 @@ def _told(body: bytes, model: str) -> Told:
         return Told()
 
 
-def _load(status: int, body: bytes) -> float | None:
+def _load(status: int, body: bytes) -> tuple[float | None, int]:
+    """Requests in it and those of them that wait, of all its engines."""
     found = _QUEUES.findall(body) if status == HTTPStatus.OK else ()
     try:
-        return sum(float(value) for _, value in found) if found else None
-    except ValueError:
-        return None
+        counts = [(name, float(value)) for name, value in found]
+        waiting = int(sum(count for name, count in counts if name == b"waiting"))
+    except (ValueError, OverflowError):
+        return None, 0
+    return (sum(count for _, count in counts) if counts else None), waiting

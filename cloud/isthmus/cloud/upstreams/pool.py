@@ -159,10 +159,15 @@ class UpstreamPool:
             raise Unavailable("no upstream can be reached")
 
     def load(self) -> Load:
-        """What this gateway has running there."""
+        """What this gateway has running there, and how many wait where the fewest do.
+
+        As long as one of them has no queue, there is somewhere to send the next request.
+        """
+        available = [one for one in self._watches if one.available]
         return Load(
             running_requests=sum(one.in_flight for one in self._watches),
-            engines=max(1, sum(one.available for one in self._watches)),
+            waiting_requests=min((one.client.told.waiting for one in available), default=0),
+            engines=max(1, len(available)),
         )
 
     def info(self) -> ModelInfo:
