@@ -86,6 +86,7 @@ VLLM = Engine(
         "kv_transfer_config": words_of(Transfer)
         | {"kv_connector": frozenset({"NixlConnector", "LMCacheConnectorV1"})},
     },
+    frozenset({"hermes", "llama3_json"}),
 )
 
 
@@ -277,3 +278,11 @@ def test_the_guide_names_each_argument_that_a_setting_becomes():
     guide = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
     told = {name for name in VLLM.arguments if f"`{name}`" in guide}
     assert told == set(VLLM.arguments) - {"model", "enforce_eager"}
+
+
+def test_a_tool_call_parser_that_this_vllm_lacks_is_told_with_the_nearest_one():
+    with pytest.raises(ConfigError) as refused:
+        VLLM.check(serving("tool_call_parser = 'hermess'"))
+    assert refused.value.field == "serving.tool_call_parser"
+    assert "did you mean 'hermes'?" in refused.value.message
+    VLLM.check(serving("tool_call_parser = 'hermes'"))

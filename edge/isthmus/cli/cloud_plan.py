@@ -48,7 +48,7 @@ def plan(
     answer_tokens: Annotated[int, typer.Option(min=1, help="Of one answer.")] = 150,
     batch: Annotated[int, typer.Option(min=1, help="Answers written at once.")] = 1,
     parameters: Annotated[
-        float | None, typer.Option(help="Instead of the counted ones, e.g. 7e9.")
+        float | None, typer.Option(min=1, max=1e15, help="Instead of the counted ones, e.g. 7e9.")
     ] = None,
     measured: Annotated[
         Path | None, typer.Option(help="A TOML file of measured points (docs/serving.md).")

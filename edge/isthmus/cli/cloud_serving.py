@@ -21,7 +21,7 @@ Example: isthmus cloud serving --config cloud.toml --flags
 
 def serving(
     config: Annotated[
-        Path | None, typer.Option(help="The gateway's TOML file, with its the section `serving`.")
+        Path | None, typer.Option(help="The gateway's TOML file, with its section `serving`.")
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="What to serve (default: the file's backend.model).")

@@ -31,6 +31,7 @@ from isthmus.cloud.planning import models
 from isthmus.cloud.planning.capacity import Setup
 from isthmus.cloud.planning.gpus import Gpu
 from isthmus.core.errors import ConfigError
+from isthmus.core.misspelt import wrong_settings
 
 
 class Point(BaseModel):
@@ -67,9 +68,8 @@ def read(path: Path) -> MeasuredFile:
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}", field="--measured") from None
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{path}: {where}: {first['msg']}", field="--measured") from None
+        where, why = wrong_settings(error, MeasuredFile)[0]
+        raise ConfigError(f"{path}: {where}: {why}", field="--measured") from None
     except ValueError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}", field="--measured") from None
 

