@@ -55,7 +55,7 @@ def why_taken(address: str) -> str | None:
     return None if None in reasons else reasons[0]
 
 
-def _unbound(family: socket.AddressFamily, where: tuple[str | int, ...]) -> str | None:
+def _unbound(family: socket.AddressFamily, where: tuple[str | int | bytes, ...]) -> str | None:
     """Why `where` cannot be bound."""
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         # As servers do: what a process that has ended left behind does not count.
