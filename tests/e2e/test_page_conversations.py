@@ -16,6 +16,7 @@ import pytest
 
 from isthmus.core.errors import Unavailable
 from isthmus.edge.ledger import Ledger
+from isthmus.edge.page.kept import Kept
 from isthmus.edge.page.store import Store
 from isthmus.edge.testing import RunningAgent, ScriptedEngine, ScriptedTier, running_agent
 
@@ -200,14 +201,14 @@ async def test_conversations_survive_a_restart_and_a_running_answer_reads_as_fai
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "conversations.db"
-    async with page(store=Store(path)) as browser:
+    async with page(kept=Kept(Store(path))) as browser:
         conversation = await browser.new()
         answer = await browser.say(conversation, "Remember the Zambezi")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     with sqlite3.connect(path) as db:  # as a kill leaves it
         db.execute("UPDATE messages SET status = 'running' WHERE id = ?", (answer["id"],))
     db.close()
-    async with page(store=Store(path)) as browser:
+    async with page(kept=Kept(Store(path))) as browser:
         kept = (await browser.shown(conversation))["messages"][-1]
         assert (kept["status"], kept["error"]["code"]) == ("failed", "interrupted")
         assert kept["content"] == "Hello there."
@@ -218,7 +219,7 @@ async def test_conversations_survive_a_restart_and_a_running_answer_reads_as_fai
 async def test_a_damaged_file_keeps_nobody_from_chatting(tmp_path: Path) -> None:
     path = tmp_path / "conversations.db"
     path.write_text("no database, but long enough to look like one to nobody at all")
-    async with page(store=Store(path)) as browser:
+    async with page(kept=Kept(Store(path))) as browser:
         told = await browser.http.get(ALL)
         assert told.status_code == 503
         assert str(path) in told.json()["error"]["message"]

@@ -56,6 +56,21 @@ async def test_a_bundle_changes_the_running_agent_and_outlives_a_restart(tmp_pat
         assert bundles.held.sequence == 3
 
 
+async def test_a_bundle_tunes_what_the_owner_sets_anew(tmp_path: Path) -> None:
+    agent, price = Tuned(), Price(Decimal("0.1"), Decimal("0.4"))
+    async with device(tmp_path, agent) as bundles:
+        offline = RouterConfig(preset=Preset.OFFLINE)
+        assert await bundles.over(offline) is offline, "there is no bundle yet"
+        await bundles.take(signed(3, SAVER, price=price))
+        assert (await bundles.over(offline)).preset is Preset.OFFLINE
+        assert (await bundles.over(RouterConfig(preset=Preset.BEST))).preset is Preset.SAVER
+        assert agent.router.preset is Preset.SAVER
+        await bundles.use_own(offline)
+        assert (agent.router.preset, agent.price) == (Preset.OFFLINE, price)
+        await bundles.take(signed(4, BEST))
+        assert agent.router.preset is Preset.OFFLINE
+
+
 async def test_a_bundle_that_was_changed_on_the_way_is_refused(tmp_path: Path) -> None:
     agent, right = Tuned(), signed(1, BEST)
     async with device(tmp_path, agent) as bundles:

@@ -187,6 +187,36 @@ class Agent:
         self.shadows.share = router.shadow_share
         self.learning.pace = Pace(router.feedback_step, router.feedback_bound)
 
+    async def use_settings(self, config: EdgeConfig) -> None:
+        """Go on with other settings of the router and of privacy, from the next request on.
+
+        Raises `BundleRefused` when the fleet's bundle cannot be read over them.
+        """
+        if self.member is not None and self.member.bundles is not None:
+            await self.member.bundles.use_own(config.router)
+        else:
+            self.use_policy(config.router, self.tiers.fleet_price)
+        self.config = config
+        self.screen.use(config.privacy)
+
+    async def in_effect(self, own: RouterConfig) -> RouterConfig:
+        """The policy that would be in effect if the device were set to `own`."""
+        if self.member is None or self.member.bundles is None:
+            return own
+        return await self.member.bundles.over(own)
+
+    @property
+    def bundle(self) -> int:
+        """The number of the fleet's bundle in use; 0: none."""
+        if self.member is None or self.member.bundles is None:
+            return 0
+        return self.member.bundles.held.sequence
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are being answered."""
+        return self._in_flight
+
     def forget(self, conversation: str) -> None:
         """Forget what is kept of a conversation of this name (`isthmus.conversation`)."""
         self.sessions.forget(self.screen.forget(conversation))

@@ -25,7 +25,7 @@ from isthmus.core.errors import (
     Unavailable,
 )
 from isthmus.core.events import Delta, Finished, TokenLogprob, TopLogprob
-from isthmus.core.money import Usage, usd
+from isthmus.core.money import Price, Usage, usd
 from isthmus.edge.feedback import UnknownAnswer
 from isthmus.edge.leg import Leg
 from isthmus.edge.openai_api import UnknownModelName
@@ -77,12 +77,22 @@ def isthmus_object(trail: Trail) -> Json:
         "prefill_backend": edge.prefill_backend if edge else None,
         "decode_backend": edge.decode_backend if edge else None,
         "same_model_demo": trail.same_model_demo,
-        "price": {"spent_usd": usd(trail.price_micro_usd), "saved_usd": usd(trail.saved_micro_usd)},
+        "price": {
+            "spent_usd": usd(trail.price_micro_usd),
+            "saved_usd": usd(trail.saved_micro_usd),
+            # Unknown is not free.
+            "would_have_cost_usd": (
+                None
+                if trail.cloud_price == Price()
+                else usd(trail.cloud_price.cost_micro_usd(usage))
+            ),
+        },
         "latency": {
             "ttft_ms": _rounded(trail.ttft_ms),
             "tpot_ms": _rounded(trail.tpot_ms),
             "total_ms": _rounded(trail.total_ms),
         },
+        "tokens_per_s": _rounded(1000 / trail.tpot_ms) if trail.tpot_ms else None,
         "legs": [_leg(trail, leg) for leg in trail.legs],
         "cached_tokens": usage.cached_tokens,
         "prefilled_tokens": max(0, usage.prompt_tokens - usage.cached_tokens),

@@ -33,8 +33,8 @@ from isthmus.edge.feedback import parse_feedback, unknown_answer
 from isthmus.edge.http import ClientGone, Reply, Stopping, attend
 from isthmus.edge.openai_api import MODELS, ParsedRequest, parse_chat_request
 from isthmus.edge.openapi import openapi
+from isthmus.edge.page.kept import Kept
 from isthmus.edge.page.routes import Page
-from isthmus.edge.page.store import Store
 from isthmus.edge.preview import preview
 from isthmus.edge.security import Guard
 from isthmus.edge.trail import Trail
@@ -43,15 +43,15 @@ log = logging.getLogger(__name__)
 
 
 def create_app(
-    agent: Agent, config: EdgeConfig, store: Store, *, stopping: asyncio.Event | None = None
+    agent: Agent, config: EdgeConfig, kept: Kept, *, stopping: asyncio.Event | None = None
 ) -> Starlette:
-    """The application around `agent`, the page included, whose conversations are in `store`.
+    """The application around `agent`, the page included.
 
     Setting `stopping` ends the answers that still run.
     """
     stopping = stopping or asyncio.Event()
     api = _Api(agent, config, stopping)
-    page = Page(agent, config, store, stopping)
+    page = Page(agent, config, kept, stopping)
     middleware = [Middleware(Guard, config=config, on_refusal=agent.metrics.rejected)]
     if config.allowed_origins:
         middleware.append(

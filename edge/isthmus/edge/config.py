@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -13,6 +14,7 @@ from isthmus.core.addresses import Addresses, is_loopback
 from isthmus.core.errors import ConfigError
 from isthmus.core.money import Price
 from isthmus.core.settings import Settings, Token
+from isthmus.edge.choices import read_choices
 from isthmus.edge.fleet.config import FleetConfig
 from isthmus.privacy.policy import PrivacyConfig
 from isthmus.router.config import RouterConfig
@@ -117,6 +119,18 @@ class EdgeConfig(Settings):
     privacy: PrivacyConfig = Field(default_factory=PrivacyConfig)
     """What may leave, and in which form."""
     router: RouterConfig = Field(default_factory=RouterConfig)
+
+    @classmethod
+    def load(cls, path: Path | None = None, flags: Mapping[str, Any] | None = None) -> Self:
+        """As `Settings.load`; what was chosen on the page stands over the file."""
+        loaded = super().load(path, flags)
+        chosen = read_choices().free(ENV_PREFIX)
+        return loaded.model_copy(
+            update={
+                "router": chosen.router(loaded.router),
+                "privacy": chosen.of_privacy(loaded.privacy),
+            }
+        )
 
     @model_validator(mode="after")
     def _one_way_to_speak(self) -> EdgeConfig:

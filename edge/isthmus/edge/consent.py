@@ -80,6 +80,17 @@ class Consent:
         return self._configured is True if kept is None else kept
 
     @property
+    def fixed_by(self) -> str | None:
+        """What says whether the cloud may be used, whatever is kept; None: nothing does."""
+        if self._configured is False:
+            return "the setting privacy.consent"
+        return "the gateway, which runs on this device" if self._own_gateway else None
+
+    def keep(self, granted: bool) -> None:
+        """Give the consent to the cloud, or revoke it. Raises `ConfigError`; blocking."""
+        keep_consent(granted, self._path)
+
+    @property
     def shares(self) -> bool:
         """Whether outcomes and the device's state go to the operator, beyond what is billed."""
         if not self.granted or self._share is False:

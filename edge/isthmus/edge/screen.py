@@ -104,6 +104,10 @@ class Screen:
         messages = request.messages if answer is None else (*request.messages, answer)
         self._conversations.remember(conversation, messages, name=request.preference.conversation)
 
+    def use(self, config: PrivacyConfig) -> None:
+        """Judge by these settings from the next request on; the detectors stay."""
+        self._policy = config.policy
+
     def forget(self, name: str) -> str:
         """Forget the labels and values of the conversation of this name; its id."""
         conversation = self._conversations.forget(name)

@@ -22,7 +22,7 @@ from isthmus.edge.consent import Consent
 from isthmus.edge.device import Device, LocalEngine
 from isthmus.edge.ledger import Ledger
 from isthmus.edge.metrics import Metrics
-from isthmus.edge.page.store import Store, conversations_path
+from isthmus.edge.page.kept import Kept
 from isthmus.edge.protocol import http_protocol
 from isthmus.edge.sensors import make_sensors
 from isthmus.edge.tiers import Cloud
@@ -171,15 +171,15 @@ def load_engine(config: EdgeConfig) -> Callable[[], LocalEngine]:
     return load
 
 
-def make_server(agent: Agent, config: EdgeConfig, store: Store) -> AgentServer:
+def make_server(agent: Agent, config: EdgeConfig, kept: Kept) -> AgentServer:
     """The HTTP server around `agent`; `serve(sockets=[…])` runs it, `stop()` ends it.
 
-    `store` keeps the page's conversations.
+    `kept` is what the page keeps.
     """
     stopping = asyncio.Event()
     return AgentServer(
         uvicorn.Config(
-            create_app(agent, config, store, stopping=stopping),
+            create_app(agent, config, kept, stopping=stopping),
             http=http_protocol(config.head_timeout_s),
             ws="none",
             lifespan="off",
@@ -205,8 +205,8 @@ async def serve(
 
     `on_loaded` is called when the model has loaded or failed to, `on_stop` with the first signal.
     """
-    store = Store(conversations_path())
-    server = make_server(agent, config, store)
+    kept = Kept.at_home()
+    server = make_server(agent, config, kept)
     loop = asyncio.get_running_loop()
     # Scanning and tokenizing: more threads would be more memory, and not more cores.
     loop.set_default_executor(ThreadPoolExecutor(_WORKERS, thread_name_prefix="isthmus-worker"))
@@ -230,7 +230,7 @@ async def serve(
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
         await agent.close()
-        await asyncio.to_thread(store.close)
+        await asyncio.to_thread(kept.store.close)
 
 
 def _end_in_time() -> None:

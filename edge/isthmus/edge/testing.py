@@ -32,7 +32,7 @@ from isthmus.edge.breaker import CircuitBreaker
 from isthmus.edge.config import EdgeConfig
 from isthmus.edge.device import Device, LocalEngine
 from isthmus.edge.ledger import Ledger
-from isthmus.edge.page.store import Store
+from isthmus.edge.page.kept import Kept
 from isthmus.edge.sensors import Sensors
 from isthmus.edge.server import listen, make_server
 from isthmus.edge.tiers import Check, Cloud
@@ -222,14 +222,14 @@ async def running_agent(
     ledger: Ledger | None = None,
     scanner: TextScanner | None = None,
     sensors: Sensors | None = None,
-    store: Store | None = None,
+    kept: Kept | None = None,
     **settings: Any,
 ) -> AsyncIterator[RunningAgent]:
     """A real agent behind a real server, over `engine` (or what opens one) and `cloud`.
 
     `settings` are those of `EdgeConfig`; the use of the cloud is consented to unless they say
-    otherwise. The page's conversations are in memory unless there is a `store`. Closes everything
-    at the end, the ledger and the store included.
+    otherwise. What the page keeps is in memory unless there is a `kept`. Closes everything at the
+    end, the ledger and the conversations included.
     """
     load = engine if callable(engine) else (lambda: engine or ScriptedEngine())
     sock = listen("127.0.0.1", 0)
@@ -243,8 +243,8 @@ async def running_agent(
         scanner=scanner,
         sensors=sensors,
     )
-    store = store or Store()
-    server = make_server(agent, config, store)
+    kept = kept or Kept()
+    server = make_server(agent, config, kept)
     agent.device.start()
     serving = asyncio.create_task(server.serve(sockets=[sock]))
     try:
@@ -253,4 +253,4 @@ async def running_agent(
         server.stop()
         await serving
         await agent.close()
-        store.close()
+        kept.store.close()

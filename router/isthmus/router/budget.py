@@ -140,11 +140,19 @@ class Budget:
             if booked_s >= period.begins:
                 period.spent += micro_usd
 
+    def spent(self) -> tuple[int, int]:
+        """What the day and the month have cost, what is set aside included: micro-dollars."""
+        self.state()
+        return self._taken(self._day), self._taken(self._month)
+
+    def _taken(self, period: _Period) -> int:
+        held = sum(h.micro_usd for h in self._holds.values() if h.at_unix_s >= period.begins)
+        return period.spent + held
+
     def _period_state(self, period: _Period, limit: int | None, now: float) -> PeriodState | None:
         if limit is None:
             return None
-        held = sum(h.micro_usd for h in self._holds.values() if h.at_unix_s >= period.begins)
-        return PeriodState(limit, period.spent + held, period.elapsed(now))
+        return PeriodState(limit, self._taken(period), period.elapsed(now))
 
     def _day_of(self, unix_s: float) -> tuple[float, float]:
         midnight = datetime.fromtimestamp(unix_s, self._zone).replace(

@@ -95,6 +95,21 @@ class Bundles:
             log.warning("a bundle could not be kept, so it is not used: %s", error.message)
         self._on_change(self.held)
 
+    async def use_own(self, own: RouterConfig) -> None:
+        """The device's settings are others now. Raises `BundleRefused`, and nothing changes."""
+        before, self._own = self._own, own
+        try:
+            await self._use_kept(self.held.sequence)
+        except BundleRefused:
+            self._own = before
+            raise
+
+    async def over(self, own: RouterConfig) -> RouterConfig:
+        """What the bundle in use makes of `own`. Raises `BundleRefused`."""
+        if not self.held.sequence:
+            return own
+        return (await asyncio.to_thread(self._read_kept, self.held.sequence, own)).router
+
     async def close(self) -> None:
         """An orderly end is no crash."""
         if self._settling is not None and not self._settling.done():
@@ -153,8 +168,8 @@ class Bundles:
         """Use a bundle of before, or the device's own settings (0)."""
         await self._use(await asyncio.to_thread(self._read_kept, sequence))
 
-    def _read_kept(self, sequence: int) -> Parts:
-        return read_kept(self._kept, sequence, self._own, self._keys)
+    def _read_kept(self, sequence: int, own: RouterConfig | None = None) -> Parts:
+        return read_kept(self._kept, sequence, own or self._own, self._keys)
 
     # --- refusals -----------------------------------------------------------------------------
 

@@ -19,21 +19,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from isthmus.core.bundle import BundleRefused, BundleState
 from isthmus.core.errors import ConfigError
 from isthmus.core.misspelt import wrong_settings
+from isthmus.edge.choices import WORTHS
 from isthmus.router.config import BudgetLimits, RouterConfig
 from isthmus.router.doubt.handover import CascadeConfig
 from isthmus.router.presets import CloudUse
 
-_WORTHS = (
-    "preset",
-    "good_answer_usd",
-    "second_usd",
-    "battery_percent_usd",
-    "leave_usd",
-    "max_cloud_share",
-    "min_quality_share",
-    "threshold",
-    "threshold_source",
-)
+_WORTHS = ("preset", *WORTHS)
 """One answer to one question, what quality is worth: a bundle that gives a part gives the whole."""
 _STRICTNESS = (CloudUse.WHEN_WORTH_MORE, CloudUse.WHEN_NEEDED, CloudUse.NEVER)
 

@@ -237,6 +237,16 @@ class Metrics:
         for state in BREAKER_STATES:
             self._breaker.labels(state).set_function(partial(_is_state, breaker, state))
 
+    def counts(self, counter: str, **labels: str) -> dict[str, int]:
+        """A counter's values by its `label`, of those that have `labels` besides."""
+        registry = self.registry.restricted_registry([f"{counter}_total"])
+        return {
+            sample.labels["label"]: int(sample.value)
+            for metric in registry.collect()
+            for sample in metric.samples
+            if sample.name == f"{counter}_total" and labels.items() <= sample.labels.items()
+        }
+
     def text(self) -> bytes:
         """The exposition format."""
         return generate_latest(self.registry)

@@ -1,4 +1,4 @@
-"""What the page reads and writes over HTTP: conversations, turns, ratings."""
+"""What the page reads and writes over HTTP: conversations, the live picture, settings."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import aclosing
 from typing import Final
 
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from isthmus.edge.agent import Agent
@@ -17,8 +18,10 @@ from isthmus.edge.endpoint import Answer, Endpoint, body_of
 from isthmus.edge.fields import Field
 from isthmus.edge.http import ClientGone, Refused, Reply, Stopping, attend
 from isthmus.edge.page.files import Files
+from isthmus.edge.page.kept import Kept
+from isthmus.edge.page.live import WINDOWS, Live
 from isthmus.edge.page.messages import MAX_TITLE_CHARS, StoredConversation, StoredMessage
-from isthmus.edge.page.store import Store
+from isthmus.edge.page.settings import PageSettings
 from isthmus.edge.page.turns import Turn, Turns, parse_turn
 
 log = logging.getLogger(__name__)
@@ -31,17 +34,21 @@ class Page:
     """The page's side of the agent. For one event loop."""
 
     def __init__(
-        self, agent: Agent, config: EdgeConfig, store: Store, stopping: asyncio.Event
+        self, agent: Agent, config: EdgeConfig, kept: Kept, stopping: asyncio.Event
     ) -> None:
         self._agent = agent
         self._config = config
-        self._store = store
+        self._store = kept.store
         self._stopping = stopping
-        self._turns = Turns(agent, store, deadline_s=config.deadline_s)
+        self._files = Files()
+        self._live = Live(agent)
+        self._warming: asyncio.Task[None] | None = None
+        self._settings = PageSettings(agent, kept.choices)
+        self._turns = Turns(agent, kept.store, deadline_s=config.deadline_s)
 
     def routes(self) -> list[BaseRoute]:
         """Every route of the page."""
-        files = Files()
+        files = self._files
 
         def route(path: str, **answers: Answer) -> Route:
             endpoint = Endpoint(answers, on_refusal=self._agent.metrics.rejected)
@@ -50,13 +57,21 @@ class Page:
         all_of_them = "/v1/isthmus/conversations"
         one = f"{all_of_them}/{{conversation}}"
         return [
-            Route("/", files.index),
+            Route("/", self._index),
             Route("/ui/{path:path}", files.file),
             route(all_of_them, GET=self._list, POST=self._create, DELETE=self._delete_all),
             route(one, GET=self._get, PATCH=self._change, DELETE=self._delete),
             route(f"{one}/turns", POST=self._turn),
             route("/v1/isthmus/messages/{message}/rating", POST=self._rate),
+            route("/v1/isthmus/live", GET=self._live_now),
+            route("/v1/isthmus/settings", GET=self._show_settings, PATCH=self._change_settings),
         ]
+
+    async def _index(self, request: Request) -> Response:
+        if self._warming is None:
+            # Whoever opens the page will look at the live picture next.
+            self._warming = asyncio.create_task(self._live.warm_up(), name="isthmus-live-warm-up")
+        return await asyncio.to_thread(self._files.index, request)
 
     # --- conversations ------------------------------------------------------------------------
 
@@ -155,6 +170,19 @@ class Page:
             if tier is not None and found is not None:
                 self._agent.metrics.routing.judged(tier, good=found > 0.5)
         await reply.whole(200, message.json(), {})
+
+    # --- the device ---------------------------------------------------------------------------
+
+    async def _live_now(self, request: Request, reply: Reply) -> None:
+        window = Field(request.query_params.get("window", "1h"), "window").choice(*WINDOWS)
+        await reply.whole(200, await self._live.json(window), {})
+
+    async def _show_settings(self, request: Request, reply: Reply) -> None:
+        await reply.whole(200, await self._settings.json(), {})
+
+    async def _change_settings(self, request: Request, reply: Reply) -> None:
+        await self._settings.change(await body_of(request, self._config))
+        await self._show_settings(request, reply)
 
 
 def _no_conversation() -> Refused:

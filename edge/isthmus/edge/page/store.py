@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from isthmus.core.errors import ConfigError, Unavailable
-from isthmus.core.paths import home
 from isthmus.edge.database import open_database
 from isthmus.edge.page.messages import (
     MessageStatus,
@@ -71,11 +70,6 @@ _UPDATE = (
 _HEAD = "id, title, created_unix_s, updated_unix_s, head"
 _INTERRUPTED = '{"code": "interrupted", "message": "the agent ended before the answer did"}'
 Page = tuple[list[StoredConversation], tuple[float, str] | None]
-
-
-def conversations_path() -> Path:
-    """Where the conversations lie."""
-    return home() / "conversations.db"
 
 
 class Store:
