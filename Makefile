@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format proto test-vllm test-neon test-opencl test-native-sanitize
+.PHONY: help setup demo test check format docs proto test-vllm test-neon test-opencl test-native-sanitize
 .PHONY: test-postgres bench bench-peers bench-litellm chaos check-deploy soak clean
 
 help:  ## this list
@@ -32,10 +32,15 @@ check: setup  ## lint, types, import rules, wire contract
 	$(BIN)/lint-imports
 	$(BIN)/buf lint proto
 	scripts/proto.sh --check
+	$(BIN)/mypy scripts/watching
+	PYTHONPATH=scripts $(BIN)/python -m watching.page --check
 
 format: setup  ## rewrite the sources in the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: setup  ## write the pages that are made from the program
+	PYTHONPATH=scripts $(BIN)/python -m watching.page
 
 proto: setup  ## generate the stubs beside the .proto files
 	scripts/proto.sh

@@ -1,0 +1,85 @@
+"""What is watched is read from where it is made: registries, dashboards, rules and consoles."""
+
+from __future__ import annotations
+
+from watching.exported import Metric, exported
+from watching.page import page, users
+from watching.queries import Query, console, dashboard, rules
+
+REQUESTS = Metric("agent", "isthmus_edge_requests", "counter", ("route",), "Requests.")
+
+
+def queries(*exprs: str) -> list[Query]:
+    return [Query("dashboard", "Overview", "a panel", expr) for expr in exprs]
+
+
+def test_optional_parts_of_the_program_are_exported_too() -> None:
+    found = {one.shown: one for one in exported()}
+    assert found["isthmus_cloud_certificate_expires_in_seconds"].labels == ("certificate",)
+    assert found["isthmus_cloud_upstream_addresses"].labels == ("upstream", "state")
+    assert found["isthmus_edge_budget_limit_usd"].unit == "US dollars"
+    assert found["isthmus_edge_info"].labels[:2] == ("version", "model")
+    assert found["isthmus_fleet_requests_total"].where == "fleet"
+
+
+def test_a_panels_query_has_the_dashboards_variables_filled_in() -> None:
+    model = {
+        "title": "Cost",
+        "templating": {
+            "list": [
+                {
+                    "name": "tenant",
+                    "includeAll": True,
+                    "query": {"query": "label_values(spent_total, tenant)"},
+                },
+                {"name": "slo", "current": {"value": ["2.0"]}},
+            ]
+        },
+        "panels": [
+            {"title": "row", "panels": [{"title": "x", "targets": [{"expr": 'a{le="$slo"}'}]}]},
+            {
+                "title": "y",
+                "targets": [{"expr": 'rate(b{t=~"${tenant:regex}",n=~"c$"}[$__rate_interval])'}],
+            },
+        ],
+    }
+    found = {query.title: query.expr for query in dashboard(model)}
+    assert found == {
+        "x": 'a{le="2.0"}',
+        "y": 'rate(b{t=~".*",n=~"c$"}[1m])',
+        "$tenant": "spent_total",
+    }
+
+
+def test_rules_and_consoles_are_queries_too() -> None:
+    group = {
+        "name": "g",
+        "rules": [{"alert": "A", "expr": "up == 0"}, {"record": "r", "expr": "1"}],
+    }
+    assert [(one.kind, one.title) for one in rules({"groups": [group]})] == [
+        ("alert", "A"),
+        ("record", "r"),
+    ]
+    text = '{{ with query "sum(a{b=\\"c\\"})" }}{{ end }} <script>g({expr: "rate(d[5m])"})</script>'
+    assert [one.expr for one in console("fleet", text)] == ['sum(a{b="c"})', "rate(d[5m])"]
+
+
+def test_a_metric_tells_who_asks_for_any_of_its_series() -> None:
+    timed = Metric("agent", "t_seconds", "histogram", (), "")
+    asked = [
+        *queries("sum(rate(t_seconds_bucket[5m]))"),
+        Query("alert", "slo", "TooSlow", "t_seconds_sum / t_seconds_count > 2"),
+        Query("alert", "slo", "Other", "t_seconds_more > 2"),
+    ]
+    assert users(timed, asked) == ["Overview (dashboard)", "`TooSlow`"]
+
+
+def test_the_page_has_a_row_for_each_metric_and_the_foreign_ones_that_are_asked_for() -> None:
+    text = page(
+        [REQUESTS], queries("isthmus_edge_requests_total", "vllm:kv_cache_usage_perc > 0.9")
+    )
+    assert (
+        "| `isthmus_edge_requests_total` | counter | requests | `route` | Requests. | "
+        "Overview (dashboard) |" in text
+    )
+    assert "- `vllm:kv_cache_usage_perc`" in text
