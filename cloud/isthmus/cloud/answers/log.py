@@ -108,9 +108,9 @@ class Log:
 
     def after(self, place: Place) -> tuple[Delta, Place] | None:
         """What follows `place` as one piece, and the place behind it; None: nothing yet."""
-        if place[1:] == self.last[1:]:
-            return None
         until = self.last
+        if place[1:] == until[1:]:
+            return None
         if until.pieces > place.pieces + _MOST_TOKENS:
             until = self._place(place.pieces + _MOST_TOKENS)
         while until.pieces > place.pieces + 1 and (
@@ -120,8 +120,10 @@ class Log:
         delta = Delta(
             self._text[place.text : until.text].decode(),
             max(0, until.tokens - place.tokens),
-            tuple(self._logprobs[place.logprobs : until.logprobs]),
-            tuple(self._tool_calls[place.tool_calls : until.tool_calls]),
+            tuple(self._logprobs[place.logprobs : until.logprobs]) if self._logprobs else (),
+            tuple(self._tool_calls[place.tool_calls : until.tool_calls])
+            if self._tool_calls
+            else (),
         )
         return delta, until
 
