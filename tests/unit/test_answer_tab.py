@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from isthmus.cloud.answers.answer import Answer
+from isthmus.cloud.answers.log import Log
 from isthmus.cloud.answers.tab import Tab
 from isthmus.cloud.identity.base import Caller
 from isthmus.cloud.ledger.base import Opening
@@ -74,12 +76,13 @@ async def test_nothing_is_shown_once_another_gateway_has_taken_over():
 
 async def test_a_refusal_is_heard_as_soon_as_it_is_known_and_settling_it_is_no_error():
     class Refuses(MemoryLedger):
-        async def open(self, opening):
-            raise QuotaExceeded("spent", field="tokens")
+        def open(self, opening):
+            return verdict
 
+    verdict = asyncio.get_running_loop().create_future()
     tab = Tab(Refuses(), OPENING)
     tab.check()  # not known yet
-    await asyncio.sleep(0)
+    verdict.set_exception(QuotaExceeded("spent", field="tokens"))
     with pytest.raises(QuotaExceeded):
         tab.check()
     await tab.settle(Status.FAILED)
@@ -90,3 +93,19 @@ async def test_another_body_under_an_id_is_refused_by_the_ledger_too():
     await opened(ledger)
     with pytest.raises(AlreadyExists):
         await opened(ledger, body_hash=b"other")
+
+
+async def test_an_account_is_opened_before_the_work_has_its_turn_and_closed_if_it_never_has():
+    ledger, answer = MemoryLedger(), Answer("r1", b"body", Log())
+    over = asyncio.Event()
+
+    def work():
+        answer.tab = Tab(ledger, OPENING)
+        return asyncio.sleep(60)
+
+    answer.run(work, over.set)
+    (account,) = ledger.accounts.values()
+    answer.stop(Unavailable("its caller went away"))
+    await over.wait()
+    await asyncio.sleep(0)
+    assert account.status is Status.CANCELLED

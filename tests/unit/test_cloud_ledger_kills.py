@@ -89,7 +89,7 @@ class Kills(RuleBasedStateMachine):
         async def opened() -> Attempt:
             ledger = SqlLedger(self.engine, prices=BOOK, wait_s=5)
             ledger._writer = writer = StepWriter(ledger, self.engine)
-            asked = asyncio.create_task(ledger.open(opening(received=self.heard, prompt=PROMPT)))
+            asked = ledger.open(opening(received=self.heard, prompt=PROMPT))
             await asyncio.sleep(0)
             writer.step(1)
             return Attempt(ledger, writer, await asked, self.heard)

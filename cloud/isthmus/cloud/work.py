@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from isthmus.cloud.admission import Admission
 from isthmus.cloud.answers import Answer, Asked
@@ -43,8 +44,11 @@ class Work:
     same_model_demo: bool = False
     draft_gain: DraftGain = field(default_factory=DraftGain)
 
-    async def write(self, asked: Asked, answer: Answer) -> None:
-        """Write `answer` to its end, from wherever it broke off. Raises an `IsthmusError`."""
+    def write(self, asked: Asked, answer: Answer) -> Coroutine[Any, Any, None]:
+        """Write `answer` to its end, from wherever it broke off. Raises an `IsthmusError`.
+
+        Its account is asked for at once, before what is returned is awaited.
+        """
         request = asked.request
         opening = Opening(
             asked.caller,
@@ -56,6 +60,10 @@ class Work:
             request.received_tokens,
         )
         answer.tab = tab = Tab(self.ledger, opening)
+        return self._write(asked, answer, tab)
+
+    async def _write(self, asked: Asked, answer: Answer, tab: Tab) -> None:
+        request = asked.request
         async with self.admission.slot(request.priority, request.deadline):
             tab.check()
             await self._answer(request, answer, tab, asked.arrived_s)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any, Final
+from inspect import CORO_CREATED, getcoroutinestate
+from typing import Any, Final, TypeAlias
 
 from isthmus.cloud.answers.log import Log, Place
 from isthmus.cloud.answers.tab import Tab
@@ -20,6 +21,8 @@ MAX_READERS: Final = 8
 """Of one answer: its device has one, and a few that it does not know to be dead yet."""
 
 _STOPPED: Final = Unavailable("the answer was stopped")
+Work: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
+"""Begins an attempt when it is called; what it returns writes the answer."""
 Key = tuple[str, str, str]
 """Tenant, device, request id."""
 
@@ -70,20 +73,25 @@ class Answer:
         """Whether it was written to its end."""
         return isinstance(self.log.end, Finished)
 
-    def run(self, work: Coroutine[Any, Any, None], ended: Callable[[], None]) -> None:
+    def run(self, work: Work, ended: Callable[[], None]) -> None:
         """Have `work` write it, once an earlier run has let go; `ended` is told when it is over."""
         self.log.end = None
         self.was_read()  # by no one any more: the earlier run need not wait for that
         earlier = self.task
+        # What it asks of others is asked now, and not when its task has its turn.
+        begun = work() if earlier is None else None
 
         def over(task: asyncio.Task[None]) -> None:
-            work.close()  # never begun, when it was stopped at once
+            if begun is not None and getcoroutinestate(begun) == CORO_CREATED:
+                begun.close()  # it was stopped at once
+                if self.tab is not None:
+                    self.tab.give_up()
             if self.task is task:
                 self._end(_STOPPED)
                 self.task = self.tab = None
             ended()
 
-        self.task = asyncio.create_task(self._run(work, earlier))
+        self.task = asyncio.create_task(self._run(work, begun, earlier))
         self.task.add_done_callback(over)
 
     def stop(self, reason: IsthmusError) -> None:
@@ -131,14 +139,17 @@ class Answer:
     # --- inside -------------------------------------------------------------------------------
 
     async def _run(
-        self, work: Coroutine[Any, Any, None], earlier: asyncio.Task[None] | None
+        self,
+        work: Work,
+        begun: Coroutine[Any, Any, None] | None,
+        earlier: asyncio.Task[None] | None,
     ) -> None:
         if earlier is not None:
             await asyncio.wait([earlier])
         self._read = False
         status = Status.FAILED
         try:
-            await work
+            await (work() if begun is None else begun)
             status = Status.OK
         except asyncio.CancelledError:
             status = Status.CANCELLED

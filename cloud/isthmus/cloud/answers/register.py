@@ -147,7 +147,7 @@ class Answers:
         self._found(found)
         self._unlist(asked.key)
         self.running += 1
-        answer.run(self._work(asked, answer), lambda: self._over(asked.key, answer))
+        answer.run(lambda: self._work(asked, answer), lambda: self._over(asked.key, answer))
 
     def _over(self, key: Key, answer: Answer) -> None:
         self.running -= 1

@@ -12,16 +12,21 @@ from isthmus.core.money import Usage
 
 
 class Tab:
-    """The account of one attempt. Opening it begins at once and takes no time of the answer's."""
+    """The account of one attempt. Opening it begins at once, beside the backend's work."""
 
     def __init__(self, ledger: Ledger, opening: Opening) -> None:
-        self._opening = asyncio.create_task(ledger.open(opening))
+        self._opening = ledger.open(opening)
         self._usage = Usage(0, opening.received_tokens)
         """Of the whole answer, as far as its device has seen it."""
         self._whole: Usage | None = None
         """Of the whole answer, once it is written."""
         self._settled = False
+        self._giving_up: asyncio.Task[None] | None = None
         self.account: Account | None = None
+
+    def give_up(self) -> None:
+        """Nothing came of the attempt, not even its beginning."""
+        self._giving_up = asyncio.create_task(self.settle(Status.CANCELLED))
 
     def check(self) -> None:
         """Raise what opening it raised, if it failed already."""
@@ -51,7 +56,8 @@ class Tab:
         if account.lost:
             raise Unavailable("another gateway has taken this request over")
         if tokens > self._usage.completion_tokens:
-            self._usage = replace(self._usage, completion_tokens=tokens)
+            usage = self._usage
+            self._usage = Usage(usage.prompt_tokens, tokens, usage.cached_tokens)
             account.wrote(self._usage)
         if account.behind:
             await account.catch_up()

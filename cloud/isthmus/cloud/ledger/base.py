@@ -7,6 +7,7 @@ over: the entry's epoch rises, and what the former owner says afterwards is not 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -138,11 +139,11 @@ class Ledger(Protocol):
         """Open it. Raises `ConfigError` or `Unavailable`."""
         ...
 
-    async def open(self, opening: Opening) -> Account:
-        """Reserve before the first token is shown.
+    def open(self, opening: Opening) -> asyncio.Future[Account]:
+        """Reserve before the first token is shown; it begins at once, before anybody awaits it.
 
-        Raises `QuotaExceeded` (its field names the quota), `AlreadyExists` (another body under
-        this id, or too many attempts) and `Unavailable`.
+        It ends in `QuotaExceeded` (its field names the quota), `AlreadyExists` (another body under
+        this id, or too many attempts) or `Unavailable`. Cancelled, it leaves nothing open.
         """
         ...
 

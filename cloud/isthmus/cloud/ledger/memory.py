@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import Final
 from isthmus.cloud.identity.base import Caller
 from isthmus.cloud.ledger.base import (
     MAX_ATTEMPTS,
+    Account,
     Acknowledged,
     LedgerState,
     Opening,
@@ -61,8 +63,16 @@ class MemoryLedger:
     async def start(self) -> None:
         """Nothing to open."""
 
-    async def open(self, opening: Opening) -> MemoryAccount:
+    def open(self, opening: Opening) -> asyncio.Future[Account]:
         """An account; the former one of the same request is lost."""
+        opened: asyncio.Future[Account] = asyncio.get_running_loop().create_future()
+        try:
+            opened.set_result(self._open(opening))
+        except AlreadyExists as error:
+            opened.set_exception(error)
+        return opened
+
+    def _open(self, opening: Opening) -> MemoryAccount:
         key = (opening.caller.tenant, opening.caller.device, opening.request_id)
         account = MemoryAccount(opening, self.price(opening.model))
         former = self.accounts.pop(key, None)

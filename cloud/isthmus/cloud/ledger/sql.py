@@ -148,40 +148,34 @@ class SqlLedger:
         """The present price of `model`."""
         return self._prices.price(model)
 
-    async def open(self, opening: Opening) -> Account:
+    def open(self, opening: Opening) -> asyncio.Future[Account]:
         """Reserve and lease; see `base.Ledger`."""
-        caller = opening.caller
-        if "\0" in f"{caller.tenant}{caller.device}{opening.request_id}{opening.model}":
-            raise InvalidRequest("a name must not hold the character 0", field="request_id")
         loop = asyncio.get_running_loop()
-        leased: asyncio.Future[Lease] = loop.create_future()
+        opened: asyncio.Future[Account] = loop.create_future()
         change = _Open(
             slot=object(),
             opening=opening,
             price=self.price(opening.model),
-            done=lambda lease, error: self._opened(leased, lease, error),
+            done=lambda lease, error: self._opened(opened, lease, error),
         )
-        self._put(change, urgent=True)
         try:
-            # Who has waited for it in vain need not be followed by everybody else.
-            away = self._late is not None and self.state().away_s > self.wait_s
-            async with asyncio.timeout(_GLANCE_S if away else self.wait_s):
-                lease = await leased
-        except TimeoutError:
-            if self._late is not None:
-                return self._opened_late(self._late, change)
-            raise Unavailable(
-                "the gateway's ledger is away, and nothing is given out that it cannot note; "
-                "try again",
-                field="ledger",
-            ) from None
-        except QuotaExceeded as error:
-            if self._observer is not None:
-                self._observer.refused(error.field or "")
-            raise
-        finally:
-            change.given_up = not leased.done() or leased.cancelled()
-        return self._accounts[lease.key]
+            _check_names(opening)
+            self._put(change, urgent=True)
+        except IsthmusError as error:
+            opened.set_exception(error)
+            return opened
+        # Who has waited for it in vain need not be followed by everybody else.
+        away = self._late is not None and self.state().away_s > self.wait_s
+        timer = loop.call_later(
+            _GLANCE_S if away else self.wait_s, self._waited_in_vain, opened, change
+        )
+
+        def over(opened: asyncio.Future[Account]) -> None:
+            timer.cancel()
+            change.given_up = change.given_up or opened.cancelled()
+
+        opened.add_done_callback(over)
+        return opened
 
     async def reconcile(self, caller: Caller, acknowledged: Sequence[Acknowledged]) -> Reconciled:
         """Compare with what devices received; see `base.Ledger`."""
@@ -297,8 +291,23 @@ class SqlLedger:
         )
         return changed
 
+    def _waited_in_vain(self, opened: asyncio.Future[Account], change: _Open) -> None:
+        if opened.done():
+            return
+        change.given_up = True
+        if self._late is not None:
+            opened.set_result(self._opened_late(self._late, change))
+            return
+        opened.set_exception(
+            Unavailable(
+                "the gateway's ledger is away, and nothing is given out that it cannot note; "
+                "try again",
+                field="ledger",
+            )
+        )
+
     def _opened(
-        self, leased: asyncio.Future[Lease], lease: Lease | None, error: IsthmusError | None
+        self, opened: asyncio.Future[Account], lease: Lease | None, error: IsthmusError | None
     ) -> None:
         if lease is not None:
             account = SqlAccount(self, lease)
@@ -306,12 +315,14 @@ class SqlLedger:
             if former is not None:
                 former.lost = True
             self._accounts[lease.key] = account
-            if leased.done():  # whoever asked has gone
+            if opened.done():  # whoever asked has gone
                 self.close_account(account, Usage(), Status.FAILED, lambda charge: None)
             else:
-                leased.set_result(lease)
-        elif error is not None and not leased.done():
-            leased.set_exception(error)
+                opened.set_result(account)
+        elif error is not None and not opened.done():
+            if isinstance(error, QuotaExceeded) and self._observer is not None:
+                self._observer.refused(error.field or "")
+            opened.set_exception(error)
 
     def _put(self, change: Change, *, urgent: bool) -> None:
         if self._writer is None:
@@ -407,3 +418,9 @@ class SqlLedger:
             call.result = call.run(connection, count)
         count.write()
         return lambda: self._counters.committed(count)
+
+
+def _check_names(opening: Opening) -> None:
+    caller = opening.caller
+    if "\0" in f"{caller.tenant}{caller.device}{opening.request_id}{opening.model}":
+        raise InvalidRequest("a name must not hold the character 0", field="request_id")
