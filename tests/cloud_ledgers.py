@@ -50,7 +50,7 @@ def opening(
 def postgres_database() -> Iterator[sa.URL]:
     """An empty database on the server that `make test-postgres` starts, gone afterwards."""
     server = parse_url(os.environ["ISTHMUS_TEST_POSTGRES"])
-    admin = sa.create_engine(server, isolation_level="AUTOCOMMIT")
+    admin = sa.create_engine(server, isolation_level="AUTOCOMMIT", pool_pre_ping=True)
     name = f"test_{secrets.token_hex(6)}"
     with admin.connect() as connection:
         connection.execute(sa.text(f"CREATE DATABASE {name}"))

@@ -14,6 +14,8 @@ import sqlalchemy as sa
 from cloud_ledgers import BOOK, open_ledger, rows
 from isthmus.cloud.identity.base import Caller
 from isthmus.cloud.ledger.base import CHECKPOINT_TOKENS, Acknowledged
+from isthmus.cloud.ledger.database import make_engine
+from isthmus.cloud.ledger.tables import OPEN, counters
 from isthmus.cloud.load.script import flaws, prompt_of
 from isthmus.core import wire
 from isthmus.core.chat import ChatRequest
@@ -123,6 +125,21 @@ async def reconcile(url: sa.URL, devices: Iterable[Device], **settings: Any) -> 
     check(url, devices, exactly=True)
     ids = [row["request_id"] for row in rows(url)]
     assert len(ids) == len(set(ids))
+
+
+def check_counters(url: sa.URL) -> None:
+    """What quotas have counted is what the rows say, to the token."""
+    engine = make_engine(url, timeout_s=60)
+    with engine.connect() as connection:
+        found = {
+            row.period: row for row in connection.execute(sa.select(counters)) if not row.device
+        }
+    engine.dispose()
+    charged = rows(url)
+    assert not [row for row in charged if row["status"] == OPEN]
+    used = sum(row["prompt_tokens"] + row["completion_tokens"] for row in charged)
+    assert found["month"].tokens == used
+    assert found["at_once"].requests == 0
 
 
 def assert_sound(devices: Iterable[Device]) -> None:

@@ -10,13 +10,18 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
 from chaos_counts import count
 from cloud_ledgers import postgres_database, rows
-from isthmus.cloud.ledger.database import make_engine
-from isthmus.cloud.ledger.tables import OPEN, counters
-from ledger_devices import PRICE, Device, assert_sound, check, load, reconcile
+from ledger_devices import (
+    PRICE,
+    Device,
+    assert_sound,
+    check,
+    check_counters,
+    load,
+    reconcile,
+)
 from ledger_gateways import ROOMY, Gateways
 
 pytestmark = [pytest.mark.chaos, pytest.mark.postgres]
@@ -25,21 +30,6 @@ KILLS = count(5, 50)
 STREAMS = 12
 """At each gateway, in each round."""
 PATIENCE_S = 150
-
-
-def check_counters(url: sa.URL) -> None:
-    """What quotas have counted is what the rows say, to the token."""
-    engine = make_engine(url, timeout_s=60)
-    with engine.connect() as connection:
-        found = {
-            row.period: row for row in connection.execute(sa.select(counters)) if not row.device
-        }
-    engine.dispose()
-    charged = rows(url)
-    assert not [row for row in charged if row["status"] == OPEN]
-    used = sum(row["prompt_tokens"] + row["completion_tokens"] for row in charged)
-    assert found["month"].tokens == used
-    assert found["at_once"].requests == 0
 
 
 async def test_kills_leave_a_shared_ledger_that_comes_right(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -15,6 +16,7 @@ from prometheus_client import generate_latest
 
 from device_tokens import Signer, auth_settings, write_jwks
 from fleet_devices import signed
+from isthmus.cloud.fleet import service
 from isthmus.cloud.fleet.stages import Stage
 from isthmus.cloud.fleet.store import FleetStore
 from isthmus.cloud.ledger.database import make_engine, sqlite_url
@@ -23,7 +25,7 @@ from isthmus.cloud.testing import ScriptedBackend, gateway_config
 from isthmus.core import wire
 from isthmus.core.chat import PrivacyClass
 from isthmus.core.decision import Outcome, Reason, Status, Target
-from isthmus.core.errors import InvalidRequest, Overloaded, PermissionDenied
+from isthmus.core.errors import InvalidRequest, Overloaded, PermissionDenied, Unavailable
 from isthmus.core.money import Usage
 from isthmus.edge.remote import RemoteConfig, RemoteTier
 from isthmus.v1 import fleet_pb2, gateway_pb2, outcome_pb2
@@ -287,3 +289,16 @@ async def test_devices_come_back_later_when_the_database_is_behind() -> None:
         assert caught.value.retry_after_s == 30
         gateway.fleet._waiting = 0
         await tier.sync(fleet_pb2.SyncDeviceRequest())
+
+
+async def test_devices_do_not_wait_for_a_database_that_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(service, "_PATIENCE_S", 0.05)
+    hung = threading.Event()
+    async with running() as gateway, device(gateway) as tier:
+        gateway.fleet._thread.submit(hung.wait)
+        with pytest.raises(Unavailable) as caught:
+            await tier.sync(fleet_pb2.SyncDeviceRequest())
+        assert caught.value.retry_after_s == 30
+        hung.set()

@@ -14,6 +14,7 @@ from prometheus_client import REGISTRY, Gauge
 
 from asked import REQUEST, anew
 from isthmus.cloud import server
+from isthmus.cloud.ledger.base import LedgerState
 from isthmus.cloud.metrics import ProcessMetrics
 from isthmus.cloud.server import Gateway
 from isthmus.cloud.testing import ScriptedBackend, gateway_config, running_gateway
@@ -23,7 +24,7 @@ from isthmus.core.tier import ModelInfo
 from scripted_gateway import collected, connected, eventually, gateway_and_tier, text_of
 
 
-async def test_health_follows_the_backend_and_the_drain(monkeypatch):
+async def test_health_follows_the_backend_the_ledger_and_the_drain(monkeypatch):
     monkeypatch.setattr(server, "_HEALTH_PERIOD_S", 0.01)
     backend = ScriptedBackend(["x"] * 1000, delay_s=0.02)
     gateway = Gateway(gateway_config(drain_s=1), backend)
@@ -42,6 +43,11 @@ async def test_health_follows_the_backend_and_the_drain(monkeypatch):
         backend.healthy = False
         assert (await changes.read()).status == not_serving
         backend.healthy = True
+        assert (await changes.read()).status == serving
+        there = gateway.ledger.state
+        monkeypatch.setattr(gateway.ledger, "state", lambda: LedgerState(away_s=5))
+        assert (await changes.read()).status == not_serving
+        monkeypatch.setattr(gateway.ledger, "state", there)
         assert (await changes.read()).status == serving
         answer = tier.generate(anew())
         await anext(answer)

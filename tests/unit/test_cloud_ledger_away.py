@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.exc import OperationalError
 
 from cloud_ledgers import PHONE, open_ledger, opening, rows, written
 from isthmus.cloud.ledger import writer
@@ -66,6 +67,58 @@ async def test_a_new_request_is_refused_within_a_bound_and_charged_nothing(url: 
         assert ledger.state().away_s == 0
         await account.settle(Usage(10, 1), Status.OK)
     assert sum(row["charge_micro_usd"] for row in rows(url)) == 12
+
+
+async def test_it_stays_away_when_everybody_has_given_up(url: sa.URL) -> None:
+    async with open_ledger(url, wait_s=WAIT_S, timeout_s=0.05) as ledger:
+        with away(url):
+            with pytest.raises(Unavailable) as refused:
+                await ledger.open(opening())
+            assert refused.value.retry_after_s
+            await asyncio.sleep(0.3)
+            assert ledger.state().away_s > 0.3
+            assert ledger.state().waiting_changes == 0
+        await written(ledger)
+        assert ledger.state().away_s == 0
+        account = await ledger.open(opening("r2"))
+        await account.settle(Usage(10, 1), Status.OK)
+    assert [row["request_id"] for row in rows(url)] == ["r2"]
+
+
+async def test_what_a_database_did_and_could_not_tell_is_closed_again(
+    url: sa.URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection breaks under a commit: it is in the database, and nobody waits for it."""
+    gone = OperationalError("COMMIT", {}, Exception("gone"), connection_invalidated=True)
+    async with open_ledger(url, wait_s=WAIT_S, quotas={"device": {"streams": 1}}) as ledger:
+        assert ledger._writer is not None
+        write = ledger._writer._try
+        monkeypatch.setattr(ledger._writer, "_try", lambda changes: write(changes) or gone)
+        with pytest.raises(Unavailable):
+            await ledger.open(opening())
+        monkeypatch.undo()
+        await written(ledger)
+        other = await ledger.open(opening("r2"))
+        await other.settle(Usage(10, 1), Status.OK)
+    found = [(row["request_id"], row["status"], row["charge_micro_usd"]) for row in rows(url)]
+    assert found == [("r1", "failed", 0), ("r2", "ok", 12)]
+
+
+async def test_an_attempt_that_nobody_waits_for_takes_nothing_from_earlier_ones(
+    url: sa.URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = OperationalError("COMMIT", {}, Exception("gone"), connection_invalidated=True)
+    async with open_ledger(url, wait_s=WAIT_S) as ledger:
+        first = await ledger.open(opening())
+        await first.settle(Usage(10, 40), Status.FAILED)
+        assert ledger._writer is not None
+        write = ledger._writer._try
+        monkeypatch.setattr(ledger._writer, "_try", lambda changes: write(changes) or gone)
+        with pytest.raises(Unavailable):
+            await ledger.open(opening(received=40))
+        monkeypatch.undo()
+        await written(ledger)
+    assert [(row["status"], row["charge_micro_usd"]) for row in rows(url)] == [("failed", 90)]
 
 
 async def test_a_running_answer_ends_when_nothing_more_may_be_shown(url: sa.URL) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -74,6 +75,14 @@ def test_a_database_that_is_away_is_told_without_the_way_to_it() -> None:
         migrate(engine)
     assert not {"geheim", "someone", "books", "127.0.0.1"} & set(str(away.value).split())
     assert away.value.__cause__ is None
+
+
+def test_a_database_that_takes_connections_and_says_nothing_is_away() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        engine = make_engine(parse_url(f"postgresql://someone@127.0.0.1:{port}/books"), timeout_s=1)
+        with pytest.raises(Unavailable):
+            migrate(engine)
 
 
 def test_a_statement_that_is_wrong_is_our_fault_and_shows_no_value(ledger_url: sa.URL) -> None:

@@ -35,6 +35,8 @@ class StepWriter(Writer):
     def __init__(self, ledger: SqlLedger, engine: sa.Engine) -> None:
         self.pending: dict[object, Change] = {}
         self._ledger, self._db = ledger, engine
+        self._missed_since_s = self._trying_since_s = None
+        self._urgent, self._soon, self._batch_size, self.lag_s = {}, {}, 0, 0.0
 
     def put(self, change: Change, *, urgent: bool) -> None:
         self.pending[change.slot] = change

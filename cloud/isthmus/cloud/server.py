@@ -140,7 +140,7 @@ class Gateway:
         if config.health_listen is not None:
             self._probes = ProbeServer(self._health, config.health_listen)
             await self._probes.start()
-        self._watch = asyncio.create_task(self._watch_backend())
+        self._watch = asyncio.create_task(self._watch_health())
         _log.info("gateway on %s, backend %s", self.address, config.backend.kind)
 
     async def stop(self, grace_s: float | None = None) -> None:
@@ -211,20 +211,27 @@ class Gateway:
         for name in ("", SERVICE_NAME):
             await self._health.set(name, status)
 
-    async def _watch_backend(self) -> None:
-        """Carry the backend's health into the health service."""
+    def _check_ledger(self) -> None:
+        """Raise `Unavailable` where requests are refused because the ledger is away."""
+        ledger = self.config.ledger
+        if ledger.when_away == "refuse" and self.ledger.state().away_s > ledger.wait_s:
+            raise Unavailable("the ledger's database is away", field="ledger")
+
+    async def _watch_health(self) -> None:
+        """Carry the backend's and the ledger's health into the health service."""
         was_serving = True
         while True:
             await asyncio.sleep(_HEALTH_PERIOD_S)
             try:
                 await self.backend.health()
+                self._check_ledger()
                 serving = True
             except Exception as error:
                 serving = False
                 if was_serving:
                     # A foreign error's message is left out: it may quote what it likes.
                     why = error.message if isinstance(error, IsthmusError) else type(error).__name__
-                    _log.warning("the backend is not healthy: %s", why)
+                    _log.warning("requests had better go elsewhere: %s", why)
             if serving != was_serving:
                 await self._set_health(serving=serving)
             was_serving = serving

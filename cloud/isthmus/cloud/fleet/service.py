@@ -21,7 +21,7 @@ from isthmus.cloud.fleet.store import DeviceRow, FleetStore, Published, handed
 from isthmus.cloud.identity.base import Caller
 from isthmus.cloud.ledger.base import Ledger, Reconciled
 from isthmus.core.bundle import SignedBundle
-from isthmus.core.errors import IsthmusError, Overloaded
+from isthmus.core.errors import IsthmusError, Overloaded, Unavailable
 from isthmus.core.wire.fleet import BUNDLE_STATES, signed_to_wire
 from isthmus.v1 import fleet_pb2, gateway_pb2
 
@@ -37,6 +37,8 @@ _MAX_TEXT: Final = 64
 _MOST_WAITING: Final = 500
 """Calls that may wait for the database; nobody is in a hurry, and each comes back by itself."""
 _COME_BACK_S: Final = 30.0
+_PATIENCE_S: Final = 10.0
+"""The longest that a call waits for the database."""
 _STATES: Final = {number: state.value for state, number in BUNDLE_STATES.items()}
 
 
@@ -71,7 +73,7 @@ class Fleet:
 
     async def start(self) -> None:
         """Open the database. Raises `ConfigError` or `Unavailable`."""
-        await self._in_thread(self._store.open)
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._store.open)
         self._watching = asyncio.create_task(self._watch(), name="isthmus-fleet-snapshot")
 
     async def close(self) -> None:
@@ -80,8 +82,9 @@ class Fleet:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
             self._watching = None
-            await self._in_thread(self._store.close)
-        self._thread.shutdown()
+            with contextlib.suppress(IsthmusError):
+                await self._in_thread(self._store.close)
+        await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
 
     async def report(
         self, caller: Caller, message: gateway_pb2.ReportOutcomesRequest
@@ -165,7 +168,12 @@ class Fleet:
             raise Overloaded("the fleet's database is behind", retry_after_s=_COME_BACK_S)
         self._waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+            async with asyncio.timeout(_PATIENCE_S):
+                return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+        except TimeoutError:
+            raise Unavailable(
+                "the fleet's database is away or behind; try again", retry_after_s=_COME_BACK_S
+            ) from None
         finally:
             self._waiting -= 1
 

@@ -14,6 +14,9 @@ from isthmus.core.decision import Status
 from isthmus.core.errors import InternalError, IsthmusError, Unavailable
 from isthmus.core.money import Price, Usage
 
+_COME_BACK_S: Final = 1.0
+"""When to ask for the rest of an answer: a database that is away may be back by then."""
+
 
 class Book(Protocol):
     """What an account needs of its ledger."""
@@ -97,6 +100,7 @@ class SqlAccount:
                 "the gateway's ledger is away, and nothing is given out that it cannot note; "
                 "try again",
                 field="ledger",
+                retry_after_s=_COME_BACK_S,
             ) from None
         if self._failed is not None:
             raise InternalError("the gateway's ledger could not note this answer", field="ledger")

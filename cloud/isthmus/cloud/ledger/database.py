@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InterfaceError,
+    OperationalError,
+    SQLAlchemyError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from isthmus.core.errors import ConfigError, InternalError, IsthmusError, Unavailable
@@ -21,6 +27,11 @@ from isthmus.core.paths import make_private
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK: Final = 0x697374686D7573
 """Any number that nobody else locks: PostgreSQL's advisory locks have numbers for names."""
+_SERVER_S: Final = 0.5
+"""So much later than the server's own timeouts do ours end a statement: what the server says of it
+is more exact, and a server that hangs says nothing."""
+COME_BACK_S: Final = 5.0
+"""When to ask again of whoever is refused because the database is away."""
 _TRANSIENT: Final = frozenset({"08", "28", "3D", "40", "53", "55", "57", "58"})
 """Classes of SQLSTATE that are nothing against the statement: connection, sign-in, no database yet,
 serialization and deadlock, resources, locks, an operator's intervention, the system."""
@@ -50,8 +61,8 @@ def parse_url(dsn: str) -> sa.URL:
 def make_engine(url: sa.URL, *, timeout_s: float = 5.0, writes: bool = True) -> sa.Engine:
     """An engine for the database; opens nothing yet.
 
-    Whatever takes longer than `timeout_s` (connecting, a lock, a statement) is an error. Raises
-    `ConfigError`.
+    Whatever takes longer than `timeout_s` (connecting, a lock, a statement) is an error, whether
+    the server says so or says nothing at all. Raises `ConfigError`.
     """
     if url.get_backend_name() == "sqlite":
         return _sqlite(url, timeout_s, writes=writes)
@@ -92,7 +103,8 @@ def _make_file(path: Path) -> None:
 def _postgres(url: sa.URL, timeout_s: float) -> sa.Engine:
     ms = int(timeout_s * 1000)
     try:
-        return sa.create_engine(
+        connect = _impatient(timeout_s + _SERVER_S)
+        engine = sa.create_engine(
             url,
             hide_parameters=True,
             pool_pre_ping=True,
@@ -109,6 +121,31 @@ def _postgres(url: sa.URL, timeout_s: float) -> sa.Engine:
         raise ConfigError(
             "PostgreSQL needs its driver: pip install 'isthmus[postgres]'", field="ledger.kind"
         ) from None
+
+    @sa.event.listens_for(engine, "do_connect")
+    def _connect(dialect: Any, record: Any, arguments: Any, settings: Any) -> Any:
+        return connect(*arguments, **settings)
+
+    return engine
+
+
+def _impatient(most_s: float) -> Callable[..., Any]:
+    """What connects, so that no statement is waited for longer. Raises `ImportError`.
+
+    A server that is stopped, or a network that swallows everything, keeps a connection up and
+    answers nothing; the server's own timeouts do not count then.
+    """
+    import psycopg
+
+    class Impatient(psycopg.Connection[Any]):
+        def wait(self, gen: Any, *arguments: Any, **settings: Any) -> Any:
+            try:
+                return super().wait(gen, *arguments, **{"timeout": most_s} | settings)
+            except psycopg.errors._WaitTimeout:  # it has no other name
+                self.pgconn.finish()
+                raise psycopg.OperationalError("the server does not answer") from None
+
+    return Impatient.connect
 
 
 def migrate(engine: sa.Engine) -> None:
@@ -154,7 +191,11 @@ def as_ours(error: Exception) -> IsthmusError:
         code = _code(error)
         what = f"{type(error.orig).__name__}{f', {code}' if code else ''}"
     if is_transient(error):
-        return Unavailable(f"the ledger's database is away ({what}); try again", field="ledger")
+        return Unavailable(
+            f"the ledger's database is away ({what}); try again",
+            field="ledger",
+            retry_after_s=COME_BACK_S,
+        )
     return InternalError(f"the ledger's database refused a statement ({what})", field="ledger")
 
 
@@ -167,7 +208,7 @@ def is_transient(error: BaseException) -> bool:
     if error.connection_invalidated:
         return True
     code = _code(error)
-    if type(error.orig).__name__ in {"OperationalError", "InterfaceError"} and not code:
+    if isinstance(error, OperationalError | InterfaceError) and not code:
         return True
     if code.startswith("SQLITE_"):
         return "_".join(code.split("_")[:2]) not in _SQLITE_OURS

@@ -18,9 +18,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 from isthmus.cloud.identity.base import Caller
 from isthmus.cloud.ledger.base import Opening
 from isthmus.cloud.ledger.counters import Count
-from isthmus.cloud.ledger.memory import refuse_another
+from isthmus.cloud.ledger.memory import refuse_another, shown
 from isthmus.cloud.ledger.quotas import Use
 from isthmus.cloud.ledger.tables import OPEN, requests
+from isthmus.core.decision import Status
 from isthmus.core.errors import QuotaExceeded
 from isthmus.core.money import MICRO_USD_PER_USD, Price, Usage
 
@@ -174,6 +175,11 @@ def settle_row(
     if row is None:
         return 0, False
     return row.charge_micro_usd, (row.owner, row.epoch) == (lease.owner, lease.epoch)
+
+
+def close_unused(connection: sa.Connection, lease: Lease, count: Count) -> None:
+    """Close a row that was opened for nobody, if it is there: earlier attempts are charged."""
+    settle_row(connection, lease, shown(lease.base, Status.FAILED), Status.FAILED.value, count)
 
 
 def counted(row: sa.Row[Any]) -> Use:

@@ -27,9 +27,17 @@ from isthmus.cloud.ledger.base import (
     Reconciled,
 )
 from isthmus.cloud.ledger.counters import Count, Counters
-from isthmus.cloud.ledger.database import migrate
-from isthmus.cloud.ledger.entries import Key, Lease, checkpoint_rows, open_row, settle_row
+from isthmus.cloud.ledger.database import COME_BACK_S, migrate
+from isthmus.cloud.ledger.entries import (
+    Key,
+    Lease,
+    checkpoint_rows,
+    close_unused,
+    open_row,
+    settle_row,
+)
 from isthmus.cloud.ledger.late import LateAccount, LateBook, LateEntry, bring_in
+from isthmus.cloud.ledger.memory import shown
 from isthmus.cloud.ledger.prices import PriceBook
 from isthmus.cloud.ledger.quotas import QuotaConfig
 from isthmus.cloud.ledger.reconcile import reconcile_rows
@@ -51,6 +59,8 @@ _Devices = Sequence[tuple[str, str]]
 class _Open(Change):
     opening: Opening
     price: Price
+    lease: Lease | None = None
+    """What it was given, if that is in the database."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -165,7 +175,7 @@ class SqlLedger:
             opened.set_exception(error)
             return opened
         # Who has waited for it in vain need not be followed by everybody else.
-        away = self._late is not None and self.state().away_s > self.wait_s
+        away = self.state().away_s > self.wait_s
         timer = loop.call_later(
             _GLANCE_S if away else self.wait_s, self._waited_in_vain, opened, change
         )
@@ -303,6 +313,7 @@ class SqlLedger:
                 "the gateway's ledger is away, and nothing is given out that it cannot note; "
                 "try again",
                 field="ledger",
+                retry_after_s=COME_BACK_S,
             )
         )
 
@@ -316,7 +327,8 @@ class SqlLedger:
                 former.lost = True
             self._accounts[lease.key] = account
             if opened.done():  # whoever asked has gone
-                self.close_account(account, Usage(), Status.FAILED, lambda charge: None)
+                shown_before = shown(lease.base, Status.FAILED)
+                self.close_account(account, shown_before, Status.FAILED, lambda charge: None)
             else:
                 opened.set_result(account)
         elif error is not None and not opened.done():
@@ -352,7 +364,11 @@ class SqlLedger:
                 return await future
         except TimeoutError:
             change.given_up = True
-            raise Unavailable("the gateway's ledger is away; try again", field="ledger") from None
+            raise Unavailable(
+                "the gateway's ledger is away; try again",
+                field="ledger",
+                retry_after_s=COME_BACK_S,
+            ) from None
 
     async def _keep_beating(self) -> None:
         while True:
@@ -400,9 +416,11 @@ class SqlLedger:
         for opening in sorted(opens, key=lambda one: one.opening.request_id):
             opening.result, opening.error = None, None
             if opening.given_up:  # it would take the request from whoever has it by now
+                if opening.lease is not None:
+                    close_unused(connection, opening.lease, count)
                 continue
             try:
-                opening.result = open_row(
+                opening.result = opening.lease = open_row(
                     connection, self.gateway, opening.opening, opening.price, count
                 )
             except IsthmusError as error:

@@ -26,6 +26,8 @@ _log = logging.getLogger(__name__)
 _GATHER_S: Final = 0.01
 _FIRST_PAUSE_S: Final = 0.02
 _LONGEST_PAUSE_S: Final = 1.0
+_SLOW_S: Final = 1.0
+"""A database that has not answered for so long is away, for all that anybody can tell."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -39,6 +41,8 @@ class Change:
     error: IsthmusError | None = None
     given_up: bool = False
     """Set by whoever no longer waits; it is not written if that has not happened yet."""
+    unsure: bool = False
+    """It was sent, and what became of it was not heard: it may be in the database."""
     queued_s: float = field(default_factory=time.monotonic)
 
 
@@ -62,8 +66,8 @@ class Writer:
         self._closing = False
         self._close_by_s: float | None = None
         self._changed = threading.Condition()
-        self.away_since_s: float | None = None
-        """Since when (monotonic) the database has been away."""
+        self._missed_since_s: float | None = None
+        self._trying_since_s: float | None = None
         self.lag_s = 0.0
         """How long the oldest change of the last transaction had waited."""
         self.lost = 0
@@ -71,6 +75,14 @@ class Writer:
         self._batch_size = 0
         self._thread = threading.Thread(target=self._run, name="isthmus-ledger", daemon=True)
         self._thread.start()
+
+    @property
+    def away_since_s(self) -> float | None:
+        """Since when (monotonic) the database has been away; None: it is there."""
+        if self._missed_since_s is not None:
+            return self._missed_since_s
+        began_s = self._trying_since_s
+        return began_s if began_s and time.monotonic() - began_s > _SLOW_S else None
 
     @property
     def length(self) -> int:
@@ -124,7 +136,9 @@ class Writer:
         """Write `batch` however often it takes; while the database is away it grows."""
         pause_s = _FIRST_PAUSE_S
         while True:
-            changes = [change for change in batch.values() if not change.given_up]
+            batch = {slot: one for slot, one in batch.items() if not one.given_up or one.unsure}
+            changes = list(batch.values())
+            self._batch_size = len(batch)
             error = self._try(changes)
             if error is None:
                 self._found()
@@ -134,7 +148,6 @@ class Writer:
             if not is_transient(error):
                 self._apart(changes, error)
                 return
-            self._missed(error)
             with self._changed:
                 late = self._close_by_s is not None and time.monotonic() > self._close_by_s
                 if not late:
@@ -147,19 +160,28 @@ class Writer:
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     def _try(self, changes: Sequence[Change]) -> Exception | None:
-        if not changes:
+        if not changes and self._missed_since_s is None:
             return None
+        self._trying_since_s = time.monotonic()
         try:
+            # Where nothing is left to write, to connect tells whether the database is back.
             if self._connection is None:
                 self._connection = self._engine.connect()
             with self._connection.begin():
                 committed = self._write(self._connection, changes)
+                for change in changes:
+                    change.unsure = True
         except Exception as error:  # whatever it is, the thread lives on and the change is told
+            if self._missed_since_s is None and is_transient(error):
+                self._missed_since_s = self._trying_since_s
+                _log.warning("%s", as_ours(error).message)
             self._let_go()
             return error
+        finally:
+            self._trying_since_s = None
         committed()
         now_s = time.monotonic()
-        self.lag_s = max(now_s - change.queued_s for change in changes)
+        self.lag_s = max((now_s - change.queued_s for change in changes), default=0.0)
         return None
 
     def _let_go(self) -> None:
@@ -196,15 +218,10 @@ class Writer:
         )
         self._loop.call_soon_threadsafe(_tell, changes)
 
-    def _missed(self, error: Exception) -> None:
-        if self.away_since_s is None:
-            self.away_since_s = time.monotonic()
-            _log.warning("%s", as_ours(error).message)
-
     def _found(self) -> None:
-        if self.away_since_s is not None:
-            away_s = time.monotonic() - self.away_since_s
-            self.away_since_s = None
+        if self._missed_since_s is not None:
+            away_s = time.monotonic() - self._missed_since_s
+            self._missed_since_s = None
             _log.info("the ledger's database is back after %.1f s", away_s)
 
 
