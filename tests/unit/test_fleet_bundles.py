@@ -291,3 +291,16 @@ async def test_the_devices_owner_sees_what_the_operator_has_changed(
     assert "bundle 2 was refused: broken, for router.preset" in shown
     told = json.loads(run("edge", "bundle", "--json").stdout)
     assert told["changes"] == {"router.preset": "saver", "price": "from the bundle"}
+
+
+async def test_a_refused_bundle_that_nobody_vouches_for_is_not_taken_for_the_one_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISTHMUS_HOME", str(tmp_path))
+    async with device(tmp_path / "fleet", Tuned()) as bundles:
+        await bundles.take(signed(1, SAVER))
+        await bundles.take(signed(2, SAVER, key=OperatorKey.new()))
+    shown = run("edge", "bundle").stdout
+    assert "bundle 1 (v1) is in use" in shown
+    assert "the last bundle that came was refused: bad_signature" in shown
+    assert "bundle 1 was refused" not in shown

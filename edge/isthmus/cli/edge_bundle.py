@@ -65,4 +65,7 @@ def _show(found: dict[str, Any]) -> None:
         print("no bundle is in use: the device's own settings decide")
     if found["state"] and found["state"] != "in_use":
         problem = f", for {found['problem']}" if found["problem"] else ""
-        print(f"bundle {found['tried'] or '?'} was refused: {found['state']}{problem}")
+        # Nobody vouches for the number of one that is not signed, or is an old one.
+        known = found["tried"] and found["state"] not in {"bad_signature", "replayed"}
+        which = f"bundle {found['tried']}" if known else "the last bundle that came"
+        print(f"{which} was refused: {found['state']}{problem}")

@@ -82,7 +82,8 @@ class Issuer:
             if f"{tenant}/{device}" in self.revoked():
                 raise InvalidRequest(
                     f"{tenant}/{device} is revoked; remove its line from {self.revoked_file} "
-                    "to let it in again",
+                    "to let it in again, with every token that it still has: revoke those that "
+                    "are to stay out by their ids",
                     field="device",
                 )
             key = self._key()
