@@ -11,10 +11,10 @@ from isthmus.edge.remote import RemoteConfig, RemoteTier
 
 
 @asynccontextmanager
-async def gateway_with(tmp_path, *signers, **settings):
+async def gateway_with(tmp_path, *signers, backend=None, **settings):
     jwks = write_jwks(tmp_path / "jwks.json", *signers)
     auth = auth_settings(jwks) | settings
-    gateway = Gateway(gateway_config(auth=auth), ScriptedBackend())
+    gateway = Gateway(gateway_config(auth=auth), backend or ScriptedBackend())
     await gateway.start()
     try:
         yield gateway

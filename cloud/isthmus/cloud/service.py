@@ -18,7 +18,7 @@ from isthmus.cloud.checks import bounded, check_request, prompt_tokens
 from isthmus.cloud.delivery import Pace, deliver
 from isthmus.cloud.faults import abort, code_of, fault
 from isthmus.cloud.fleet.service import Fleet
-from isthmus.cloud.identity import Caller, Door, Scope
+from isthmus.cloud.identity import Caller, Door, Patrol, Refused, Scope
 from isthmus.cloud.ledger.base import Ledger
 from isthmus.cloud.limits import LimitsConfig
 from isthmus.cloud.metrics import Metrics
@@ -74,6 +74,7 @@ class GatewayService(GatewayServiceServicer):
         window = Window(limits.replay_s, limits.replay_max_answers, limits.replay_max_bytes)
         self._answers = Answers(work.write, window, metrics.found)
         self._pace = pace = Pace()
+        self._patrol = Patrol(door)
         metrics.watch_answers(
             lambda: self._answers.kept, lambda: self._answers.kept_bytes, lambda: pace.pause_s
         )
@@ -160,8 +161,9 @@ class GatewayService(GatewayServiceServicer):
     # --- starting and stopping ----------------------------------------------------------------
 
     def start(self) -> None:
-        """Watch the loop. Before the first call."""
+        """Watch the loop and the callers. Before the first call."""
         self._pace.start()
+        self._patrol.start()
 
     def announce_drain(self) -> None:
         """Say to those who ask for the load that this gateway is about to stop."""
@@ -187,6 +189,7 @@ class GatewayService(GatewayServiceServicer):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._idle.wait(), _LETTING_GO_S)
         await self._answers.close(_LETTING_GO_S)
+        await self._patrol.stop()
         await self._pace.stop()
         return cut
 
@@ -221,12 +224,16 @@ class GatewayService(GatewayServiceServicer):
         self._idle.clear()
         try:
             try:
-                async with asyncio.timeout(asked.request.deadline.remaining_s()):
-                    await deliver(reader, context, self._pace, self._metrics.merged)
+                async with asyncio.timeout(asked.request.deadline.remaining_s()) as limit:
+                    with self._patrol.over(context, limit) as look:
+                        await deliver(reader, context, self._pace, self._metrics.merged)
             except TimeoutError:
+                if look.refused is not None:
+                    raise look.refused from None
                 raise DeadlineExceeded("the deadline of the request has passed") from None
         except IsthmusError as error:
-            if reader.began:
+            # Whoever is refused gets the status alone: he may not even read.
+            if reader.began and not isinstance(error, Refused):
                 await context.write(gateway_pb2.GenerateResponse(error=wire.error_to_wire(error)))
             raise
         finally:

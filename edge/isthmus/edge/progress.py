@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Final
 
 from isthmus.core.chat import ChatRequest
-from isthmus.core.errors import IsthmusError, Overloaded, Unavailable
+from isthmus.core.errors import IsthmusError, Overloaded, Unauthenticated, Unavailable
 from isthmus.core.events import Delta, Event, Finished, Started
 
 _FIRST_PAUSE_S: Final = 0.02
@@ -56,6 +56,7 @@ class Progress:
         self._broken_by: IsthmusError | None = None
         self._pause_s = _FIRST_PAUSE_S
         self._unreached = 0
+        self._refused = 0
         self.attempts = 0
 
     @property
@@ -98,6 +99,7 @@ class Progress:
         if self._broken_by is None:
             self._broken_by = error
         self._unreached += isinstance(error, Unreachable)
+        self._refused += isinstance(error, Unauthenticated)
         asked = self.attempts - self._unreached
         if not self._curable(error) or self._has_tool_calls or asked >= _MAX_ATTEMPTS:
             return None
@@ -128,6 +130,9 @@ class Progress:
                 return self.attempts > 1
             case Unavailable():
                 return error.retry_after_s is not None
+            case Unauthenticated():
+                # The token ended under the answer; there may be another one by now.
+                return self.heard and self._refused == 1
             case Overloaded():
                 return self.heard and self.attempts > 1
             case _:

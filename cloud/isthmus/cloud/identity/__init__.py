@@ -12,6 +12,7 @@ from isthmus.cloud.identity.certificates import CertificateAuthenticator
 from isthmus.cloud.identity.config import AuthConfig
 from isthmus.cloud.identity.door import Door
 from isthmus.cloud.identity.jwks import read_jwks
+from isthmus.cloud.identity.patrol import Patrol
 from isthmus.cloud.identity.revoked import read_revoked
 from isthmus.cloud.identity.salt import CacheSalts
 from isthmus.cloud.identity.tokens import TokenAuthenticator
@@ -61,6 +62,7 @@ __all__ = [
     "CacheSalts",
     "Caller",
     "Door",
+    "Patrol",
     "Refusal",
     "Refused",
     "Scope",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from typing import Any
 
 from isthmus.cloud.identity.base import Authenticator, Caller, Metadata, Refusal, Refused, Scope
@@ -39,11 +39,21 @@ class Door:
             raise PermissionDenied(f"this needs the scope {scope.value!r}, which the caller lacks")
         return caller
 
+    def look_again(self, context: Any) -> None:
+        """Look at a caller that was let in. Raises `Refused` when that would not be so now.
+
+        A shared token that was replaced is left out: the call began with it.
+        """
+        with self._counted(spared={Refusal.TOKEN}):
+            self._authenticator.authenticate(context)
+
     @contextlib.contextmanager
-    def _counted(self) -> Iterator[None]:
+    def _counted(self, spared: Set[Refusal] = frozenset()) -> Iterator[None]:
         try:
             yield
         except Refused as refused:
+            if refused.reason in spared:
+                return
             self._on_refusal(refused.reason)
             raise
         except Exception as error:
