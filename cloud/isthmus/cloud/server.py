@@ -25,7 +25,7 @@ from isthmus.cloud.service import GatewayService, ServiceOptions
 from isthmus.cloud.tls import ServerTls
 from isthmus.cloud.unreadable import RefuseUnreadable
 from isthmus.core.addresses import split
-from isthmus.core.errors import IsthmusError
+from isthmus.core.errors import IsthmusError, Unavailable
 from isthmus.v1.gateway_pb2_grpc import add_GatewayServiceServicer_to_server
 
 _log = logging.getLogger(__name__)
