@@ -15,11 +15,9 @@ from isthmus.core.checks import check_sampling
 from isthmus.core.deadline import Deadline
 from isthmus.core.errors import (
     ContextTooLong,
-    DeadlineExceeded,
     InvalidRequest,
-    IsthmusError,
 )
-from isthmus.core.events import Event, Finished
+from isthmus.core.events import Event
 from isthmus.engine.answer import Answer, Job
 from isthmus.engine.calls import MAX_CALLS
 from isthmus.engine.constraint import (
@@ -33,6 +31,7 @@ from isthmus.engine.fallback import Fallback, FallbackPlan, Loaded, Runner
 from isthmus.engine.kv import KVPool
 from isthmus.engine.model import ModelConfig
 from isthmus.engine.opening import open_runners
+from isthmus.engine.outlet import Outlet
 from isthmus.engine.prepared import LoadedModel
 from isthmus.engine.scheduler import Scheduler
 from isthmus.engine.speculation import PromptLookup, SpeculationCount
@@ -48,8 +47,6 @@ _log = logging.getLogger(__name__)
 PREFILL_CHUNK = 128
 """The most tokens in one step: a cancelled prefill stops at the next one."""
 DEFAULT_CONTEXT_TOKENS = 8192
-_GRACE_S = 1.0
-"""A step may end this long after a deadline before the answer ends without it."""
 
 
 class Engine:
@@ -301,14 +298,7 @@ class Engine:
         if not tokens:
             # Something must come before the first.
             tokens = [next(iter(self._model.tokenizer.eos_ids), 0)]
-        loop = asyncio.get_running_loop()
-        events: asyncio.Queue[Event | IsthmusError] = asyncio.Queue()
-
-        def sink(event: Event | IsthmusError) -> None:
-            # A loop that was closed has nobody left to tell.
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(events.put_nowait, event)
-
+        outlet = Outlet(deadline)
         limit = room if max_tokens is None else min(max_tokens, room)
         job = Job(
             segments,
@@ -316,7 +306,7 @@ class Engine:
             sampling,
             limit,
             deadline,
-            sink,
+            outlet.put,
             constraint,
             reads_calls,
             watched,
@@ -324,22 +314,12 @@ class Engine:
         )
         answer = Answer(job, self.tokenizer)
         self._worker.submit(answer)
-        # The engine's thread heeds the deadline between two steps; one may never end.
-        late = DeadlineExceeded("the time for this answer is used up")
-        left_s = deadline.remaining_s()
-        alarm = None if left_s is None else loop.call_later(left_s + _GRACE_S, sink, late)
         try:
-            while True:
-                event = await events.get()
-                if isinstance(event, IsthmusError):
-                    raise event
-                yield event
-                if isinstance(event, Finished):
-                    return
+            async with contextlib.aclosing(outlet.events()) as events:
+                async for event in events:
+                    yield event
         finally:
             answer.cancelled = True
-            if alarm is not None:
-                alarm.cancel()
 
     async def judge(self, request: ChatRequest) -> list[tuple[bytes, float, bool]]:
         """The tokens of the request's draft: bytes, log-probability, whether none is likelier.
@@ -356,28 +336,25 @@ class Engine:
             length += len(self.tokenizer.token_bytes(tokens[-count]))
         if len(tokens) >= self.context_tokens:
             raise ContextTooLong("the draft does not fit the model's context", field="draft")
-        done = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        failed: list[IsthmusError] = []
-
-        def sink(event: Event | IsthmusError) -> None:
-            if isinstance(event, IsthmusError):
-                failed.append(event)
-            if isinstance(event, IsthmusError | Finished):
-                with contextlib.suppress(RuntimeError):
-                    loop.call_soon_threadsafe(done.set)
-
-        greedy = Sampling(temperature=0)
-        salt = request.cache_salt
-        job = Job((), tokens, greedy, 1, request.deadline, sink, judged=count, cache_salt=salt)
+        outlet = Outlet(request.deadline)
+        job = Job(
+            (),
+            tokens,
+            Sampling(temperature=0),
+            1,
+            request.deadline,
+            outlet.put,
+            judged=count,
+            cache_salt=request.cache_salt,
+        )
         answer = Answer(job, self.tokenizer)
         self._worker.submit(answer)
         try:
-            await done.wait()
+            async with contextlib.aclosing(outlet.events()) as events:
+                async for _ in events:
+                    pass
         finally:
             answer.cancelled = True
-        if failed:
-            raise failed[0]
         raw = [self.tokenizer.token_bytes(token) for token in tokens[-count:]]
         return [(one, *told) for one, told in zip(raw, answer.judgement, strict=True)]
 
