@@ -25,17 +25,15 @@ from dataclasses import replace
 from isthmus.core.chat import PrivacyClass
 from isthmus.core.decision import Reason, Target
 from isthmus.core.errors import (
-    ContextTooLong,
     DeadlineExceeded,
     InternalError,
-    InvalidRequest,
     IsthmusError,
-    NotSupported,
     PolicyRefused,
 )
 from isthmus.core.events import Finished
 from isthmus.edge.consent import Consent
 from isthmus.edge.drafts import DraftGain
+from isthmus.edge.failures import may_change_tier, note_change
 from isthmus.edge.leg import LegEnd
 from isthmus.edge.legs import Legs, Run, Shown, request_for
 from isthmus.edge.metrics import Metrics
@@ -61,10 +59,6 @@ log = logging.getLogger(__name__)
 
 _ALL_TOKENS = 1 << 20
 """To hold back when the client waits for the whole answer: longer than any."""
-
-_AFTER_THE_DECISION = {Reason.BUDGET_SPENT, Reason.PRICE_ABOVE_LIMIT}
-"""What money may refuse when a leg begins: other requests were paid in the meantime, or what would
-leave became longer than what was decided on."""
 
 
 class Answering:
@@ -185,7 +179,7 @@ class _Course:
         self._trail.route = winner.leg.target
         for target, error in self._failed.items():
             if target is not winner.leg.target:
-                self._moved(target, error)
+                note_change(self._trail, self._metrics, target, error)
         self._metrics.routing.raced(winner.leg.target)
         return winner
 
@@ -277,24 +271,14 @@ class _Course:
             log.warning("the fallback failed too: %s", failure.kind)
             raise first from failure
         await self._may_change_tier(source, failure)
-        self._moved(source, failure)
+        note_change(trail, self._metrics, source, failure)
         trail.route = source.other
         return self._run(source.other)
 
     async def _may_change_tier(self, source: Target, failure: IsthmusError) -> None:
         """Raise `failure` unless the other tier may take over."""
         trail = self._trail
-        decision = trail.decision
-        callers_fault = isinstance(failure, InvalidRequest) and not isinstance(
-            failure, ContextTooLong
-        )
-        if (
-            decision is None
-            or not decision.fallback_allowed
-            or callers_fault
-            or trail.request.deadline.expired
-            or trail.has_tool_calls
-        ):
+        if not may_change_tier(trail, failure):
             raise failure
         if source is Target.CLOUD:
             return
@@ -307,24 +291,6 @@ class _Course:
         except PolicyRefused:
             trail.privacy_class = PrivacyClass.SENSITIVE
             raise failure from None
-
-    def _moved(self, source: Target, failure: IsthmusError) -> None:
-        """The other tier makes good what failed, or was refused after the decision."""
-        trail = self._trail
-        if isinstance(failure, PolicyRefused) and failure.reason in _AFTER_THE_DECISION:
-            # Nothing failed. Said before the first token alone: afterwards the answer is cut short.
-            trail.note(Reason(failure.reason))
-            log.info("%s after the decision: the %s answers", failure.reason, source.other)
-            return
-        trail.error_kind = failure.kind
-        if isinstance(failure, ContextTooLong) and source is Target.EDGE:
-            trail.note(Reason.CONTEXT_TOO_LONG_FOR_EDGE)
-        elif isinstance(failure, NotSupported) and source is Target.EDGE:
-            trail.note(Reason.CAPABILITY_MISSING_ON_EDGE)
-        trail.note(Reason.HANDED_OVER if trail.shown else Reason.FELL_BACK)
-        stage = "mid_answer" if trail.shown else "before_first_token"
-        self._metrics.fell_back(source, stage=stage, error=failure.kind)
-        log.warning("%s failed (%s, %s): %s goes on", source, failure.kind, stage, source.other)
 
     # --- the legs -----------------------------------------------------------------------------
 
