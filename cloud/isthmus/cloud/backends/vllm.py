@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from isthmus.cloud.backends.base import BackendConfig, refuse_settings
 from isthmus.cloud.backends.openai_body import message_of
+from isthmus.cloud.backends.vllm_tokens import Tokens
 from isthmus.cloud.backends.vllm_tools import CallReader, ToolCalling, may_call
 from isthmus.cloud.drafts import JudgedToken, ends_of
 from isthmus.cloud.metrics import ProcessMetrics
@@ -41,9 +42,7 @@ from isthmus.core.events import (
     Finished,
     FinishReason,
     Started,
-    TokenLogprob,
     ToolCallDelta,
-    TopLogprob,
 )
 from isthmus.core.money import Usage
 from isthmus.core.tier import Load, ModelInfo
@@ -99,7 +98,7 @@ class VllmBackend:
         calls = self._tools.begin(request) if self._tools and may_call(request) else None
         prompt = await asyncio.to_thread(self._prompt, request, calls)
         params = self._params(request, len(prompt), calls)
-        wants_logprobs = request.sampling.top_logprobs is not None
+        tokens, most_top = Tokens(self._tokenizer), request.sampling.top_logprobs
         self._running += 1
         try:
             # Closed by hand: leaving an `async for` does not close what it iterates.
@@ -120,7 +119,7 @@ class VllmBackend:
                             text, list(piece.token_ids), prompt, finished=output.finished
                         )
                     if text or called or piece.token_ids:
-                        logprobs = self._logprobs(piece, request) if wants_logprobs else ()
+                        logprobs = () if most_top is None else tokens.logprobs(piece, most_top)
                         yield Delta(text, len(piece.token_ids), logprobs, called)
                     if output.finished:
                         reason = _finish(piece.finish_reason)
@@ -176,7 +175,8 @@ class VllmBackend:
         """Where each of the draft's tokens, the last of `prompt`, ends in it."""
         # No token of a text holds less than a byte of it.
         last = prompt[-len(draft.encode()) :]
-        ends = ends_of([self._raw(token) or b"" for token in last], draft)
+        tokens = Tokens(self._tokenizer)
+        ends = ends_of([tokens.raw(token) or b"" for token in last], draft)
         if ends is None:
             raise NotSupported("the model's tokenizer changes the draft's text", field="draft")
         return ends
@@ -287,50 +287,6 @@ class VllmBackend:
             )
         except ValueError as error:
             raise InvalidRequest("vLLM refuses the sampling settings", field="sampling") from error
-
-    def _logprobs(self, piece: Any, request: ChatRequest) -> tuple[TokenLogprob, ...]:
-        wanted = request.sampling.top_logprobs or 0
-        out = []
-        for token_id, candidates in zip(piece.token_ids, piece.logprobs or (), strict=False):
-            ranked = sorted(candidates.items(), key=lambda item: item[1].rank or 0)
-            top = tuple(
-                TopLogprob(one.decoded_token or "", one.logprob, self._bytes(id_, one))
-                for id_, one in ranked[:wanted]
-            )
-            chosen = candidates[token_id]
-            out.append(
-                TokenLogprob(
-                    chosen.decoded_token or "",
-                    chosen.logprob,
-                    self._bytes(token_id, chosen),
-                    top,
-                )
-            )
-        return tuple(out)
-
-    def _bytes(self, token_id: int, candidate: Any) -> bytes:
-        """The exact bytes of a token of a byte-level BPE; of others their text."""
-        raw = self._raw(token_id)
-        return (candidate.decoded_token or "").encode() if raw is None else raw
-
-    def _raw(self, token_id: int) -> bytes | None:
-        """The exact bytes of a token of a byte-level BPE; None for one of another kind."""
-        symbols = self._tokenizer.convert_ids_to_tokens(token_id) or ""
-        try:
-            return bytes(_BYTE_OF_SYMBOL[symbol] for symbol in symbols)
-        except KeyError:
-            return None
-
-
-def _byte_symbols() -> dict[str, int]:
-    """GPT-2's table: each byte has a printable symbol; those without take 256 and up, in order."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    symbols = {chr(byte): byte for byte in printable}
-    others = [byte for byte in range(256) if byte not in set(printable)]
-    return symbols | {chr(256 + i): byte for i, byte in enumerate(others)}
-
-
-_BYTE_OF_SYMBOL: Final = _byte_symbols()
 
 
 def _salted(prompt: list[int], request: ChatRequest) -> dict[str, Any]:
