@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from isthmus.edge.page import files
+from isthmus.edge.page.libraries import CURE
 from isthmus.edge.testing import ScriptedEngine, running_agent
 
 
@@ -23,6 +24,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "secret.js").write_text("not for the page")
     (web / "notes.py").write_text("no file of a page")
     monkeypatch.setattr(files, "FOLDER", web)
+    monkeypatch.setattr(files, "missing", lambda into: ())
     return web
 
 
@@ -74,14 +76,15 @@ async def test_nothing_else_is_served(path: str) -> None:
         assert (await client.get(f"/ui/{path}")).status_code == 404
 
 
-async def test_an_agent_without_the_files_says_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_an_agent_without_the_libraries_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(files, "FOLDER", tmp_path)
+    monkeypatch.setattr(files, "missing", lambda into: ("marked",))
     async with served() as client:
         told = await client.get("/")
         assert told.status_code == 503
-        assert "make setup" in told.text
+        assert f"<code>{CURE}</code>" in told.text
+        assert (await client.get("/v1/models")).status_code == 200
 
 
 @pytest.mark.usefixtures("folder")

@@ -10,6 +10,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from isthmus.edge.page.libraries import missing
+
 FOLDER: Final = Path(__file__).parent / "web"
 
 _TYPES: Final = {
@@ -42,15 +44,6 @@ HEADERS: Final = {
     "cache-control": "no-cache",
 }
 
-_MISSING: Final = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>Isthmus</title>
-<h1>Isthmus answers here, but its page is not installed</h1>
-<p>The page's scripts are fetched when the package is built, and this one was built without a
-network. Build it again with one: <code>make setup</code> in a checkout, or
-<code>pip install --force-reinstall isthmus</code>.</p>
-<p>Everything else works: <code>POST /v1/chat/completions</code>, <code>isthmus chat</code>.</p>
-"""
-
 
 class Files:
     """Serves the files below a folder, and no others."""
@@ -60,10 +53,11 @@ class Files:
 
     def index(self, request: Request) -> Response:
         """GET /"""
-        try:
+        if not missing(self._folder / "lib"):
             return self._served(request, "index.html")
-        except HTTPException:
-            return Response(_MISSING, 503, HEADERS, media_type="text/html; charset=utf-8")
+        told = self._served(request, "missing.html")
+        told.status_code = 503
+        return told
 
     def file(self, request: Request) -> Response:
         """GET /ui/{path}"""

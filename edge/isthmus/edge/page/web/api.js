@@ -1,0 +1,92 @@
+// The agent's HTTP API, as the page uses it. The token, where one is set, stays in this tab.
+
+const BASE = "/v1/isthmus";
+const TOKEN = "isthmus.token";
+
+/** What the agent refused, or that it could not be reached (`status` 0). */
+export class ApiError extends Error {
+  /** @param {number} status @param {string} code @param {string} message */
+  constructor(status, code, message) {
+    super(message);
+    this.status = status;
+    this.code = code;
+  }
+}
+
+/** @type {() => void} */
+let onLocked = () => {};
+
+/** `ask` is called when the agent wants a token that it was not given. @param {() => void} ask */
+export function whenLocked(ask) {
+  onLocked = ask;
+}
+
+/** @param {string} token */
+export function giveToken(token) {
+  sessionStorage.setItem(TOKEN, token);
+}
+
+function headers() {
+  const token = sessionStorage.getItem(TOKEN);
+  return token ? { authorization: `Bearer ${token}` } : {};
+}
+
+/**
+ * @param {string} method
+ * @param {string} path below /v1/isthmus
+ * @param {object} [body]
+ * @param {AbortSignal} [signal]
+ */
+async function ask(method, path, body, signal) {
+  let response;
+  try {
+    response = await fetch(BASE + path, {
+      method,
+      signal,
+      headers: { ...headers(), ...(body && { "content-type": "application/json" }) },
+      body: body && JSON.stringify(body),
+    });
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new ApiError(0, "unreachable", String(error));
+  }
+  if (response.ok) return response;
+  if (response.status === 401) onLocked();
+  const told = (await response.json().catch(() => ({}))).error ?? {};
+  throw new ApiError(response.status, told.code ?? "unknown", told.message ?? response.statusText);
+}
+
+/** @param {string} method @param {string} path @param {object} [body] @returns {Promise<any>} */
+export const request = async (method, path, body) => (await ask(method, path, body)).json();
+
+/** @param {string} path @returns {Promise<any>} */
+export const get = (path) => request("GET", path);
+
+/**
+ * One turn of a conversation: its events as they come.
+ * @param {string} id the conversation's
+ * @param {object} turn
+ * @param {AbortSignal} signal
+ * @returns {AsyncGenerator<any>}
+ */
+export async function* turnOf(id, turn, signal) {
+  const response = await ask("POST", `/conversations/${encodeURIComponent(id)}/turns`, turn, signal);
+  if (!response.body) return;
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  try {
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      const events = (rest + value).split("\n\n");
+      rest = events.pop() ?? "";
+      for (const event of events) {
+        const data = event.replace(/^data: ?/, "");
+        if (data === "[DONE]") return;
+        yield JSON.parse(data);
+      }
+    }
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}

@@ -1,0 +1,112 @@
+// The page: a frame with three views. The address says which one (#/chat/ID, #/live, #/settings).
+import { giveToken, whenLocked } from "./api.js";
+import { Chat } from "./chat/chat.js";
+import { conversations, loadList } from "./chat/conversations.js";
+import { Sidebar } from "./chat/sidebar.js";
+import { Live } from "./live/live.js";
+import { Settings } from "./settings/settings.js";
+import { Announcer } from "./ui/announce.js";
+import { Dialogs, askForToken, showShortcuts } from "./ui/dialogs.js";
+import { html, render, useEffect, useState } from "./ui/dom.js";
+import { loadWords, useWords } from "./ui/i18n.js";
+import { Icon } from "./ui/icons.js";
+import { go, route } from "./ui/route.js";
+import { focusComposer, focusSearch } from "./ui/focus.js";
+
+const VIEWS = /** @type {const} */ (["chat", "live", "settings"]);
+
+function App() {
+  const { t, language } = useWords();
+  const { view, id } = route.use();
+  const { error } = conversations.use();
+  const [drawer, setDrawer] = useState(false);
+  useEffect(() => setDrawer(false), [view, id]);
+  useEffect(() => {
+    document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
+    document.title = `${t(`tab.${view}`)} · Isthmus`;
+  }, [language, view]);
+  useShortcuts(() => setDrawer(false));
+  const openDrawer = () => setDrawer(true);
+
+  return html`
+    <a class="skip" href="#main" onClick=${toMain}>${t("skip")}</a>
+    <div class="shell">
+      <${Sidebar} open=${drawer} current=${view === "chat" ? id : null} onClose=${() => setDrawer(false)}>
+        <${Tabs} view=${view} id=${id} place="tabs" />
+      <//>
+      ${drawer &&
+      html`<button class="scrim" aria-label=${t("close")} onClick=${() => setDrawer(false)}></button>`}
+      <main class="main" id="main" tabindex="-1">
+        ${error && html`<${Trouble} error=${error} />`}
+        ${view === "chat" && html`<${Chat} id=${id} onMenu=${openDrawer} />`}
+        ${view === "live" && html`<${Live} onMenu=${openDrawer} />`}
+        ${view === "settings" && html`<${Settings} onMenu=${openDrawer} />`}
+      </main>
+      <${Tabs} view=${view} id=${id} place="foot-tabs" />
+    </div>
+    <${Dialogs} />
+    <${Announcer} />
+  `;
+}
+
+/** @param {{ view: string, id: string | null, place: string }} props */
+function Tabs({ view, place }) {
+  const { t } = useWords();
+  return html`<nav class=${place} aria-label=${t(`nav.${place}`)}>
+    ${VIEWS.map(
+      (name) => html`<a href=${`#/${name}`} aria-current=${name === view ? "page" : undefined}>
+        <${Icon} name=${name} /><span>${t(`tab.${name}`)}</span>
+      </a>`,
+    )}
+  </nav>`;
+}
+
+/** @param {{ error: import("./api.js").ApiError }} props */
+function Trouble({ error }) {
+  const { t } = useWords();
+  const words = error.code === "unreachable" ? t("error.unreachable") : error.message;
+  return html`<div class="banner bad" role="alert">
+    <${Icon} name="warning" />
+    <p>${words}</p>
+    <button class="plain" onClick=${() => conversations.set({ error: null })} aria-label=${t("close")}>
+      <${Icon} name="close" size=${16} />
+    </button>
+  </div>`;
+}
+
+/** @param {Event} event */
+function toMain(event) {
+  event.preventDefault();
+  document.getElementById("main")?.focus();
+}
+
+/** @param {() => void} onEscape */
+function useShortcuts(onEscape) {
+  useEffect(() => {
+    const onKey = (/** @type {KeyboardEvent} */ event) => {
+      const typing = /** @type {HTMLElement} */ (event.target).matches?.("input, textarea, select");
+      const command = event.ctrlKey || event.metaKey;
+      const key = event.key.toLowerCase();
+      if (event.key === "Escape") onEscape();
+      else if (command && key === "k") focusSearch();
+      else if (command && event.shiftKey && key === "o") go("chat");
+      else if (typing || command || event.altKey) return;
+      else if (event.key === "/") focusComposer();
+      else if (event.key === "?") showShortcuts();
+      else return;
+      if (event.key !== "Escape") event.preventDefault();
+    };
+    addEventListener("keydown", onKey);
+    return () => removeEventListener("keydown", onKey);
+  }, []);
+}
+
+whenLocked(() =>
+  askForToken((token) => {
+    giveToken(token);
+    loadList();
+  }),
+);
+await loadWords();
+loadList();
+render(html`<${App} />`, /** @type {HTMLElement} */ (document.getElementById("app")));

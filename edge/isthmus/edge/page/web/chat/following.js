@@ -1,0 +1,27 @@
+// The thread follows the answer that comes, until someone scrolls up to read.
+import { useEffect, useLayoutEffect, useRef, useState } from "../ui/dom.js";
+
+const NEAR_PX = 80;
+
+/** @param {any} content what may have grown @param {string | null} id the conversation */
+export function useFollowing(content, id) {
+  const place = useRef(/** @type {any} */ (null));
+  const following = useRef(true);
+  const [away, setAway] = useState(false);
+
+  const toEnd = () => {
+    following.current = true;
+    setAway(false);
+    place.current.scrollTop = place.current.scrollHeight;
+  };
+  const onScroll = () => {
+    const { scrollHeight, scrollTop, clientHeight } = place.current;
+    following.current = scrollHeight - scrollTop - clientHeight < NEAR_PX;
+    setAway(!following.current);
+  };
+  useLayoutEffect(() => {
+    if (following.current) place.current.scrollTop = place.current.scrollHeight;
+  }, [content]);
+  useEffect(toEnd, [id]);
+  return { place, onScroll, toEnd, away };
+}

@@ -1,0 +1,16 @@
+// Where the keyboard goes.
+import { go } from "./route.js";
+
+/** @param {string} id */
+function later(id) {
+  setTimeout(() => document.getElementById(id)?.focus(), 0);
+}
+
+export function focusComposer() {
+  if (!document.getElementById("composer")) go("chat");
+  later("composer");
+}
+
+export function focusSearch() {
+  later("search");
+}

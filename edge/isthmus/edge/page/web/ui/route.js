@@ -1,0 +1,17 @@
+// Which view is shown, as the address says it.
+import { createStore } from "./store.js";
+
+const VIEWS = ["chat", "live", "settings"];
+
+function read() {
+  const [, view = "", id = ""] = location.hash.split("/");
+  return { view: VIEWS.includes(view) ? view : "chat", id: id ? decodeURIComponent(id) : null };
+}
+
+export const route = createStore(read());
+addEventListener("hashchange", () => route.set(read()));
+
+/** @param {string} view @param {string} [id] */
+export function go(view, id) {
+  location.hash = id ? `#/${view}/${encodeURIComponent(id)}` : `#/${view}`;
+}
