@@ -31,4 +31,5 @@ def create(
         observer=observer,
         wait_s=config.wait_s,
         late_dir=config.late_folder,
+        keep_days=config.keep_days,
     )

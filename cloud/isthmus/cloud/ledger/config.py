@@ -32,6 +32,9 @@ class LedgerConfig(BaseModel):
     themselves; or they are served without quotas, noted in a file and brought in later."""
     late_dir: Path | None = None
     """The folder of that file; left out: `gateway` in the state folder."""
+    keep_days: int = Field(default=400, ge=62, le=36_500)
+    """How many days requests are kept one by one; older ones are kept as sums by device, model and
+    day. Longer than a quota's month and than any device keeps its acknowledgements."""
     wait_s: float = Field(default=2.0, gt=0, le=60)
     """How long a request waits for a database that is away before it is refused."""
 

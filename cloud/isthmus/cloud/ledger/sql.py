@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,6 +42,7 @@ from isthmus.cloud.ledger.memory import shown
 from isthmus.cloud.ledger.prices import PriceBook
 from isthmus.cloud.ledger.quotas import QuotaConfig
 from isthmus.cloud.ledger.reconcile import reconcile_rows
+from isthmus.cloud.ledger.retention import AT_A_TIME, first_kept_day, fold_old
 from isthmus.cloud.ledger.writer import Change, Writer
 from isthmus.core.decision import Status
 from isthmus.core.errors import InvalidRequest, IsthmusError, QuotaExceeded, Unavailable
@@ -51,6 +53,10 @@ _log = logging.getLogger(__name__)
 _START_S: Final = 30.0
 _GLANCE_S: Final = 0.05
 """How long a request waits for a database that has kept others waiting in vain."""
+
+_FOLD_EVERY_S: Final = 3600.0
+_FOLD_PAUSE_S: Final = 0.05
+"""Between two handfuls, for those who wait for the database."""
 
 _Devices = Sequence[tuple[str, str]]
 
@@ -97,6 +103,7 @@ class SqlLedger:
         observer: Observer | None = None,
         wait_s: float = 2.0,
         late_dir: Path | None = None,
+        keep_days: int = 400,
         now_ms: Callable[[], int] = lambda: int(time.time() * 1000),
     ) -> None:
         self.wait_s = wait_s
@@ -107,10 +114,11 @@ class SqlLedger:
         self._prices = prices or PriceBook()
         self._counters = Counters(quotas or QuotaConfig())
         self._observer = observer
+        self._keep_days = keep_days
         self._now_ms = now_ms
         self._accounts: dict[Key, SqlAccount] = {}
         self._writer: Writer | None = None
-        self._beating: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Bring the schema up to date, begin to write. Raises `ConfigError` and `Unavailable`."""
@@ -121,15 +129,17 @@ class SqlLedger:
             for path, entries in self._late.left_behind():
                 changed = await self._bring_in(entries)
                 _log.info("brought in %d of %d requests of %s", changed, len(entries), path.name)
-        self._beating = asyncio.create_task(self._keep_beating())
+        self._tasks = [
+            asyncio.create_task(self._keep_beating()),
+            asyncio.create_task(self._keep_folding()),
+        ]
 
     async def close(self) -> None:
         """Write what waits, for `wait_s` at most, and close. Idempotent."""
-        if self._beating is not None:
-            self._beating.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._beating
-            self._beating = None
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
         if self._writer is not None:
             with contextlib.suppress(IsthmusError):
                 await self._call(lambda connection, count: leases.leave(connection, self.gateway))
@@ -378,6 +388,28 @@ class SqlLedger:
             except IsthmusError as error:
                 _log.warning("the gateway's lease was not renewed: %s", error.message)
 
+    async def _keep_folding(self) -> None:
+        while True:
+            try:
+                await self.fold()
+            except IsthmusError as error:
+                _log.warning("requests of long ago were not summed up: %s", error.message)
+            await asyncio.sleep(_FOLD_EVERY_S)
+
+    async def fold(self) -> int:
+        """Keep what is older than `keep_days` as sums alone; how many requests.
+
+        Raises `Unavailable`.
+        """
+        folded = 0
+        while True:
+            first_kept = first_kept_day(self._now_ms(), self._keep_days)
+            count: int = await self._call(partial(_fold, first_kept))
+            folded += count
+            if count < AT_A_TIME:
+                return folded
+            await asyncio.sleep(_FOLD_PAUSE_S)
+
     async def _beat(self, wait_s: float | None = None) -> None:
         """Say that this gateway lives; settle what dead ones left, and what came late."""
         orphans = await self._call(
@@ -442,3 +474,7 @@ def _check_names(opening: Opening) -> None:
     caller = opening.caller
     if "\0" in f"{caller.tenant}{caller.device}{opening.request_id}{opening.model}":
         raise InvalidRequest("a name must not hold the character 0", field="request_id")
+
+
+def _fold(first_kept: str, connection: sa.Connection, count: Count) -> int:
+    return fold_old(connection, first_kept)

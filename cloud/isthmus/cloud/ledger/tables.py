@@ -85,3 +85,19 @@ gateways: Final = Table(
     Column("alive_until_ms", BigInteger, nullable=False),
 )
 """Which gateways live. What a dead one left open is settled by the others."""
+
+usage_days: Final = Table(
+    "usage_days",
+    metadata,
+    Column("tenant", String, primary_key=True),
+    Column("device", String, primary_key=True),
+    Column("model", String, primary_key=True),
+    Column("day", String(10), primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("completion_tokens", BigInteger, nullable=False),
+    Column("charge_micro_usd", BigInteger, nullable=False),
+    Column("cut_off_requests", BigInteger, nullable=False),
+)
+"""What requests used that are older than `keep_days`; their rows are gone."""

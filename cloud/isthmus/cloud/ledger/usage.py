@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
+from typing import Any, Final
 
 import sqlalchemy as sa
 
 from isthmus.cloud.ledger.database import mapped
-from isthmus.cloud.ledger.tables import ABANDONED, OPEN, requests
+from isthmus.cloud.ledger.tables import ABANDONED, OPEN, requests, usage_days
 
 
 class Dimension(StrEnum):
@@ -55,23 +56,26 @@ def usage(engine: sa.Engine, by: Sequence[Dimension], wanted: Wanted) -> list[Us
     """One row a group, in the order of its names. Raises `Unavailable`, and `InternalError` when
     the database is no ledger.
     """
-    columns = [requests.c[one.value] for one in by]
     waits = sa.and_(requests.c.status == ABANDONED, sa.not_(requests.c.reconciled))
-    query = sa.select(
-        *columns,
-        sa.func.count().label("n"),
-        *(
-            sa.func.coalesce(sa.func.sum(column), 0)
-            for column in (
-                requests.c.prompt_tokens,
-                requests.c.cached_tokens,
-                requests.c.completion_tokens,
-                requests.c.charge_micro_usd,
-                sa.case((requests.c.status == OPEN, 1), else_=0),
-                sa.case((waits, 1), else_=0),
-            )
+    one_by_one = _used(
+        requests,
+        wanted,
+        requests=sa.literal(1),
+        open_requests=sa.case((requests.c.status == OPEN, 1), else_=0),
+        cut_off_requests=sa.case((waits, 1), else_=0),
+    )
+    used = sa.union_all(
+        one_by_one,
+        _used(
+            usage_days,
+            wanted,
+            requests=usage_days.c.requests,
+            open_requests=sa.literal(0),
+            cut_off_requests=usage_days.c.cut_off_requests,
         ),
-    ).where(*_filters(wanted))
+    ).subquery()
+    columns = [used.c[one.value] for one in by]
+    query = sa.select(*columns, *(sa.func.coalesce(sa.func.sum(used.c[name]), 0) for name in _SUMS))
     if columns:
         query = query.group_by(*columns).order_by(*columns)
     with mapped(), engine.connect() as connection:
@@ -82,14 +86,36 @@ def usage(engine: sa.Engine, by: Sequence[Dimension], wanted: Wanted) -> list[Us
     ]
 
 
-def _filters(wanted: Wanted) -> list[sa.ColumnElement[bool]]:
+_SUMS: Final = (
+    "requests",
+    "prompt_tokens",
+    "cached_tokens",
+    "completion_tokens",
+    "charge_micro_usd",
+    "open_requests",
+    "cut_off_requests",
+)
+"""In the order of `UsageRow`."""
+
+
+def _used(
+    table: sa.Table, wanted: Wanted, **counted: sa.ColumnElement[int]
+) -> sa.Select[tuple[Any, ...]]:
+    """What is wanted of a table, in columns that both have."""
+    return sa.select(
+        *(table.c[one.value] for one in Dimension),
+        *((counted[name] if name in counted else table.c[name]).label(name) for name in _SUMS),
+    ).where(*_filters(table, wanted))
+
+
+def _filters(table: sa.Table, wanted: Wanted) -> list[sa.ColumnElement[bool]]:
     filters: list[sa.ColumnElement[bool]] = [
-        requests.c[name] == value
+        table.c[name] == value
         for name in ("tenant", "device", "model")
         if (value := getattr(wanted, name)) is not None
     ]
     if wanted.since is not None:
-        filters.append(requests.c.day >= wanted.since.isoformat())
+        filters.append(table.c.day >= wanted.since.isoformat())
     if wanted.until is not None:
-        filters.append(requests.c.day <= wanted.until.isoformat())
+        filters.append(table.c.day <= wanted.until.isoformat())
     return filters
