@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from isthmus.cli.gateway_process import Served, start_gateway
+from isthmus.core.errors import Unavailable
 from ledger_devices import PRICES
 
 ROOMY = {"tenant": {"tokens_per_month": 10**12, "streams": 10**6}}
@@ -45,17 +46,23 @@ class Gateways:
         return [str(told["address"]) for told in self.told]
 
     async def start(self) -> None:
-        """Start those that do not run."""
+        """Start those that do not run, again where the database was away, as a supervisor does."""
         missing = [number for number, one in enumerate(self._running) if one is None]
-        for number in missing:
+        await asyncio.gather(*map(self._start, missing))
+
+    async def _start(self, number: int) -> None:
+        for is_last in (False, False, True):
             self._lives += 1
-            self._running[number] = start_gateway(
-                self._folder, name=f"gateway-{self._lives}", **self._settings
+            name = f"gateway-{self._lives}"
+            self._running[number] = served = start_gateway(
+                self._folder, name=name, **self._settings
             )
-        for number in missing:
-            served = self._running[number]
-            assert served is not None
-            self.told[number] = await asyncio.to_thread(served.ready, START_S)
+            try:
+                self.told[number] = await asyncio.to_thread(served.ready, START_S)
+                return
+            except Unavailable:
+                if is_last:
+                    raise
 
     def kill(self, number: int) -> None:
         """End one without a word."""
