@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 def gateway(
     rows: Annotated[
-        str, typer.Option(help="Of ttft, streams, tokens, cancel, memory; with commas between.")
-    ] = "ttft,streams,tokens,cancel,memory",
+        str,
+        typer.Option(help="Of ttft, streams, tokens, http, cancel, memory; with commas between."),
+    ] = "ttft,streams,tokens,http,cancel,memory",
     rounds: Annotated[
         int, typer.Option(min=1, help="Pairs of runs, without a gateway and with one, for ttft.")
     ] = 3,

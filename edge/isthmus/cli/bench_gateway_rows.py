@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from isthmus.cloud.load.runner import Report
 
 CONTROL = "isthmus.cloud.load.control"
+UPSTREAM = "isthmus.cloud.load.upstream"
 _SAMPLE_S = 0.25
 _ROOM: dict[str, Any] = {"max_running_requests": 10_000, "max_waiting_requests": 1_000}
 
@@ -128,11 +129,27 @@ async def streams(folder: Path, sizes: Sizes) -> tuple[dict[str, Any], list[Repo
 
 async def tokens(folder: Path, sizes: Sizes) -> tuple[dict[str, Any], list[Report]]:
     """1,500 streams that want 30,000 tokens a second: what comes through?"""
+    with ended(gateway(folder, "tokens", {"tokens_per_s": 20.0})) as served:
+        return await _carried(served, sizes)
+
+
+async def http(folder: Path, sizes: Sizes) -> tuple[dict[str, Any], list[Report]]:
+    """The same from an upstream behind the gateway, which sends a chunk for each token."""
+    options = [json.dumps({"tokens_per_s": 20.0})]
+    with ended(start_module(folder, UPSTREAM, options)) as upstream:
+        url = (await asyncio.to_thread(upstream.ready))["url"]
+        behind = {"kind": "openai", "model": "scripted", "url": url}
+        home = folder / "http-state"
+        served = start_gateway(folder, name="http", home=home, backend=behind, **_ROOM)
+        with ended(served):
+            return await _carried(served, sizes)
+
+
+async def _carried(served: Served, sizes: Sizes) -> tuple[dict[str, Any], list[Report]]:
     from isthmus.cloud.load.base import poisson
 
     orders = poisson(300, requests=1_500, tokens=round(20 * sizes.tokens_s))
-    with ended(gateway(folder, "tokens", {"tokens_per_s": 20.0})) as served:
-        watched = await watch(served, orders)
+    watched = await watch(served, orders)
     report = watched.report
     # All have come, and none has ended.
     low, high = 5.2 / report.wall_s, (sizes.tokens_s - 1) / report.wall_s
@@ -178,7 +195,14 @@ async def memory(folder: Path, sizes: Sizes) -> tuple[dict[str, Any], list[Repor
     }, [watched.report]
 
 
-ROWS = {"ttft": ttft, "streams": streams, "tokens": tokens, "cancel": cancel, "memory": memory}
+ROWS = {
+    "ttft": ttft,
+    "streams": streams,
+    "tokens": tokens,
+    "http": http,
+    "cancel": cancel,
+    "memory": memory,
+}
 
 
 def gateway(folder: Path, name: str, options: dict[str, Any], **settings: Any) -> Served:

@@ -10,12 +10,13 @@ import contextlib
 import json
 import socket
 import statistics
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from isthmus.cli.bench_gateway_rows import Sizes
+from isthmus.cli.bench_gateway_rows import UPSTREAM, Sizes
 from isthmus.cli.gateway_process import Served, ended, start_gateway, start_module
 from isthmus.core.errors import ConfigError, Unavailable
 
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
     from isthmus.cloud.load.runner import Report
 
 PEER_PYTHON = Path(".venv-litellm/bin/python")
-UPSTREAM = "isthmus.cloud.load.upstream"
 _PEER = "litellm.proxy.proxy_cli"
 _PEER_READY_S = 120.0
 _KEY = "sk-bench"
 _ANSWERS = 600
+_ANSWERS_PER_S = 30
 """Of the run that counts what an answer costs in processor time."""
 
 
@@ -43,6 +44,8 @@ async def versus(
             field="--peer-python",
         )
     reports: list[Report] = []
+    arrivals_s = 3 * sizes.rounds * (sizes.ttft_s + 2) + 2 * _ANSWERS / _ANSWERS_PER_S
+    _tell(f"about {arrivals_s:.0f} s of requests, and two starts of LiteLLM, up to a minute each")
     with contextlib.ExitStack() as stack:
         paced = _Contenders(stack, folder / "paced", peer_python, {"tokens_per_s": 20.0})
         ttft = await paced.ttft(sizes, reports)
@@ -61,6 +64,7 @@ class _Contenders:
         folder.mkdir()
         upstream = stack.enter_context(ended(start_module(folder, UPSTREAM, [json.dumps(options)])))
         self.url = upstream.ready()["url"]
+        _tell("LiteLLM starts …")
         self.ours = stack.enter_context(
             ended(
                 start_gateway(
@@ -96,6 +100,7 @@ class _Contenders:
             await run(target, poisson(10, requests=20, tokens=5, name="w"))
         for number in range(sizes.rounds):
             for name, (target, _) in targets.items():
+                _tell(f"first tokens of {name}, round {number + 1} of {sizes.rounds} …")
                 arrivals = poisson(5, requests=round(5 * sizes.ttft_s), tokens=40, seed=number)
                 report = await run(target, arrivals)
                 reports.append(report)
@@ -129,9 +134,10 @@ class _Contenders:
         for name, (target, served) in self.targets().items():
             if served is None:
                 continue
+            _tell(f"processor time of {name} …")
             await run(target, poisson(10, requests=20, tokens=8, name="w"))
             before_s = served.cpu_s
-            report = await run(target, poisson(30, requests=_ANSWERS, tokens=8))
+            report = await run(target, poisson(_ANSWERS_PER_S, requests=_ANSWERS, tokens=8))
             used_s = served.cpu_s - before_s
             reports.append(report)
             found[name] = {
@@ -172,6 +178,10 @@ def _litellm(folder: Path, python: Path, upstream: str) -> Iterator[tuple[Served
                 raise Unavailable(f"LiteLLM did not start: {process.last_words()}")
             time.sleep(0.2)
         yield process, f"http://127.0.0.1:{port}/v1"
+
+
+def _tell(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
 
 
 def _listens(port: int) -> bool:
