@@ -1,4 +1,7 @@
-"""An agent over scripted tiers as a process of its own; prints its address as JSON."""
+"""An agent over scripted tiers as a process of its own; prints its address as JSON.
+
+`agent_program SECONDS`: it writes a word of its answers each so many seconds.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import json
 import sys
 from typing import Any
 
+from isthmus.edge.page.kept import Kept
 from isthmus.edge.testing import ScriptedEngine, ScriptedTier, running_agent
 
 
@@ -19,10 +23,12 @@ class Forgetful(list[Any]):
 
 async def main() -> None:
     engine, cloud = ScriptedEngine(), ScriptedTier()
+    if len(sys.argv) > 1:
+        engine = ScriptedEngine(pieces=("word ",) * 1_000, delay_s=float(sys.argv[1]))
     for tier in (engine, cloud):
         tier.requests = Forgetful()
         tier.left = Forgetful()
-    async with running_agent(engine, cloud=cloud) as agent:
+    async with running_agent(engine, cloud=cloud, kept=Kept.at_home()) as agent:
         sys.stdout.write(json.dumps({"url": agent.url}) + "\n")
         sys.stdout.flush()
         await asyncio.Event().wait()

@@ -26,7 +26,7 @@ from isthmus.edge.page.turns import Turn, Turns, parse_turn
 
 log = logging.getLogger(__name__)
 
-_MOST_LISTED: Final = 200
+MOST_LISTED: Final = 200
 _CURSOR: Final = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)-([a-z]{1,64})")
 
 
@@ -204,8 +204,8 @@ def _title(field: Field) -> str | None:
 
 
 def _limit(text: str) -> int:
-    if not (re.fullmatch(r"\d{1,3}", text, re.ASCII) and 1 <= int(text) <= _MOST_LISTED):
-        Field(text, "limit").fail(f"must be a whole number from 1 to {_MOST_LISTED}")
+    if not (re.fullmatch(r"\d{1,3}", text, re.ASCII) and 1 <= int(text) <= MOST_LISTED):
+        Field(text, "limit").fail(f"must be a whole number from 1 to {MOST_LISTED}")
     return int(text)
 
 

@@ -31,7 +31,7 @@ SUMMARIES: Final = {
     Preset.PRIVATE: "The cloud only for what the device cannot answer at all.",
     Preset.OFFLINE: "Nothing leaves the device.",
 }
-_MOST_USD: Final = 1e9
+MOST_USD: Final = 1e9
 _PLACES: Final = {
     "preset": "preset",
     "day_usd": "budget.day_usd",
@@ -73,7 +73,7 @@ class PageSettings:
 
     async def change(self, body: Any) -> None:
         """Change what `body` names. Raises `InvalidRequest`, `Refused` (409), `ConfigError`."""
-        chosen, consent = _parse(body)
+        chosen, consent = parse_settings(body)
         async with self._changing:
             fixed = self._fixed()
             for name in _given(chosen):
@@ -144,7 +144,8 @@ def _given(chosen: Choices) -> list[str]:
     return [name for name in _PLACES if getattr(chosen, name) is not None]
 
 
-def _parse(body: Any) -> tuple[Choices, bool | None]:
+def parse_settings(body: Any) -> tuple[Choices, bool | None]:
+    """What a body chooses, and whether it gives consent. Raises `InvalidRequest`."""
     root = Field(body).object()
     root.only("preset", "budget", "privacy")
     chosen, consent = Choices(), None
@@ -171,7 +172,7 @@ def _limit(field: Field) -> Decimal:
     if not field.given:
         return NO_LIMIT
     # As it was written: 0.1 is a tenth.
-    return Decimal(str(field.number(0, _MOST_USD)))
+    return Decimal(str(field.number(0, MOST_USD)))
 
 
 def _usd(limit: Decimal | None) -> float | None:
