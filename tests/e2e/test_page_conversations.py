@@ -6,15 +6,16 @@ import asyncio
 import json
 import sqlite3
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 
-from isthmus.core.errors import Unavailable
+from isthmus.core.chat import ChatRequest
+from isthmus.core.errors import ContextTooLong, Unavailable
+from isthmus.core.events import Event
 from isthmus.edge.ledger import Ledger
 from isthmus.edge.page.kept import Kept
 from isthmus.edge.page.store import Store
@@ -148,6 +149,44 @@ async def test_a_failed_answer_says_why_and_is_not_shown_to_the_model() -> None:
         assert [m.text for m in engine.requests[-1].messages] == ["Hello?", "Still there?"]
 
 
+async def test_what_does_not_fit_the_model_is_left_out_and_told() -> None:
+    engine = ScriptedEngine(pieces=("word " * 40,))
+    async with page(engine) as browser:
+        conversation = await browser.new()
+        parent: str | None = None
+        for number in range(6):
+            question = f"Question {number}: " + "what then " * 40
+            answer = await browser.say(conversation, question, parent)
+            parent = answer["id"]
+        assert (answer["left_out"], len(engine.requests[-1].messages)) == (0, 11)
+        engine.context_tokens = 1_024
+        answer = await browser.say(conversation, "And now?", parent)
+        assert answer["status"] == "done"
+        assert answer["left_out"] == 12 + 1 - len(engine.requests[-1].messages) > 0
+        assert engine.requests[-1].messages[-1].text == "And now?"
+        assert (await browser.shown(conversation))["messages"][-1] == answer
+
+
+async def test_a_model_that_counts_more_tokens_than_expected_is_asked_again_with_less() -> None:
+    class Narrow(ScriptedEngine):
+        async def generate(self, request: ChatRequest, *more: Any) -> AsyncGenerator[Event, None]:
+            if len(request.messages) > 3:
+                raise ContextTooLong("the conversation has too many tokens", field="messages")
+            async for event in super().generate(request, *more):
+                yield event
+
+    async with page(Narrow()) as browser:
+        conversation = await browser.new()
+        parent: str | None = None
+        for number in range(5):
+            answer = await browser.say(conversation, f"Question {number}", parent)
+            parent = answer["id"]
+            assert answer["status"] == "done"
+        assert answer["left_out"] == 6
+        whole = await browser.shown(conversation)
+        assert len(whole["messages"]) == 10, "the person still sees everything"
+
+
 async def test_what_was_private_in_a_conversation_keeps_its_later_turns_on_the_device() -> None:
     cloud = ScriptedTier()
     async with page(cloud=cloud) as browser:
@@ -227,9 +266,8 @@ async def test_a_damaged_file_keeps_nobody_from_chatting(tmp_path: Path) -> None
         assert (await browser.http.post("/v1/chat/completions", json=body)).status_code == 200
 
 
-@pytest.mark.parametrize(
-    ("body", "status", "param"),
-    [
+async def test_a_turn_that_cannot_be_is_refused_before_anything_is_stored() -> None:
+    refused: list[tuple[Any, int, str]] = [
         ({}, 400, "content"),
         ({"content": "  "}, 400, "content"),
         ({"content": "x", "regenerate": "y"}, 400, "content"),
@@ -238,30 +276,26 @@ async def test_a_damaged_file_keeps_nobody_from_chatting(tmp_path: Path) -> None
         ({"content": "x", "route": "nowhere"}, 400, "route"),
         ({"content": "x", "max_tokens": 0}, 400, "max_tokens"),
         ({"content": "x", "temperature": 1}, 400, "temperature"),
-    ],
-)
-async def test_a_turn_that_cannot_be_is_refused_before_anything_is_stored(
-    body: Any, status: int, param: str
-) -> None:
+    ]
     async with page() as browser:
         conversation = await browser.new()
-        told = await browser.http.post(f"{ALL}/{conversation}/turns", json=body)
-        assert (told.status_code, told.json()["error"]["param"]) == (status, param)
+        for body, status, param in refused:
+            told = await browser.http.post(f"{ALL}/{conversation}/turns", json=body)
+            assert (told.status_code, told.json()["error"]["param"]) == (status, param)
         assert (await browser.shown(conversation))["messages"] == []
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "body"),
-    [
+async def test_what_is_not_there_is_told_so() -> None:
+    missing: list[tuple[str, str, Any]] = [
         ("GET", f"{ALL}/nobody", None),
         ("DELETE", f"{ALL}/nobody", None),
         ("PATCH", f"{ALL}/nobody", {"title": "x"}),
         ("POST", f"{ALL}/nobody/turns", {"content": "x"}),
         ("POST", "/v1/isthmus/messages/nobody/rating", {"rating": 1}),
-    ],
-)
-async def test_what_is_not_there_is_told_so(method: str, path: str, body: Any) -> None:
+    ]
     async with page() as browser:
-        told = await browser.http.request(method, path, json=body)
-        assert told.status_code == 404
-        assert told.json()["error"]["code"] in {"conversation_not_found", "message_not_found"}
+        for method, path, body in missing:
+            told = await browser.http.request(method, path, json=body)
+            assert told.status_code == 404
+            code = "message_not_found" if "messages" in path else "conversation_not_found"
+            assert told.json()["error"]["code"] == code

@@ -68,12 +68,11 @@ async def test_a_file_that_has_not_changed_is_not_sent_again(folder: Path) -> No
 
 
 @pytest.mark.usefixtures("folder")
-@pytest.mark.parametrize(
-    "path", ["../secret.js", "%2e%2e/secret.js", "..%2fsecret.js", "notes.py", "none.js", ""]
-)
-async def test_nothing_else_is_served(path: str) -> None:
+async def test_nothing_else_is_served() -> None:
+    others = ["../secret.js", "%2e%2e/secret.js", "..%2fsecret.js", "notes.py", "none.js", ""]
     async with served() as client:
-        assert (await client.get(f"/ui/{path}")).status_code == 404
+        for path in others:
+            assert (await client.get(f"/ui/{path}")).status_code == 404
 
 
 async def test_an_agent_without_the_libraries_says_what_to_do(
