@@ -13,6 +13,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ PATIENCE_S = 90.0
 """A hang is one after any time; a busy machine is none."""
 RESTED_S = 20.0
 """The agent closes a connection that has rested 30 s, perhaps just as the next body is sent."""
+AT_ONCE = 10
 OTHERS = 19
 """Made of each body: schemathesis takes many times as long to make one as the agent to answer."""
 HOSTILE: list[Any] = [
@@ -128,9 +130,8 @@ def test_no_body_brings_the_agent_down_or_gets_what_the_page_does_not_announce(
     statuses: set[int] = set()
     begun = httpx.post(f"{url}/v1/isthmus/conversations", json={}, trust_env=False)
     named = {"conversation": begun.json()["id"]} if path == TURNS else {}
-    with requests.Session() as session:
+    with requests.Session() as session, ThreadPoolExecutor(AT_ONCE) as at_once:
         session.trust_env = False
-
         answered_s = time.monotonic()
 
         def look(case: Any, call: Callable[[], requests.Response]) -> requests.Response:
@@ -160,9 +161,9 @@ def test_no_body_brings_the_agent_down_or_gets_what_the_page_does_not_announce(
             send = functools.partial(
                 session.request, method, where, headers=JSON, timeout=PATIENCE_S
             )
-            for _ in range(OTHERS):
-                data = other(body if isinstance(body, bytes) else body.encode(), chance)
-                look(case, functools.partial(send, data=data))
+            body = body if isinstance(body, bytes) else body.encode()
+            calls = [functools.partial(send, data=other(body, chance)) for _ in range(OTHERS)]
+            list(at_once.map(functools.partial(look, case), calls))
 
         one()
         warm_mb = served.rss_mb
