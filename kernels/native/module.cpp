@@ -189,6 +189,7 @@ void matmul(nb::object packed, const FloatsIn& x, const FloatsOut& out, const st
 }  // namespace
 
 NB_MODULE(_native, m) {
+  m.attr("sources") = ISTHMUS_SOURCES;
   m.def("runnable_kernels", [] { return std::string(runnable_kernels()); });
   m.def("read_bandwidth", &read_bandwidth, nb::arg("bytes"), nb::arg("threads"), nb::arg("passes"),
         nb::call_guard<nb::gil_scoped_release>());

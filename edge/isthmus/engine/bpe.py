@@ -61,7 +61,7 @@ class PlainBpe:
 def bpe(byte_ids: I32, merges: I32) -> Bpe:
     """The native one where it works. The tables are those of `TokenizerSpec`."""
     try:
-        from isthmus.kernels import _native
+        from isthmus.kernels.compiled import _native
     except ImportError:
         return PlainBpe(byte_ids, merges)
     return _native.Bpe(byte_ids, merges)

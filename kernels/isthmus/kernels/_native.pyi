@@ -3,6 +3,9 @@ from collections.abc import Sequence
 from isthmus.kernels.base import F32, I32, U8
 from isthmus.kernels.native import PackedTiles
 
+sources: str
+"""The digest of what it was built from (`compiled.digest`)."""
+
 def runnable_kernels() -> str: ...
 def read_bandwidth(bytes: int, threads: int, passes: int) -> float: ...
 def matmul(packed: PackedTiles, x: F32, out: F32, isa: str, planes: int) -> None: ...

@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from isthmus.kernels import _native
+from isthmus.kernels.compiled import _native
 
 _BYTES = 512 << 20
 """Far above every cache."""

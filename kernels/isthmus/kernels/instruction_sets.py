@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from isthmus.kernels import _native, selftest
+from isthmus.kernels import selftest
+from isthmus.kernels.compiled import _native
 from isthmus.kernels.native import VERIFIED, NativeBackend, runnable_sets
 
 _log = logging.getLogger(__name__)

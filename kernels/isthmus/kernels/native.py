@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 
-from isthmus.kernels import _native
 from isthmus.kernels.base import (
     F16,
     F32,
@@ -37,6 +36,7 @@ from isthmus.kernels.base import (
     Step,
 )
 from isthmus.kernels.checks import check_batch
+from isthmus.kernels.compiled import _native
 from isthmus.kernels.tiled_blocks import pack_block, unpack_block
 
 _ROWS = 8
