@@ -33,7 +33,7 @@ class Gateways:
             "backend": {
                 "kind": "scripted",
                 "model": "scripted",
-                "options": {"tokens_per_s": 200.0, "first_token_ms": 20.0},
+                "options": {"tokens_per_s": 100.0, "first_token_ms": 20.0},
             },
         } | settings
         self._lives = 0

@@ -27,8 +27,9 @@ from ledger_gateways import ROOMY, Gateways
 pytestmark = [pytest.mark.chaos, pytest.mark.postgres]
 
 KILLS = count(5, 50)
-STREAMS = 12
-"""At each gateway, in each round."""
+STREAMS = 8
+"""At each gateway, in each round: few enough for this process to read all as it comes. What waits
+in its buffers when a gateway is killed is lost with the connection, though it was sent."""
 PATIENCE_S = 150
 
 
@@ -45,10 +46,10 @@ async def test_kills_leave_a_shared_ledger_that_comes_right(
         stack.callback(gateways.close)
         for kill in range(KILLS):
             await gateways.start()
-            new = [Device(f"{kill}-{n}", chance.randint(1, 300)) for n in range(2 * STREAMS)]
+            new = [Device(f"{kill}-{n}", chance.randint(1, 200)) for n in range(2 * STREAMS)]
             devices += new
             # The same requests at both gateways, nearly at once: one of the two is left.
-            doubles = [Device(f"{kill}-twice-{n}", chance.randint(50, 200)) for n in range(2)]
+            doubles = [Device(f"{kill}-twice-{n}", chance.randint(50, 120)) for n in range(2)]
             again = [Device(one.mark, one.tokens) for one in doubles]
             twice += again
             dies = chance.randrange(2)

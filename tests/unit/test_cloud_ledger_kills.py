@@ -197,6 +197,7 @@ class Kills(RuleBasedStateMachine):
             assert (await asked).settled == 1
 
         self.loop.run_until_complete(told())
+        self.attempts += 1  # it takes the row from whoever had it, as an attempt does
         self.former = None
         (row,) = rows(self.url)
         assert row["completion_tokens"] == self.heard
