@@ -187,6 +187,16 @@ async def test_a_model_that_counts_more_tokens_than_expected_is_asked_again_with
         assert len(whole["messages"]) == 10, "the person still sees everything"
 
 
+async def test_a_question_that_no_model_has_room_for_is_told_so() -> None:
+    error = ContextTooLong("the conversation has too many tokens", field="messages")
+    engine = ScriptedEngine(pieces=(), error=error)
+    async with page(engine) as browser:
+        conversation = await browser.new()
+        answer = await browser.say(conversation, "Read this book")
+        assert (answer["status"], answer["left_out"]) == ("failed", 0)
+        assert answer["error"]["code"] == "context_length_exceeded"
+
+
 async def test_what_was_private_in_a_conversation_keeps_its_later_turns_on_the_device() -> None:
     cloud = ScriptedTier()
     async with page(cloud=cloud) as browser:

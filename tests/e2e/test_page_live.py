@@ -169,11 +169,14 @@ async def test_the_devices_and_the_clouds_state_are_told(tmp_path: Path) -> None
 
 
 async def test_labels_are_counted_and_no_text_is_told(tmp_path: Path) -> None:
-    async with seen(tmp_path) as page:
-        asked = [{"role": "user", "content": "Write to jane.doe@example.org"}]
-        await page.http.post("/v1/chat/completions", json={"messages": asked})
+    async with seen(tmp_path, cloud=ScriptedTier()) as page:
+        text = "Write a polite letter: reach me at jane.doe@example.org after noon."
+        asked = {"messages": [{"role": "user", "content": text}]}
+        await page.http.post("/v1/chat/completions", json=asked | {"model": "isthmus-edge"})
+        await page.http.post("/v1/chat/completions", json=asked | {"model": "isthmus-cloud"})
         told = await page.http.get("/v1/isthmus/live")
-        assert told.json()["privacy"]["labels"] == {"EMAIL": 1}
+        assert told.json()["privacy"]["labels"] == {"EMAIL": 2}
+        assert told.json()["privacy"]["redacted_labels"] == {"EMAIL": 1}
         assert "jane" not in told.text
 
 

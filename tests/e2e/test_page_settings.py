@@ -6,15 +6,19 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
 
+from fleet_devices import PINNED, signed
 from isthmus.core.errors import ConfigError
+from isthmus.edge.agent import Agent
 from isthmus.edge.choices import Choices, choices_path, keep_choices, read_choices
 from isthmus.edge.config import EdgeConfig
 from isthmus.edge.consent import Consent
+from isthmus.edge.fleet.bundles import Bundles
+from isthmus.edge.fleet.held import HeldBundles
 from isthmus.edge.page.kept import Kept
 from isthmus.edge.testing import RunningAgent, ScriptedEngine, ScriptedTier, running_agent
 from isthmus.privacy.policy import PrivacyConfig
@@ -138,6 +142,40 @@ async def test_a_wrong_setting_changes_nothing() -> None:
             assert (told.status_code, told.json()["error"]["param"]) == (400, param)
         assert running.agent.router is before
     assert read_choices() == Choices()
+
+
+async def test_what_a_fleets_bundle_leaves_nothing_of_is_refused_with_its_number(
+    tmp_path: Path,
+) -> None:
+    class Member:
+        def __init__(self, agent: Agent) -> None:
+            held = HeldBundles(tmp_path / "fleet")
+            self.bundles = Bundles(agent, agent.config.router, PINNED, held, software="1")
+
+        def spooled(self, trail: object) -> tuple[()]:
+            return ()
+
+        async def close(self) -> None:
+            await self.bundles.close()
+
+    async with page(router=RouterConfig(preset=Preset.BEST)) as (client, running):
+        member = Member(running.agent)
+        await member.bundles.start()
+        await member.bundles.take(signed(7, 'preset = "saver"\n[router.budget]\nday_usd = 1'))
+        running.agent.member = cast("Any", member)
+        shown = (await client.get(PATH)).json()
+        assert (shown["preset"], shown["budget"]["day_usd"]) == ("saver", 1.0)
+        assert shown["fixed"] == {"preset": "fleet bundle 7", "budget.day_usd": "fleet bundle 7"}
+        allowed = {one["name"] for one in shown["presets"] if one["allowed"]}
+        assert allowed == {"saver", "private", "offline"}
+        for body in ({"preset": "balanced"}, {"budget": {"day_usd": 2}}):
+            told = await client.patch(PATH, json=body)
+            assert told.status_code == 409
+            assert "fleet bundle 7" in told.json()["error"]["message"]
+        assert read_choices() == Choices()
+        told = await client.patch(PATH, json={"preset": "offline", "budget": {"day_usd": 0.5}})
+        assert (told.json()["preset"], told.json()["budget"]["day_usd"]) == ("offline", 0.5)
+        assert told.json()["fixed"] == {}
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,16 @@ def test_the_oldest_half_is_left_out_until_the_question_alone_is_there() -> None
     assert [m.content for m in turn.shown] == ["next"]
 
 
+def test_a_question_that_had_no_room_at_all_takes_none_from_the_next() -> None:
+    messages = chat(1)
+    dear = asked(messages, "fox " * 20_000)
+    assert dear.question is not None
+    dear.answer.status = MessageStatus.FAILED
+    dear.answer.error = {"code": "context_length_exceeded", "message": "too long"}
+    after = asked([*messages, dear.question, dear.answer])
+    assert [m.content for m in after.shown] == ["question 0", "answer 0", "next"]
+
+
 def test_the_next_turn_begins_where_the_one_before_had_to() -> None:
     messages = chat(4)
     before = asked(messages, "long")

@@ -92,7 +92,7 @@ def isthmus_object(trail: Trail) -> Json:
             "tpot_ms": _rounded(trail.tpot_ms),
             "total_ms": _rounded(trail.total_ms),
         },
-        "tokens_per_s": _rounded(1000 / trail.tpot_ms) if trail.tpot_ms else None,
+        "tokens_per_s": _rounded(trail.tokens_per_s),
         "legs": [_leg(trail, leg) for leg in trail.legs],
         "cached_tokens": usage.cached_tokens,
         "prefilled_tokens": max(0, usage.prompt_tokens - usage.cached_tokens),

@@ -227,6 +227,12 @@ class Trail:
         return (last_s - first_s) * 1000 / (self.completion_tokens - 1)
 
     @property
+    def tokens_per_s(self) -> float | None:
+        """How fast the answer's last leg wrote, whether or not the client saw it grow."""
+        tpot_ms = self._told[-1].tpot_ms if self.legs else None
+        return 1000 / tpot_ms if tpot_ms else None
+
+    @property
     def _seen_s(self) -> tuple[float | None, float | None]:
         """When the first and the last piece of the answer came.
 

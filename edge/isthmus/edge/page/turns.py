@@ -32,6 +32,7 @@ _SAVED_EVERY_S: Final = 1.0
 """What a kill of the process may cost of an answer that is being written."""
 _ANSWER_ROOM: Final = 0.25
 """The part of a context that is kept for the answer when the oldest messages are left out."""
+_NO_ROOM: Final = "context_length_exceeded"
 _DRAWN: Final = {"temperature": 0.8, "top_p": 0.95}
 """For an answer that is asked for again: the likeliest one is known."""
 
@@ -111,8 +112,13 @@ class Turn:
 
     @property
     def shown(self) -> list[StoredMessage]:
-        """What the model is shown. An answer that failed before its first word is not there."""
-        return [m for m in self.path[self.answer.left_out :] if m.content]
+        """What the model is shown: no answer without a word, and no question without room."""
+        path = self.path[self.answer.left_out :]
+        return [
+            m
+            for m, after in zip(path, [*path[1:], None], strict=True)
+            if m.content and not (after and after.error and after.error["code"] == _NO_ROOM)
+        ]
 
     def leave_out(self) -> bool:
         """Show the model half as much of what came before; False: only the question is left."""
@@ -123,6 +129,10 @@ class Turn:
         later = questions[(len(questions) + 1) // 2 :]
         self._begin_at(later[0].id if later else self.path[-1].id)
         return True
+
+    def leave_nothing_out(self) -> None:
+        """Show the model all of it."""
+        self._begin_at(None)
 
     def _begin_at(self, message: str | None) -> None:
         ids = [m.id for m in self.path]
@@ -180,6 +190,9 @@ class Turns:
             turn.answer.status = MessageStatus.FAILED
             told = error_response(error).body["error"]
             turn.answer.error = {"code": told["code"], "message": told["message"]}
+            if told["code"] == _NO_ROOM:
+                # The next question has room for what this one had none for.
+                turn.leave_nothing_out()
         except (asyncio.CancelledError, GeneratorExit):
             turn.answer.status = MessageStatus.STOPPED
             raise
