@@ -8,7 +8,7 @@ MOVED := $(shell test ! -e $(READY) || $(BIN)/python scripts/moved_modules.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format docs proto test-vllm test-neon test-opencl test-native-sanitize
-.PHONY: test-postgres bench bench-peers bench-litellm chaos check-deploy soak clean FORCE
+.PHONY: test-postgres check-dashboards bench bench-peers bench-litellm chaos check-deploy soak clean FORCE
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -88,6 +88,9 @@ check-deploy: setup  ## images, compose, chart and units, checked without a clus
 	scripts/check_deploy.sh
 
 FORCE:
+
+check-dashboards: setup  ## every query of dashboards, rules and consoles, on a real Prometheus
+	scripts/check_dashboards.sh
 
 clean:  ## remove everything that was built
 	rm -rf $(VENV) .venv-vllm .venv-peers .venv-litellm .venv-deploy build

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from watching.alarms import compared
+from watching.check import Quiet, metric_findings, quiet_findings
 from watching.exported import Metric, exported
 from watching.page import page, users
 from watching.queries import Query, console, dashboard, rules
+from watching.vllm import RECORDED, grown
 
 REQUESTS = Metric("agent", "isthmus_edge_requests", "counter", ("route",), "Requests.")
 
@@ -83,3 +90,54 @@ def test_the_page_has_a_row_for_each_metric_and_the_foreign_ones_that_are_asked_
         "Overview (dashboard) |" in text
     )
     assert "- `vllm:kv_cache_usage_perc`" in text
+
+
+@pytest.mark.parametrize(
+    ("expr", "parts"),
+    [
+        ("rate(a[5m]) / 3 > 0.1", ("rate(a[5m]) / 3",)),
+        ("(a > 1) and on() b / c < 2", ("a", "b / c")),
+        ('absent(up{job="x"} == 1)', ('up{job="x"}',)),
+        ("absent_over_time(a[5m]) or b", ("a", "b")),
+        ("time() - a > 14 * 60", ("time() - a", "14 * 60")),
+    ],
+)
+def test_an_alert_is_asked_for_what_it_compares(expr: str, parts: tuple[str, ...]) -> None:
+    assert tuple(part.replace("{}", "") for part in compared(expr)) == parts
+
+
+def test_the_recording_of_vllm_goes_on_counting_and_its_gauges_stay() -> None:
+    page = RECORDED.read_text(encoding="utf-8")
+    before, after = (dict(_samples(grown(page, times))) for times in (1, 3))
+    for name, times in (
+        ("generation_tokens_total", 3),
+        ("iteration_tokens_total_count", 3),
+        ("kv_cache_usage_perc", 1),
+    ):
+        series = f'vllm:{name}{{engine="0",model_name="smollm2-135m"}}'
+        assert after[series] == before[series] * times > 0
+
+
+def _samples(page: str) -> Iterator[tuple[str, float]]:
+    for line in page.splitlines():
+        if not line.startswith("#"):
+            series, _, value = line.rpartition(" ")
+            yield series, float(value)
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool: check-dashboards")
+def test_a_query_that_is_quiet_in_good_health_is_heard_when_its_condition_holds() -> None:
+    heard = Quiet("sum(a_total) > 0", "should never be", ("a_total 0+1x60",))
+    unheard = Quiet("sum(a_total) > 99", "should never be", ("a_total 0+1x60",))
+    gone = Quiet("b > 1", "should never be", ())
+    asked = queries(heard.expr, unheard.expr)
+    found = [one.problem for one in quiet_findings([heard, unheard, gone], asked)]
+    assert len(found) == 2
+    assert found[0].startswith("sum(a_total) > 99: returns nothing")
+    assert found[1] == "nobody asks this any more: b > 1"
+
+
+def test_what_is_exported_and_not_documented_is_found() -> None:
+    found = [*metric_findings({"isthmus_edge_requests_total", "isthmus_edge_secret_total", "up"})]
+    [one] = found
+    assert one.problem == "isthmus_edge_secret_total is exported and not documented"
