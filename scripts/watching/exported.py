@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 
 from isthmus.cloud.config import CloudConfig
 from isthmus.cloud.server import Gateway
@@ -115,6 +115,8 @@ def _families(registry: CollectorRegistry, where: str) -> Iterator[Metric]:
     # The library tells the labels of a family that has no series yet to nobody but itself.
     collectors: list[Any] = list(registry._collector_to_names)
     for collector in collectors:
+        if isinstance(collector, ProcessCollector):
+            continue  # the library's own: what it tells hangs on the platform
         for family in collector.collect():
             labels = getattr(collector, "_labelnames", getattr(family, "_labelnames", ()))
             if family.type == "info":

@@ -35,6 +35,8 @@ No label is a user, a device, a conversation or a request, and none holds text. 
 - `route`: who answered, `edge` or `cloud`; `gen_ai_provider_name` says the same as `isthmus.edge`
   and `isthmus.cloud`, for dashboards that know the conventions alone.
 - `error_type`: empty, which to Prometheus is as good as missing, where there was no error.
+- `process_*`: start, memory, processor time and open files of the process, where the system tells
+  them, by Prometheus' own conventions.
 - A counter's name ends in `_total`; a histogram has `_bucket`, `_count` and `_sum`.
 """
 _SECTIONS: Final = {

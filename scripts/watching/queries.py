@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,18 +60,23 @@ def shipped(deploy: Path = DEPLOY) -> tuple[Query, ...]:
     return tuple(found)
 
 
-def dashboard(model: dict[str, Any]) -> Iterator[Query]:
-    """The queries of a dashboard's panels, rows and variables."""
+def dashboard(model: dict[str, Any]) -> Iterable[Query]:
+    """The queries of a dashboard's panels, rows and variables, with every value to choose from."""
     variables = model.get("templating", {}).get("list", [])
-    values = _BUILT_IN | {one["name"]: _value(one) for one in variables}
     title = str(model["title"])
+    found: dict[Query, None] = {}
+    for chosen in product(*map(_values, variables)):
+        values = _BUILT_IN | dict(zip((one["name"] for one in variables), chosen, strict=True))
+        found |= dict.fromkeys(_queries(title, model, values))
+    return found
+
+
+def _queries(title: str, model: dict[str, Any], values: dict[str, str]) -> Iterator[Query]:
     for panel in _panels(model):
         for target in panel.get("targets", []):
-            if target.get("expr"):
-                yield Query(
-                    "dashboard", title, str(panel.get("title", "")), _filled(target["expr"], values)
-                )
-    for one in variables:
+            if expr := target.get("expr"):
+                yield Query("dashboard", title, str(panel.get("title", "")), _filled(expr, values))
+    for one in model.get("templating", {}).get("list", []):
         asked = one.get("query", "")
         text = asked.get("query", "") if isinstance(asked, dict) else str(asked)
         for form in (_LABEL_VALUES, _QUERY_RESULT):
@@ -101,12 +107,14 @@ def _panels(model: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from _panels(panel)
 
 
-def _value(variable: dict[str, Any]) -> str:
-    """What a query of a variable is tried with: everything, or what it begins with."""
+def _values(variable: dict[str, Any]) -> list[str]:
+    """What a query is tried with: everything at once, each of the options, or the current value."""
     if variable.get("includeAll"):
-        return str(variable.get("allValue") or ".*")
+        return [str(variable.get("allValue") or ".*")]
+    if options := [str(one["value"]) for one in variable.get("options", [])]:
+        return options
     current = variable.get("current", {}).get("value", "")
-    return str(current[0] if isinstance(current, list) else current) or ".*"
+    return [str(current[0] if isinstance(current, list) else current) or ".*"]
 
 
 def _filled(expr: str, values: dict[str, str]) -> str:

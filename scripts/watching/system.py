@@ -235,7 +235,7 @@ def _prometheus(system: System, deploy: Path) -> list[str]:
         f"--storage.tsdb.path={folder}/tsdb",
         f"--web.listen-address=127.0.0.1:{ports.prometheus}",
         f"--web.console.templates={consoles}",
-        f"--web.console.libraries={deploy / 'prometheus' / 'console_libraries'}",
+        f"--web.console.libraries={consoles}",
         "--log.level=warn",
     ]
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import openai
 import pytest
+from watching.vllm import RECORDED, names
 
 from asked import anew
 from isthmus.core import chat, events
@@ -78,11 +79,15 @@ class Server:
             assert time.monotonic() < until_s
             time.sleep(0.5)
 
-    def running(self):
-        """Requests that it answers now."""
+    def metrics(self):
+        """What it tells Prometheus."""
         address = f"http://127.0.0.1:{self.port}/metrics"
         with urllib.request.urlopen(address, timeout=5) as page:
-            lines = page.read().decode().splitlines()
+            return page.read().decode()
+
+    def running(self):
+        """Requests that it answers now."""
+        lines = self.metrics().splitlines()
         found = [line for line in lines if line.startswith("vllm:num_requests_running")]
         return sum(float(line.rpartition(" ")[2]) for line in found)
 
@@ -154,6 +159,11 @@ async def test_servers_of_vllm_say_what_they_can(cluster):
     assert (info.backend, info.context_tokens) == ("openai", 1024)
     assert info.continues_answers
     assert info.verifies_drafts
+
+
+async def test_a_server_of_vllm_has_the_metrics_that_dashboards_are_tried_with(cluster):
+    recorded = {name for name in names(RECORDED.read_text()) if "spec_decode" not in name}
+    assert recorded <= names(cluster.servers[0].metrics())
 
 
 async def test_a_server_of_vllm_tells_the_tokens_of_prompt_and_pieces(cluster):

@@ -40,9 +40,11 @@ def test_a_panels_query_has_the_dashboards_variables_filled_in() -> None:
                     "query": {"query": "label_values(spent_total, tenant)"},
                 },
                 {"name": "slo", "current": {"value": ["2.0"]}},
+                {"name": "of", "options": [{"value": "edge"}, {"value": "fleet"}]},
             ]
         },
         "panels": [
+            {"title": "z", "targets": [{"expr": "${of}_total"}]},
             {"title": "row", "panels": [{"title": "x", "targets": [{"expr": 'a{le="$slo"}'}]}]},
             {
                 "title": "y",
@@ -50,11 +52,12 @@ def test_a_panels_query_has_the_dashboards_variables_filled_in() -> None:
             },
         ],
     }
-    found = {query.title: query.expr for query in dashboard(model)}
-    assert found == {
-        "x": 'a{le="2.0"}',
-        "y": 'rate(b{t=~".*",n=~"c$"}[1m])',
-        "$tenant": "spent_total",
+    assert {(query.title, query.expr) for query in dashboard(model)} == {
+        ("x", 'a{le="2.0"}'),
+        ("y", 'rate(b{t=~".*",n=~"c$"}[1m])'),
+        ("z", "edge_total"),
+        ("z", "fleet_total"),
+        ("$tenant", "spent_total"),
     }
 
 

@@ -18,6 +18,7 @@ from prometheus_client import (
     Gauge,
     Histogram,
     Info,
+    ProcessCollector,
     disable_created_metrics,
     start_http_server,
 )
@@ -50,6 +51,7 @@ class Metrics:
         # One more series for every counter, which nobody here reads.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
         self.ledger = LedgerMetrics(registry)
         self._requests = Counter(
             "isthmus_cloud_requests",

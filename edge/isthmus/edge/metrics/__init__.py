@@ -13,6 +13,7 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
+    ProcessCollector,
     disable_created_metrics,
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -48,6 +49,7 @@ class Metrics:
         # One more series for every counter, which nobody here reads.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         self.inference = InferenceMetrics(
             self.registry, [ms / 1000 for ms in ttft_slo_ms], [ms / 1000 for ms in tpot_slo_ms]
         )
