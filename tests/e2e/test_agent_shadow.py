@@ -59,9 +59,16 @@ async def test_the_other_tier_answers_too_and_only_the_likeness_is_kept(tmp_path
         answer = await ask(client)
         assert await eventually(lambda: compared(agent, "edge") == 1)
         alike = sample(agent, "isthmus_edge_shadow_agreement_sum", route="edge")
+        times = [
+            one.labels["gen_ai_provider_name"]
+            for family in agent.agent.metrics.registry.collect()
+            for one in family.samples
+            if one.name == "gen_ai_client_inference_time_to_first_chunk_seconds_count"
+        ]
         regretted = sample(agent, "isthmus_edge_shadow_regret_usd_total", route="edge")
     assert answer.headers["x-isthmus-route"] == "edge"
     assert (alike, regretted) == (1.0, 0.0)
+    assert times == ["isthmus.edge"], "for the second answer nobody waited"
     [second] = second_answers(tmp_path)
     assert (second.route, second.status) == (Target.CLOUD, Status.OK)
     assert second.request_id != answer.headers["x-request-id"]

@@ -41,6 +41,10 @@ TTFT_EDGES_S: Final = genai.edges(genai.SERVER_TTFT_EDGES_S, (0.2, 0.3, 2.0, 30.
 TPOT_EDGES_S: Final = genai.edges(genai.SERVER_TPOT_EDGES_S, (0.005, 0.02, 0.03))
 """What is usually promised is an edge: the share of requests within it is then exact."""
 WAIT_EDGES_S: Final = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_CODES: Final = (
+    *("OK", "CANCELLED", "DEADLINE_EXCEEDED", "INTERNAL", "INVALID_ARGUMENT"),
+    *("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "UNAUTHENTICATED", "UNAVAILABLE", "UNKNOWN"),
+)
 _MOST_TENANTS: Final = 100
 
 
@@ -193,6 +197,23 @@ class Metrics:
             ["setting", "result"],
             registry=registry,
         )
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        """A rate over a series that appears with its first value misses that value."""
+        for code in _CODES:
+            self._requests.labels(code=code)
+        for why in Shed:
+            self._shed.labels(reason=why.value)
+        for reason in Refusal:
+            self._refused.labels(reason=reason.value)
+        for found in Found:
+            if found is not Found.NOTHING:
+                self._again.labels(found=found.value)
+        for result in ("accepted", "refused"):
+            self._drafts.labels(result=result)
+        for part in ("saved", "spent"):
+            self._draft_gain.labels(part=part)
 
     def serves(self, info: ModelInfo) -> None:
         """Answers are given by this model from now on."""
@@ -335,6 +356,7 @@ class LedgerMetrics:
             ["result"],
             registry=registry,
         )
+        self.reconciled(Reconciled())
 
     def watch(self, state: Callable[[], LedgerState]) -> None:
         """Read the ledger's state whenever somebody scrapes."""

@@ -15,7 +15,8 @@ from prometheus_client.registry import Collector
 
 from isthmus.cloud.fleet.config import FleetConfig
 from isthmus.core.bounded import Bounded, only
-from isthmus.core.decision import Outcome
+from isthmus.core.chat import PrivacyClass
+from isthmus.core.decision import Outcome, Reason, Target
 from isthmus.core.money import usd
 from isthmus.core.wire import CODE_OF_KIND
 
@@ -35,6 +36,8 @@ class FleetMetrics:
         self.device_class = Bounded(config.max_classes, ("unknown",))
         self.tenant = Bounded(config.max_tenants)
         self._model = Bounded(config.max_models)
+        self._begun: set[str] = set()
+        """Classes that have series."""
         by_class = ("route", "device_class")
         self._requests = Counter(
             "isthmus_fleet_requests",
@@ -124,22 +127,37 @@ class FleetMetrics:
             self._reasons.labels("other", route, kind).inc(unknown_reasons)
         if outcome.model:
             self._models.labels(self._model(outcome.model), route).inc()
-        for histogram, ms in (
-            (self._ttft, outcome.ttft_ms),
-            (self._tpot, outcome.tpot_ms),
-            (self._total, outcome.total_ms),
-        ):
-            if ms is not None:
-                histogram.labels(route, kind).observe(ms / 1000)
+        if Reason.SHADOW not in outcome.reasons:  # nobody waited for it
+            self._took(outcome, route, kind)
         prefilled = max(0, usage.prompt_tokens - usage.cached_tokens)
         self._tokens.labels("prompt_prefilled", route, kind).inc(prefilled)
         self._tokens.labels("prompt_cached", route, kind).inc(usage.cached_tokens)
         self._tokens.labels("completion", route, kind).inc(usage.completion_tokens)
         self._spent.labels(kind).inc(usd(outcome.price_micro_usd))
         self._saved.labels(kind).inc(usd(outcome.saved_micro_usd))
+        if kind not in self._begun:
+            self._begin_at_zero(kind)
         self._privacy.labels(outcome.privacy_class.value, route, kind).inc()
         if outcome.error_kind:
             self._errors.labels(only(outcome.error_kind, _KINDS), route, kind).inc()
+
+    def _begin_at_zero(self, kind: str) -> None:
+        """A rate over a series that appears with its first value misses that value, and here a
+        single request that should not have left is an alert.
+        """
+        self._begun.add(kind)
+        for one in PrivacyClass:
+            for target in Target:
+                self._privacy.labels(one.value, target.value, kind)
+
+    def _took(self, outcome: Outcome, *labels: str) -> None:
+        for histogram, ms in (
+            (self._ttft, outcome.ttft_ms),
+            (self._tpot, outcome.tpot_ms),
+            (self._total, outcome.total_ms),
+        ):
+            if ms is not None:
+                histogram.labels(*labels).observe(ms / 1000)
 
     def duplicates(self, count: int) -> None:
         """So many outcomes were known already."""

@@ -25,6 +25,7 @@ from isthmus.edge.metrics.collectors import CloudCollector, EngineCollector
 from isthmus.edge.metrics.fleet import FleetMetrics
 from isthmus.edge.metrics.inference import InferenceMetrics
 from isthmus.edge.metrics.routing import RoutingMetrics
+from isthmus.privacy.base import Label
 from isthmus.privacy.receipts import Treatment
 
 if TYPE_CHECKING:
@@ -160,6 +161,10 @@ class Metrics:
             "1 when the device's model is loaded.",
             registry=self.registry,
         )
+        # A rate over a series that appears with its first value misses that value: of this one,
+        # the only value that there should ever be.
+        for label in Label:
+            self._blocked.labels(label.value)
 
     def observe(self, outcome: Outcome, legs: Sequence[Leg]) -> None:
         """Count one outcome; `legs` is what each tier did for it."""
@@ -169,7 +174,8 @@ class Metrics:
         for reason in outcome.reasons:
             self._reasons.labels(route, reason.value).inc()
         self.inference.observe(outcome, legs)
-        self.routing.expected(outcome.route, outcome.expected_quality)
+        if Reason.SHADOW not in outcome.reasons:
+            self.routing.expected(outcome.route, outcome.expected_quality)
         self._sent_bytes.inc(sum(leg.sent_bytes for leg in legs))
         self._spent.inc(usd(outcome.price_micro_usd))
         self._saved.inc(usd(outcome.saved_micro_usd))

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from isthmus.core import genai
 from isthmus.core.bounded import Bounded
-from isthmus.core.decision import Outcome, Status, Target
+from isthmus.core.decision import Outcome, Reason, Status, Target
 from isthmus.edge.leg import Leg
 
 _MOST_MODELS: Final = 16
@@ -42,7 +42,8 @@ class InferenceMetrics:
         )
         self._first_chunk = Histogram(
             "gen_ai_client_inference_time_to_first_chunk_seconds",
-            "From a request's arrival to the first piece of its answer, by who gave it.",
+            "From a request's arrival to the first piece of its answer, by who gave it; second "
+            "answers, for which nobody waits, are in none of the times of answers.",
             _LABELS,
             buckets=genai.edges(genai.CLIENT_EDGES_S, _TAIL_S, ttft_slo_s),
             registry=registry,
@@ -78,17 +79,22 @@ class InferenceMetrics:
 
     def observe(self, outcome: Outcome, legs: Sequence[Leg]) -> None:
         """An answer ended; `legs` is what each tier computed for it."""
+        if Reason.SHADOW not in outcome.reasons:
+            self._took(outcome)
+        for leg in legs:
+            used, of = leg.usage, (*self._labels(leg.target, leg.model), _MODALITIES[leg.target])
+            self._input.labels(*of).inc(used.prompt_tokens)
+            self._cached.labels(*of).inc(used.cached_tokens)
+            self._output.labels(*of).inc(used.completion_tokens)
+
+    def _took(self, outcome: Outcome) -> None:
+        """Note the times of an answer that somebody waited for."""
         labels = self._labels(outcome.route, outcome.model)
         if outcome.ttft_ms is not None:
             self._first_chunk.labels(*labels).observe(outcome.ttft_ms / 1000)
         if outcome.tpot_ms is not None:
             self._tpot.labels(outcome.route.value).observe(outcome.tpot_ms / 1000)
         self._duration.labels(*labels, _error(outcome)).observe(outcome.total_ms / 1000)
-        for leg in legs:
-            used, of = leg.usage, (*self._labels(leg.target, leg.model), _MODALITIES[leg.target])
-            self._input.labels(*of).inc(used.prompt_tokens)
-            self._cached.labels(*of).inc(used.cached_tokens)
-            self._output.labels(*of).inc(used.completion_tokens)
 
     def chunk(self, leg: Leg, seconds: float) -> None:
         """A tier wrote its next piece this long after the one before."""

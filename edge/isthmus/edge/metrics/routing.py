@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from isthmus.router.signals import DeviceHealth
 
 _SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+_JUDGEMENTS = ("good", "bad")
 _DECISION_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05)
 
 
@@ -112,6 +113,14 @@ class RoutingMetrics:
             ("version",),
             registry=registry,
         )
+        for target in Target:
+            self._races.labels(target.value)
+            self._expected_good.labels(target.value)
+            self._regret.labels(target.value)
+            for judgement in _JUDGEMENTS:
+                self._judged.labels(target.value, judgement)
+        for result in ("accepted", "refused"):
+            self._draft_tokens.labels(result)
 
     def decided(self, seconds: float) -> None:
         """Note how long a decision took."""
@@ -132,7 +141,7 @@ class RoutingMetrics:
 
     def judged(self, target: Target, *, good: bool) -> None:
         """Count a person's judgement of an answer of `target`."""
-        self._judged.labels(target.value, "good" if good else "bad").inc()
+        self._judged.labels(target.value, _JUDGEMENTS[not good]).inc()
 
     def expected(self, target: Target, quality: float | None) -> None:
         """Note how good an answer of `target` was expected to be; None: nobody reckoned."""
