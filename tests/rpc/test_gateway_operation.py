@@ -77,6 +77,14 @@ async def broken_health():
     raise ZeroDivisionError("a secret")
 
 
+async def test_a_burst_of_calls_is_answered_and_none_is_cancelled_by_chance():
+    backend = ScriptedBackend(["x"])
+    async with gateway_and_tier(backend, max_waiting_requests=3_000) as tier:
+        answers = await asyncio.gather(*(collected(tier) for _ in range(1_500)))
+    assert len(answers) == 1_500
+    assert tier.resumed == 0
+
+
 async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back():
     backend = ScriptedBackend(["x"] * 1000, delay_s=0.02)
     async with gateway_and_tier(backend, max_running_requests=1, max_waiting_requests=1) as tier:

@@ -34,6 +34,8 @@ SERVICE_NAME: Final = "isthmus.v1.GatewayService"
 _HEALTH_PERIOD_S: Final = 1.0
 _LETTING_GO_S: Final = 2.0
 _HANDSHAKE_MS: Final = 10_000
+_MOST_PENDING: Final = 20_000
+"""Calls that have come and were not looked at yet."""
 
 
 class Gateway:
@@ -251,6 +253,10 @@ def _options(config: CloudConfig) -> list[tuple[str, int]]:
         ("grpc.max_connection_age_ms", round(config.limits.max_connection_age_s * 1000)),
         # Whoever opens a connection and says nothing is not waited for.
         ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
+        # Of more than 1,000 calls in one burst gRPC would cancel some by chance; admission refuses
+        # what is too much with the time to come back.
+        ("grpc.server.max_pending_requests", _MOST_PENDING),
+        ("grpc.server.max_pending_requests_hard_limit", _MOST_PENDING),
         # Two gateways on one port would share its callers silently.
         ("grpc.so_reuseport", 0),
     ]
