@@ -1,7 +1,6 @@
 """`/v1/isthmus/live`: where answers were made of late, how fast, what that cost, what stayed.
 
-Figures come from the ledger. Its rows are read once, as numbers, and after that only those that are
-new; counts and percentiles are exact.
+Figures come from the ledger; counts and percentiles are exact.
 """
 
 from __future__ import annotations
@@ -14,15 +13,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import psutil
 
-from isthmus.core.chat import PrivacyClass
-from isthmus.core.decision import Reason, Status, Target
+from isthmus.core.decision import Status, Target
 from isthmus.core.errors import Unavailable
 from isthmus.core.money import usd
 from isthmus.edge.agent import Agent
-from isthmus.edge.ledger import Ledger
+from isthmus.edge.page.outcomes import CLASSES, Chosen, Floats, Outcomes, Table
 from isthmus.router.budget import PeriodState
 
 WINDOWS: Final = {
@@ -33,81 +30,7 @@ WINDOWS: Final = {
     "30d": (2_592_000, 43_200),
 }
 """Name → its length and that of its buckets, in seconds."""
-
-Floats = npt.NDArray[np.float64]
-_Chosen = npt.NDArray[np.bool_]
-
-_STAYED: Final = (
-    Reason.PRIVACY_LOCAL_ONLY,
-    Reason.PRIVACY_SCAN_FAILED,
-    Reason.PRIVACY_NOT_REDACTABLE,
-)
-_CLASSES: Final = tuple(PrivacyClass)
-_COLUMNS: Final = 13
-_AT, _CLOUD, _STATUS, _CLASS, _STAY, _HIDDEN, _BLOCK, _SHADOW = range(8)
-_TTFT, _TPOT, _TOTAL, _PAID, _SAVED = range(8, _COLUMNS)
-_TIMES: Final = (("ttft_ms", _TTFT), ("tpot_ms", _TPOT), ("total_ms", _TOTAL))
-_STATUSES: Final = tuple(Status)
-
-
-def _has(*reasons: Reason) -> str:
-    listed = " + ".join(f"instr(',' || reasons || ',', ',{reason.value},')" for reason in reasons)
-    return f"({listed}) > 0"
-
-
-def _code(column: str, values: tuple[Any, ...]) -> str:
-    cases = " ".join(f"WHEN '{one.value}' THEN {code}" for code, one in enumerate(values))
-    return f"CASE {column} {cases} ELSE -1 END"
-
-
-_ROWS: Final = f"""
-SELECT rowid, at_unix_s, route = '{Target.CLOUD.value}', {_code("status", _STATUSES)},
-    {_code("privacy_class", _CLASSES)}, {_has(*_STAYED)}, {_has(Reason.PRIVACY_REDACTED)},
-    {_has(Reason.PRIVACY_BLOCKED)}, {_has(Reason.SHADOW)},
-    ttft_ms, tpot_ms, total_ms, price_micro_usd, saved_micro_usd
-FROM outcomes WHERE rowid > ? AND at_unix_s >= ? ORDER BY rowid LIMIT ?
-"""
-_NONE: Final[Floats] = np.empty((0, _COLUMNS))
-_AT_ONCE: Final = 10_000
-"""Rows that are read in one piece: what stands between two chances for others to run."""
-
-
-class Outcomes:
-    """The ledger's outcomes as columns of numbers. Blocking; for one thread at a time."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self._file = f"{ledger.path.resolve().as_uri()}?mode=ro"
-        self._rows = _NONE
-        self._last = 0
-        self._since_unix_s = np.inf
-
-    def since(self, unix_s: float) -> Floats:
-        """All outcomes that arrived from `unix_s` on: [outcomes, 13]. Raises `sqlite3.Error`."""
-        with contextlib.closing(sqlite3.connect(self._file, uri=True)) as db:
-            if unix_s < self._since_unix_s:
-                first = "SELECT min(rowid) FROM outcomes WHERE at_unix_s >= ?"
-                (row,) = db.execute(first, (unix_s,)).fetchone()
-                self._rows, self._last, self._since_unix_s = _NONE, (row or 1) - 1, unix_s
-            self._read(db)
-        # What is older than any window that was asked for is not needed again.
-        longest_s = max(length_s for length_s, _ in WINDOWS.values())
-        oldest = max(self._since_unix_s, time.time() - longest_s)
-        if len(self._rows) and (old := self._rows[:, _AT] < oldest).any():
-            self._rows = self._rows[~old]
-        return self._rows[self._rows[:, _AT] >= unix_s]
-
-    def _read(self, db: sqlite3.Connection) -> None:
-        read = [self._rows]
-        while True:
-            rows = db.execute(_ROWS, (self._last, self._since_unix_s, _AT_ONCE)).fetchall()
-            if rows:
-                table = np.array(rows, dtype=np.float64)
-                self._last = rows[-1][0]
-                read.append(table[:, 1:])
-            if len(rows) < _AT_ONCE:
-                break
-        if len(read) > 1:
-            self._rows = np.concatenate(read)
+_TIMES: Final = ("ttft_ms", "tpot_ms", "total_ms")
 
 
 class Live:
@@ -150,14 +73,11 @@ class Live:
         now = time.time()
         # Whole buckets, of which the last has only begun.
         begins = (now // bucket_s + 1) * bucket_s - length_s
-        rows = _NONE if self._outcomes is None else self._outcomes.since(begins)
-        asked = rows[rows[:, _SHADOW] == 0]
-        cloud = asked[:, _CLOUD] == 1
-        failed, refused = (
-            asked[:, _STATUS] == _STATUSES.index(one) for one in (Status.FAILED, Status.REFUSED)
-        )
-        answered = ~failed & ~refused
-        classes = asked[:, _CLASS]
+        table = Table.empty() if self._outcomes is None else self._outcomes.since(begins)
+        asked = table.of(~table.has("shadow"))
+        edge, cloud, failed = _ends(asked)
+        refused = asked.ended(Status.REFUSED)
+        classes = asked["privacy_class"]
         return {
             "object": "isthmus.live",
             "now_unix_s": now,
@@ -166,71 +86,72 @@ class Live:
             "buckets": _buckets(asked, begins, length_s // bucket_s, bucket_s),
             "totals": {
                 "requests": len(asked),
-                "edge": _count(answered & ~cloud),
-                "cloud": _count(answered & cloud),
+                "edge": _count(edge),
+                "cloud": _count(cloud),
                 "failed": _count(failed),
                 "refused": _count(refused),
-                "kept_private": _count((asked[:, _STAY] == 1) & ~refused),
-                "redacted": _count((asked[:, _HIDDEN] == 1) & ~refused),
-                "blocked": _count(asked[:, _BLOCK] == 1),
+                "kept_private": _count(asked.has("stayed") & ~refused),
+                "redacted": _count(asked.has("redacted") & ~refused),
+                "blocked": _count(asked.has("blocked")),
             },
             "latency": {
-                target.value: {name: _percentiles(asked[chosen, column]) for name, column in _TIMES}
-                for target, chosen in (
-                    (Target.EDGE, answered & ~cloud),
-                    (Target.CLOUD, answered & cloud),
-                )
+                target.value: {
+                    name: _percentiles(asked[name][chosen], 50, 95, 99) for name in _TIMES
+                }
+                for target, chosen in ((Target.EDGE, edge), (Target.CLOUD, cloud))
             },
             # What nobody waited for was paid all the same.
             "money": {
-                "spent_usd": usd(int(rows[:, _PAID].sum())),
-                "saved_usd": usd(int(asked[:, _SAVED].sum())),
+                "spent_usd": usd(int(table["paid_micro_usd"].sum())),
+                "saved_usd": usd(int(asked["saved_micro_usd"].sum())),
             },
             "privacy": {
-                "classes": {one.value: _count(classes == code) for code, one in enumerate(_CLASSES)}
+                "classes": {one.value: _count(classes == code) for code, one in enumerate(CLASSES)}
             },
         }
 
 
-def _buckets(asked: Floats, begins: float, count: int, bucket_s: int) -> list[dict[str, Any]]:
-    number = ((asked[:, _AT] - begins) // bucket_s).astype(np.int64).clip(0, count - 1)
-    status, cloud = asked[:, _STATUS], asked[:, _CLOUD] == 1
-    failed = status == _STATUSES.index(Status.FAILED)
-    answered = ~failed & (status != _STATUSES.index(Status.REFUSED))
+def _ends(asked: Table) -> tuple[Chosen, Chosen, Chosen]:
+    """Those that the device answered, those that the cloud did, and those that failed."""
+    cloud, failed = asked.has("cloud"), asked.ended(Status.FAILED)
+    answered = ~failed & ~asked.ended(Status.REFUSED)
+    return answered & ~cloud, answered & cloud, failed
 
-    def each(chosen: _Chosen) -> list[int]:
-        return [int(one) for one in np.bincount(number[chosen], minlength=count)]
 
-    edge, in_cloud, lost = each(answered & ~cloud), each(answered & cloud), each(failed)
-    timed = answered & ~np.isnan(asked[:, _TTFT])
-    times, at = asked[timed, _TTFT], number[timed]
+def _buckets(asked: Table, begins: float, count: int, bucket_s: int) -> list[dict[str, Any]]:
+    number = ((asked["at_unix_s"] - begins) // bucket_s).astype(np.int64).clip(0, count - 1)
+    ends = _ends(asked)
+    edge, cloud, failed = (np.bincount(number[chosen], minlength=count) for chosen in ends)
+    ttft_ms = asked["ttft_ms"]
+    timed = (ends[0] | ends[1]) & ~np.isnan(ttft_ms)
+    times, at = ttft_ms[timed], number[timed]
     order = np.argsort(at, kind="stable")
     parts = np.split(times[order], np.cumsum(np.bincount(at, minlength=count))[:-1])
     return [
         {
             "at_unix_s": begins + n * bucket_s,
-            "edge": edge[n],
-            "cloud": in_cloud[n],
-            "failed": lost[n],
-            "ttft_p50_ms": _quantile(parts[n], 0.5),
-            "ttft_p95_ms": _quantile(parts[n], 0.95),
+            "edge": int(edge[n]),
+            "cloud": int(cloud[n]),
+            "failed": int(failed[n]),
+            **{f"ttft_{name}_ms": ms for name, ms in _percentiles(parts[n], 50, 95).items()},
         }
         for n in range(count)
     ]
 
 
-def _count(chosen: _Chosen) -> int:
+def _count(chosen: Chosen) -> int:
     return int(np.count_nonzero(chosen))
 
 
-def _percentiles(values: Floats) -> dict[str, float | None]:
+def _percentiles(values: Floats, *percents: int) -> dict[str, float | None]:
+    """By their names (`p50`); None where there is nothing to tell them from."""
     known = values[~np.isnan(values)]
-    return {f"p{percent}": _quantile(known, percent / 100) for percent in (50, 95, 99)}
-
-
-def _quantile(values: Floats, q: float) -> float | None:
-    """None where there is nothing to tell it from."""
-    return round(float(np.quantile(values, q)), 2) if len(values) else None
+    if not len(known):
+        return {f"p{percent}": None for percent in percents}
+    found = np.percentile(known, percents)
+    return {
+        f"p{percent}": round(float(one), 2) for percent, one in zip(percents, found, strict=True)
+    }
 
 
 def _budget(agent: Agent) -> dict[str, Any]:
