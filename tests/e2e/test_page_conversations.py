@@ -16,6 +16,7 @@ import httpx
 from isthmus.core.chat import ChatRequest
 from isthmus.core.errors import ContextTooLong, Unavailable
 from isthmus.core.events import Event
+from isthmus.core.tier import ModelInfo
 from isthmus.edge.ledger import Ledger
 from isthmus.edge.page.kept import Kept
 from isthmus.edge.page.store import Store
@@ -87,6 +88,15 @@ async def test_a_turn_streams_the_answer_between_two_views_of_its_messages() -> 
         assert kept["messages"] == [last["user"], answer]
         assert kept["head"] == answer["id"]
         assert kept["title"] == "Say hello to me"
+
+
+async def test_a_browser_keeps_nothing_of_what_was_said() -> None:
+    async with page() as browser:
+        conversation = await browser.new()
+        turn = await browser.http.post(f"{ALL}/{conversation}/turns", json={"content": "Hello"})
+        told = [turn, *[await browser.http.get(path) for path in (ALL, f"{ALL}/{conversation}")]]
+        assert [one.headers["cache-control"] for one in told] == ["no-store"] * 3
+        assert {one.headers["cross-origin-resource-policy"] for one in told} == {"same-origin"}
 
 
 async def test_the_model_is_shown_the_branch_that_a_turn_goes_on_from() -> None:
@@ -185,6 +195,25 @@ async def test_a_model_that_counts_more_tokens_than_expected_is_asked_again_with
         assert answer["left_out"] == 6
         whole = await browser.shown(conversation)
         assert len(whole["messages"]) == 10, "the person still sees everything"
+
+
+async def test_what_was_private_and_is_left_out_still_holds_after_a_restart(tmp_path: Path) -> None:
+    path, cloud = tmp_path / "conversations.db", ScriptedTier()
+    card = "My card is 4111 1111 1111 1111, remember it. " + "And so on. " * 200
+    async with page(kept=Kept(Store(path))) as browser:
+        conversation = await browser.new()
+        answer = await browser.say(conversation, card)
+    narrow = ScriptedEngine(context_tokens=512)
+    cloud.last_info = ModelInfo("cloud", "scripted", context_tokens=512)
+    async with page(narrow, cloud=cloud, kept=Kept(Store(path))) as browser:
+        told = await browser.turn(
+            conversation, content="Go on", parent=answer["id"], route="prefer_in_cloud"
+        )
+        assert told[-1]["assistant"]["left_out"] == 2
+        assert told[-1]["assistant"]["isthmus"]["privacy_class"] == "sensitive"
+        fresh = await browser.turn(conversation, content="Go on", route="prefer_in_cloud")
+    assert cloud.requests == [], "the name keeps it, whatever the branch"
+    assert fresh[-1]["assistant"]["isthmus"]["target"] == "edge"
 
 
 async def test_a_question_that_no_model_has_room_for_is_told_so() -> None:

@@ -12,7 +12,7 @@ from isthmus.core.errors import InvalidRequest
 from isthmus.edge.openapi import openapi
 from isthmus.edge.page.messages import MessageStatus, StoredMessage, title_of
 from isthmus.edge.page.settings import parse_settings
-from isthmus.edge.page.turns import Turn, parse_turn
+from isthmus.edge.page.turn import Turn, parse_turn
 
 TURNS = ("/v1/isthmus/conversations/{conversation}/turns", "post", parse_turn)
 SETTINGS = ("/v1/isthmus/settings", "patch", parse_settings)

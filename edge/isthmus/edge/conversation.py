@@ -141,6 +141,16 @@ class Conversations:
             link = _Link(conversation.id, conversation.taint)
             self._put(self._names, self._name_key(name), link)
 
+    def taint_of(self, name: str) -> Taint:
+        """What was found in the conversation of this name, as far as that is known here."""
+        link = self._names.get(self._name_key(name))
+        return CLEAN if link is None else link.taint
+
+    def inherit(self, name: str, taint: Taint) -> None:
+        """Know of a name what was known of it before a restart."""
+        key = self._name_key(name)
+        self._put(self._names, key, _Link(_letters(key), taint))
+
     def forget(self, name: str) -> str:
         """Forget what hangs on a name; the id of the conversation that it named.
 

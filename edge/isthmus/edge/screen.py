@@ -16,7 +16,7 @@ from isthmus.core import wire
 from isthmus.core.chat import ChatRequest, Message, PrivacyClass, Role
 from isthmus.core.decision import Reason
 from isthmus.core.errors import DeadlineExceeded, PolicyRefused
-from isthmus.edge.conversation import CLEAN, UNSCANNED, Conversation, Conversations
+from isthmus.edge.conversation import CLEAN, UNSCANNED, Conversation, Conversations, Taint
 from isthmus.privacy import egress
 from isthmus.privacy.fields import FixedField, UnscannedField
 from isthmus.privacy.policy import Action, Policy, PrivacyConfig
@@ -107,6 +107,14 @@ class Screen:
     def use(self, config: PrivacyConfig) -> None:
         """Judge by these settings from the next request on; the detectors stay."""
         self._policy = config.policy
+
+    def taint_of(self, name: str) -> Taint:
+        """The labels of the conversation of this name."""
+        return self._conversations.taint_of(name)
+
+    def inherit(self, name: str, taint: Taint) -> None:
+        """Take it that the conversation of this name had these labels."""
+        self._conversations.inherit(name, taint)
 
     def forget(self, name: str) -> str:
         """Forget the labels and values of the conversation of this name; its id."""

@@ -122,6 +122,8 @@ class StoredConversation:
     created_unix_s: float
     updated_unix_s: float
     head: str | None = None
+    taint: str = ""
+    """The labels of what was private in it, with commas between; for requests without the rest."""
 
     def json(self) -> dict[str, Any]:
         """As the page reads it."""

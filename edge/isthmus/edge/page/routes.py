@@ -22,11 +22,18 @@ from isthmus.edge.page.kept import Kept
 from isthmus.edge.page.live import WINDOWS, Live
 from isthmus.edge.page.messages import MAX_TITLE_CHARS, StoredConversation, StoredMessage
 from isthmus.edge.page.settings import PageSettings
-from isthmus.edge.page.turns import Turn, Turns, parse_turn
+from isthmus.edge.page.turn import Turn, parse_turn
+from isthmus.edge.page.turns import Turns
 
 log = logging.getLogger(__name__)
 
 MOST_LISTED: Final = 200
+_PRIVATE: Final = {
+    # A person's own words: not for a browser's disk, and not for another site's page.
+    "cache-control": "no-store",
+    "cross-origin-resource-policy": "same-origin",
+    "x-content-type-options": "nosniff",
+}
 _CURSOR: Final = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)-([a-z]{1,64})")
 
 
@@ -87,18 +94,18 @@ class Page:
             "data": [one.json() for one in found],
             "next": None if after is None else f"{after[0]:.6f}-{after[1]}",
         }
-        await reply.whole(200, told, {})
+        await reply.whole(200, told, _PRIVATE)
 
     async def _create(self, request: Request, reply: Reply) -> None:
         root = Field(await body_of(request, self._config)).object()
         root.only("title")
         made = await self._store.create(_title(root.get("title")) or "")
-        await reply.whole(201, made.json(), {})
+        await reply.whole(201, made.json(), _PRIVATE)
 
     async def _get(self, request: Request, reply: Reply) -> None:
         head, messages = await self._found(request)
         told = head.json() | {"messages": [message.json() for message in messages]}
-        await reply.whole(200, told, {})
+        await reply.whole(200, told, _PRIVATE)
 
     async def _change(self, request: Request, reply: Reply) -> None:
         root = Field(await body_of(request, self._config)).object()
@@ -112,7 +119,7 @@ class Page:
         )
         if changed is None:
             raise _no_conversation()
-        await reply.whole(200, changed.json(), {})
+        await reply.whole(200, changed.json(), _PRIVATE)
 
     async def _delete(self, request: Request, reply: Reply) -> None:
         gone = await self._store.delete(request.path_params["conversation"])
@@ -126,7 +133,7 @@ class Page:
     async def _forgotten(self, gone: list[str], reply: Reply) -> None:
         for conversation in gone:
             self._agent.forget(conversation)
-        await reply.whole(200, {"deleted": len(gone)}, {})
+        await reply.whole(200, {"deleted": len(gone)}, _PRIVATE)
 
     async def _found(self, request: Request) -> tuple[StoredConversation, list[StoredMessage]]:
         found = await self._store.get(request.path_params["conversation"])
@@ -139,12 +146,12 @@ class Page:
     async def _turn(self, request: Request, reply: Reply) -> None:
         asked = parse_turn(await body_of(request, self._config))
         head, messages = await self._found(request)
-        turn = Turn.of(head.id, messages, asked)
+        turn = Turn.of(head.id, messages, asked, taint=head.taint)
         if not await self._store.begin(head.id, turn.question, turn.answer):
             raise _no_conversation()
 
         async def stream() -> None:
-            await reply.stream({})
+            await reply.stream(_PRIVATE)
             async with aclosing(self._turns.events(turn)) as events:
                 async for event in events:
                     await reply.events(event)
@@ -169,16 +176,16 @@ class Page:
             tier = await learning.judge(message.request_id, found)
             if tier is not None and found is not None:
                 self._agent.metrics.routing.judged(tier, good=found > 0.5)
-        await reply.whole(200, message.json(), {})
+        await reply.whole(200, message.json(), _PRIVATE)
 
     # --- the device ---------------------------------------------------------------------------
 
     async def _live_now(self, request: Request, reply: Reply) -> None:
         window = Field(request.query_params.get("window", "1h"), "window").choice(*WINDOWS)
-        await reply.whole(200, await self._live.json(window), {})
+        await reply.whole(200, await self._live.json(window), _PRIVATE)
 
     async def _show_settings(self, request: Request, reply: Reply) -> None:
-        await reply.whole(200, await self._settings.json(), {})
+        await reply.whole(200, await self._settings.json(), _PRIVATE)
 
     async def _change_settings(self, request: Request, reply: Reply) -> None:
         await self._settings.change(await body_of(request, self._config))

@@ -59,6 +59,9 @@ CREATE TABLE messages (
 CREATE INDEX messages_by_conversation ON messages (conversation, number);
 CREATE INDEX messages_by_status ON messages (status) WHERE status = 'running'
 """
+_TAINT = "ALTER TABLE conversations ADD COLUMN taint TEXT NOT NULL DEFAULT ''"
+_SCHEMAS = (_SCHEMA, _TAINT)
+"""What each version of the schema added."""
 _COLUMNS = (
     "id, parent, role, content, at_unix_s, status, error, rating, request_id, finish_reason, "
     "begins_at, left_out, isthmus"
@@ -67,7 +70,7 @@ _INSERT = f"INSERT INTO messages (conversation, {_COLUMNS}) VALUES ({', '.join('
 _UPDATE = (
     f"UPDATE messages SET ({_COLUMNS}) = ({', '.join('?' * 13)}) WHERE id = ? AND conversation = ?"
 )
-_HEAD = "id, title, created_unix_s, updated_unix_s, head"
+_HEAD = "id, title, created_unix_s, updated_unix_s, head, taint"
 _INTERRUPTED = '{"code": "interrupted", "message": "the agent ended before the answer did"}'
 Page = tuple[list[StoredConversation], tuple[float, str] | None]
 
@@ -87,8 +90,8 @@ class Store:
         made = StoredConversation(new_id(), title, now, now)
 
         def work(db: sqlite3.Connection) -> None:
-            row = (made.id, made.title, now, now, None)
-            db.execute(f"INSERT INTO conversations ({_HEAD}) VALUES (?, ?, ?, ?, ?)", row)
+            row = (made.id, made.title, now, now, None, "")
+            db.execute(f"INSERT INTO conversations ({_HEAD}) VALUES (?, ?, ?, ?, ?, ?)", row)
 
         await self._do(work)
         return made
@@ -192,6 +195,11 @@ class Store:
         row = message.row()
         await self._do(lambda db: db.execute(_UPDATE, (*row, message.id, conversation)))
 
+    async def taint(self, conversation: str, labels: str) -> None:
+        """Keep the labels of what was private in it."""
+        update = "UPDATE conversations SET taint = ? WHERE id = ?"
+        await self._do(lambda db: db.execute(update, (labels, conversation)))
+
     async def rate(self, message: str, rating: int) -> StoredMessage | None:
         """Rate an answer; None: there is none of that id."""
 
@@ -239,9 +247,9 @@ class Store:
 def _open(path: Path | None) -> sqlite3.Connection:
     if path is None:
         db = sqlite3.connect(":memory:", check_same_thread=False)
-        db.executescript(_SCHEMA)
+        db.executescript(";".join(_SCHEMAS))
     else:
-        db = open_database(path, [_SCHEMA], "the conversations")
+        db = open_database(path, _SCHEMAS, "the conversations")
     db.execute("PRAGMA foreign_keys=ON")
     # What a person deletes is overwritten.
     db.execute("PRAGMA secure_delete=ON")

@@ -1,4 +1,4 @@
-"""A turn of a conversation: what is asked, what of the history goes with it, the stored answer.
+"""Answers turns of the page's conversations.
 
 The question is stored before the answer begins, the answer from time to time and at its end,
 whatever that end is: stopped, failed, or the client gone.
@@ -11,161 +11,24 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from isthmus.core.chat import Role, RouteMode
+from isthmus.core.chat import RouteMode
 from isthmus.core.errors import ContextTooLong, IsthmusError, Unavailable
 from isthmus.core.events import Delta, Finished
 from isthmus.edge.agent import Agent
-from isthmus.edge.answers import SSE_DONE, Json, Writer, error_response, isthmus_object, sse
-from isthmus.edge.fields import Field
-from isthmus.edge.http import Refused
-from isthmus.edge.openai_api import MAX_TOKENS, parse_chat_request
-from isthmus.edge.page.messages import MessageStatus, StoredMessage
+from isthmus.edge.answers import SSE_DONE, Writer, error_response, isthmus_object, sse
+from isthmus.edge.openai_api import parse_chat_request
+from isthmus.edge.page.messages import MessageStatus
 from isthmus.edge.page.store import Store
+from isthmus.edge.page.turn import NO_ROOM, Turn
 from isthmus.edge.trail import Trail
 from isthmus.router.signals import estimate_tokens
 
-DEFAULT_MAX_TOKENS: Final = 1024
 _SAVED_EVERY_S: Final = 1.0
 """What a kill of the process may cost of an answer that is being written."""
 _ANSWER_ROOM: Final = 0.25
 """The part of a context that is kept for the answer when the oldest messages are left out."""
-_NO_ROOM: Final = "context_length_exceeded"
-_DRAWN: Final = {"temperature": 0.8, "top_p": 0.95}
-"""For an answer that is asked for again: the likeliest one is known."""
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a turn's body says."""
-
-    content: str | None
-    parent: str | None
-    regenerate: str | None
-    route: str
-    max_tokens: int
-
-
-def parse_turn(body: Any) -> Asked:
-    """The body of a turn. Raises `InvalidRequest`."""
-    root = Field(body).object()
-    root.only("content", "parent", "regenerate", "route", "max_tokens")
-    content, parent, again = (root.get(name) for name in ("content", "parent", "regenerate"))
-    if content.given == again.given:
-        content.fail("must be given, or 'regenerate': one of the two")
-    if content.given and not content.text().strip():
-        content.fail("must not be empty")
-    if again.given and parent.given:
-        parent.fail("is for new messages; an answer that is given again keeps its question")
-    route, most = root.get("route"), root.get("max_tokens")
-    return Asked(
-        content=content.text() if content.given else None,
-        parent=parent.text() if parent.given else None,
-        regenerate=again.text() if again.given else None,
-        route=route.choice(*RouteMode) if route.given else RouteMode.AUTO.value,
-        max_tokens=most.integer(1, MAX_TOKENS) if most.given else DEFAULT_MAX_TOKENS,
-    )
-
-
-def _missing(name: str) -> Refused:
-    return Refused(
-        404, f"'{name}' names no message here that it could", code="message_not_found", param=name
-    )
-
-
-@dataclass(slots=True)
-class Turn:
-    """One turn while it is answered."""
-
-    conversation: str
-    asked: Asked
-    path: list[StoredMessage]
-    """The messages up to the question, the question included."""
-    question: StoredMessage | None
-    """The new one; None: an answer is given again."""
-    answer: StoredMessage
-
-    @classmethod
-    def of(cls, conversation: str, messages: list[StoredMessage], asked: Asked) -> Turn:
-        """The turn that `asked` begins in a conversation. Raises `Refused` (404)."""
-        known = {message.id: message for message in messages}
-        question = None
-        if asked.regenerate is not None:
-            before = known.get(asked.regenerate)
-            if before is None or before.role is not Role.ASSISTANT or before.parent is None:
-                raise _missing("regenerate")
-            path = _path(known, before.parent)
-        else:
-            parent = None if asked.parent is None else known.get(asked.parent)
-            if asked.parent is not None and (parent is None or parent.role is not Role.ASSISTANT):
-                raise _missing("parent")
-            question = StoredMessage(Role.USER, asked.content or "", asked.parent)
-            path = [*_path(known, asked.parent), question]
-        answer = StoredMessage(Role.ASSISTANT, "", path[-1].id, MessageStatus.RUNNING)
-        turn = cls(conversation, asked, path, question, answer)
-        # Where an earlier turn had to begin, this one does: what a tier has cached stays of use.
-        begun = [m.begins_at for m in path if m.begins_at is not None]
-        turn._begin_at(begun[-1] if begun else None)
-        return turn
-
-    @property
-    def shown(self) -> list[StoredMessage]:
-        """What the model is shown: no answer without a word, and no question without room."""
-        path = self.path[self.answer.left_out :]
-        return [
-            m
-            for m, after in zip(path, [*path[1:], None], strict=True)
-            if m.content and not (after and after.error and after.error["code"] == _NO_ROOM)
-        ]
-
-    def leave_out(self) -> bool:
-        """Show the model half as much of what came before; False: only the question is left."""
-        history = self.path[self.answer.left_out : -1]
-        questions = [m for m in history if m.role is Role.USER]
-        if not questions:
-            return False
-        later = questions[(len(questions) + 1) // 2 :]
-        self._begin_at(later[0].id if later else self.path[-1].id)
-        return True
-
-    def leave_nothing_out(self) -> None:
-        """Show the model all of it."""
-        self._begin_at(None)
-
-    def _begin_at(self, message: str | None) -> None:
-        ids = [m.id for m in self.path]
-        self.answer.left_out = ids.index(message) if message in ids else 0
-        self.answer.begins_at = message if self.answer.left_out else None
-
-    def request(self) -> Json:
-        """The body of a chat request for it."""
-        return {
-            "model": "isthmus",
-            "messages": [{"role": m.role.value, "content": m.content} for m in self.shown],
-            "max_tokens": self.asked.max_tokens,
-            "stream": True,
-            "temperature": 0,
-            # Keeps small models from going in circles.
-            "repetition_penalty": 1.1,
-            "isthmus": {"route": self.asked.route, "conversation": self.conversation},
-            **(_DRAWN if self.asked.regenerate is not None else {}),
-        }
-
-    def event(self) -> bytes:
-        """Both messages as they are now."""
-        question = None if self.question is None else self.question.json()
-        return sse({"object": "isthmus.turn", "user": question, "assistant": self.answer.json()})
-
-
-def _path(known: dict[str, StoredMessage], leaf: str | None) -> list[StoredMessage]:
-    """From the first message to `leaf`."""
-    path: list[StoredMessage] = []
-    while leaf is not None and leaf in known:
-        path.append(known[leaf])
-        leaf = known[leaf].parent
-    return path[::-1]
 
 
 class Turns:
@@ -190,7 +53,7 @@ class Turns:
             turn.answer.status = MessageStatus.FAILED
             told = error_response(error).body["error"]
             turn.answer.error = {"code": told["code"], "message": told["message"]}
-            if told["code"] == _NO_ROOM:
+            if told["code"] == NO_ROOM:
                 # The next question has room for what this one had none for.
                 turn.leave_nothing_out()
         except (asyncio.CancelledError, GeneratorExit):
@@ -204,6 +67,10 @@ class Turns:
         # The store says in the log what is wrong with it; the answer goes on.
         with contextlib.suppress(Unavailable):
             await self._store.save(turn.conversation, turn.answer)
+            labels = ",".join(sorted(self._agent.screen.taint_of(turn.conversation)))
+            if labels and labels != turn.taint:
+                turn.taint = labels
+                await self._store.taint(turn.conversation, labels)
 
     async def _chunks(self, turn: Turn) -> AsyncGenerator[bytes, None]:
         self._make_room(turn)
@@ -242,6 +109,9 @@ class Turns:
     async def _attempt(self, turn: Turn) -> AsyncGenerator[bytes, None]:
         parsed = parse_chat_request(turn.request(), default_deadline_s=self._deadline_s)
         trail, answer = Trail(parsed.chat), turn.answer
+        if answer.left_out and turn.taint:
+            # What is left out is not scanned again, and answers that stay may repeat it.
+            self._agent.screen.inherit(turn.conversation, frozenset(turn.taint.split(",")))
         answer.request_id = trail.request.request_id
         writer, saved_s, begun = Writer.of(trail), time.monotonic(), False
         try:

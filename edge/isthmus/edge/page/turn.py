@@ -1,0 +1,153 @@
+"""One turn of a conversation: what is asked, and what of the history goes with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from isthmus.core.chat import Role, RouteMode
+from isthmus.edge.answers import Json, sse
+from isthmus.edge.fields import Field
+from isthmus.edge.http import Refused
+from isthmus.edge.openai_api import MAX_TOKENS
+from isthmus.edge.page.messages import MessageStatus, StoredMessage
+
+DEFAULT_MAX_TOKENS: Final = 1024
+NO_ROOM: Final = "context_length_exceeded"
+_DRAWN: Final = {"temperature": 0.8, "top_p": 0.95}
+"""For an answer that is asked for again: the likeliest one is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a turn's body says."""
+
+    content: str | None
+    parent: str | None
+    regenerate: str | None
+    route: str
+    max_tokens: int
+
+
+def parse_turn(body: Any) -> Asked:
+    """The body of a turn. Raises `InvalidRequest`."""
+    root = Field(body).object()
+    root.only("content", "parent", "regenerate", "route", "max_tokens")
+    content, parent, again = (root.get(name) for name in ("content", "parent", "regenerate"))
+    if content.given == again.given:
+        content.fail("must be given, or 'regenerate': one of the two")
+    if content.given and not content.text().strip():
+        content.fail("must not be empty")
+    if again.given and parent.given:
+        parent.fail("is for new messages; an answer that is given again keeps its question")
+    route, most = root.get("route"), root.get("max_tokens")
+    return Asked(
+        content=content.text() if content.given else None,
+        parent=parent.text() if parent.given else None,
+        regenerate=again.text() if again.given else None,
+        route=route.choice(*RouteMode) if route.given else RouteMode.AUTO.value,
+        max_tokens=most.integer(1, MAX_TOKENS) if most.given else DEFAULT_MAX_TOKENS,
+    )
+
+
+def _missing(name: str) -> Refused:
+    return Refused(
+        404, f"'{name}' names no message here that it could", code="message_not_found", param=name
+    )
+
+
+@dataclass(slots=True)
+class Turn:
+    """One turn while it is answered."""
+
+    conversation: str
+    asked: Asked
+    path: list[StoredMessage]
+    """The messages up to the question, the question included."""
+    question: StoredMessage | None
+    """The new one; None: an answer is given again."""
+    answer: StoredMessage
+    taint: str = ""
+    """The labels of what was private in the conversation."""
+
+    @classmethod
+    def of(
+        cls, conversation: str, messages: list[StoredMessage], asked: Asked, *, taint: str = ""
+    ) -> Turn:
+        """The turn that `asked` begins in a conversation. Raises `Refused` (404)."""
+        known = {message.id: message for message in messages}
+        question = None
+        if asked.regenerate is not None:
+            before = known.get(asked.regenerate)
+            if before is None or before.role is not Role.ASSISTANT or before.parent is None:
+                raise _missing("regenerate")
+            path = _path(known, before.parent)
+        else:
+            parent = None if asked.parent is None else known.get(asked.parent)
+            if asked.parent is not None and (parent is None or parent.role is not Role.ASSISTANT):
+                raise _missing("parent")
+            question = StoredMessage(Role.USER, asked.content or "", asked.parent)
+            path = [*_path(known, asked.parent), question]
+        answer = StoredMessage(Role.ASSISTANT, "", path[-1].id, MessageStatus.RUNNING)
+        turn = cls(conversation, asked, path, question, answer, taint)
+        # Where an earlier turn had to begin, this one does: what a tier has cached stays of use.
+        begun = [m.begins_at for m in path if m.begins_at is not None]
+        turn._begin_at(begun[-1] if begun else None)
+        return turn
+
+    @property
+    def shown(self) -> list[StoredMessage]:
+        """What the model is shown: no answer without a word, and no question without room."""
+        path = self.path[self.answer.left_out :]
+        return [
+            m
+            for m, after in zip(path, [*path[1:], None], strict=True)
+            if m.content and not (after and after.error and after.error["code"] == NO_ROOM)
+        ]
+
+    def leave_out(self) -> bool:
+        """Show the model half as much of what came before; False: only the question is left."""
+        history = self.path[self.answer.left_out : -1]
+        questions = [m for m in history if m.role is Role.USER]
+        if not questions:
+            return False
+        later = questions[(len(questions) + 1) // 2 :]
+        self._begin_at(later[0].id if later else self.path[-1].id)
+        return True
+
+    def leave_nothing_out(self) -> None:
+        """Show the model all of it."""
+        self._begin_at(None)
+
+    def _begin_at(self, message: str | None) -> None:
+        ids = [m.id for m in self.path]
+        self.answer.left_out = ids.index(message) if message in ids else 0
+        self.answer.begins_at = message if self.answer.left_out else None
+
+    def request(self) -> Json:
+        """The body of a chat request for it."""
+        return {
+            "model": "isthmus",
+            "messages": [{"role": m.role.value, "content": m.content} for m in self.shown],
+            "max_tokens": self.asked.max_tokens,
+            "stream": True,
+            "temperature": 0,
+            # Keeps small models from going in circles.
+            "repetition_penalty": 1.1,
+            "isthmus": {"route": self.asked.route, "conversation": self.conversation},
+            **(_DRAWN if self.asked.regenerate is not None else {}),
+        }
+
+    def event(self) -> bytes:
+        """Both messages as they are now."""
+        question = None if self.question is None else self.question.json()
+        return sse({"object": "isthmus.turn", "user": question, "assistant": self.answer.json()})
+
+
+def _path(known: dict[str, StoredMessage], leaf: str | None) -> list[StoredMessage]:
+    """From the first message to `leaf`."""
+    path: list[StoredMessage] = []
+    while leaf is not None and leaf in known:
+        path.append(known[leaf])
+        leaf = known[leaf].parent
+    return path[::-1]
