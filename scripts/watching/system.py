@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -218,7 +218,7 @@ def _prometheus(system: System, deploy: Path) -> list[str]:
     }
     config: dict[str, Any] = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-        "rule_files": [str(path) for path in rule_files(deploy)],
+        "rule_files": [str(path) for path in _hurried(folder, rule_files(deploy))],
         "scrape_configs": [
             {
                 "job_name": job,
@@ -238,6 +238,17 @@ def _prometheus(system: System, deploy: Path) -> list[str]:
         f"--web.console.libraries={consoles}",
         "--log.level=warn",
     ]
+
+
+def _hurried(folder: Path, paths: Iterable[Path]) -> Iterator[Path]:
+    """Copies of files of rules that are evaluated each second, however seldom they are meant to."""
+    for number, path in enumerate(paths):
+        rules = yaml.safe_load(path.read_text(encoding="utf-8"))
+        for group in rules["groups"]:
+            group.pop("interval", None)
+        copy = folder / f"rules-{number}.yml"
+        copy.write_text(yaml.safe_dump(rules), encoding="utf-8")
+        yield copy
 
 
 def rule_files(deploy: Path) -> list[Path]:

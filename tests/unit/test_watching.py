@@ -102,6 +102,7 @@ def test_the_page_has_a_row_for_each_metric_and_the_foreign_ones_that_are_asked_
         ("(a > 1) and on() b / c < 2", ("a", "b / c")),
         ('absent(up{job="x"} == 1)', ('up{job="x"}',)),
         ("absent_over_time(a[5m]) or b", ("a", "b")),
+        ("sum by (x) (rate(a[5m]) > 0 or (b > 0 unless b offset 1h))", ("rate(a[5m])", "b")),
         ("time() - a > 14 * 60", ("time() - a", "14 * 60")),
     ],
 )
