@@ -147,6 +147,30 @@ async def test_the_part_of_an_answer_is_kept_when_its_reader_goes_away() -> None
         assert engine.requests[-1].messages[1].text == kept["content"]
 
 
+async def test_a_question_whose_asker_is_gone_at_once_is_kept_and_not_left_running() -> None:
+    async with page(ScriptedEngine(hang=True)) as browser:
+        conversation = await browser.new()
+        body = b'{"content": "Anybody there?"}'
+        address = httpx.URL(browser.running.url)
+        for _ in range(5):
+            _, writer = await asyncio.open_connection(address.host, address.port)
+            writer.write(
+                f"POST {ALL}/{conversation}/turns HTTP/1.1\r\nhost: {address.netloc.decode()}\r\n"
+                f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode()
+                + body
+            )
+            await writer.drain()
+            writer.close()
+            await writer.wait_closed()
+        for _ in range(100):
+            messages = (await browser.shown(conversation))["messages"]
+            answers = [one["status"] for one in messages if one["role"] == "assistant"]
+            if answers == ["stopped"] * 5:
+                break
+            await asyncio.sleep(0.02)
+        assert answers == ["stopped"] * 5
+
+
 async def test_a_failed_answer_says_why_and_is_not_shown_to_the_model() -> None:
     engine = ScriptedEngine(pieces=(), error=Unavailable("the battery fell out"))
     async with page(engine) as browser:

@@ -20,7 +20,12 @@ from isthmus.edge.http import ClientGone, Refused, Reply, Stopping, attend
 from isthmus.edge.page.files import Files
 from isthmus.edge.page.kept import Kept
 from isthmus.edge.page.live import WINDOWS, Live
-from isthmus.edge.page.messages import MAX_TITLE_CHARS, StoredConversation, StoredMessage
+from isthmus.edge.page.messages import (
+    MAX_TITLE_CHARS,
+    MessageStatus,
+    StoredConversation,
+    StoredMessage,
+)
 from isthmus.edge.page.settings import PageSettings
 from isthmus.edge.page.turn import Turn, parse_turn
 from isthmus.edge.page.turns import Turns
@@ -163,6 +168,9 @@ class Page:
             log.info("the client of request %s went away", turn.answer.request_id)
         except Stopping:
             await reply.events(turn.event(), last=True)
+        finally:
+            if turn.answer.status is MessageStatus.RUNNING:  # nobody has begun to read it
+                await self._turns.end(turn)
 
     async def _rate(self, request: Request, reply: Reply) -> None:
         root = Field(await body_of(request, self._config)).object()

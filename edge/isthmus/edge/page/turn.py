@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from isthmus.core.chat import Role, RouteMode
-from isthmus.edge.answers import Json, sse
+from isthmus.core.errors import IsthmusError
+from isthmus.edge.answers import Json, error_response, sse
 from isthmus.edge.fields import Field
 from isthmus.edge.http import Refused
 from isthmus.edge.openai_api import MAX_TOKENS
 from isthmus.edge.page.messages import MessageStatus, StoredMessage
 
 DEFAULT_MAX_TOKENS: Final = 1024
-NO_ROOM: Final = "context_length_exceeded"
+_NO_ROOM: Final = "context_length_exceeded"
 _DRAWN: Final = {"temperature": 0.8, "top_p": 0.95}
 """For an answer that is asked for again: the likeliest one is known."""
 
@@ -102,7 +103,7 @@ class Turn:
         return [
             m
             for m, after in zip(path, [*path[1:], None], strict=True)
-            if m.content and not (after and after.error and after.error["code"] == NO_ROOM)
+            if m.content and not (after and after.error and after.error["code"] == _NO_ROOM)
         ]
 
     def leave_out(self) -> bool:
@@ -115,9 +116,14 @@ class Turn:
         self._begin_at(later[0].id if later else self.path[-1].id)
         return True
 
-    def leave_nothing_out(self) -> None:
-        """Show the model all of it."""
-        self._begin_at(None)
+    def failed(self, error: IsthmusError) -> None:
+        """There is no (whole) answer, and why."""
+        told = error_response(error).body["error"]
+        self.answer.status = MessageStatus.FAILED
+        self.answer.error = {"code": told["code"], "message": told["message"]}
+        if told["code"] == _NO_ROOM:
+            # The next question has room for what this one had none for.
+            self._begin_at(None)
 
     def _begin_at(self, message: str | None) -> None:
         ids = [m.id for m in self.path]

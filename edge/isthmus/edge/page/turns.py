@@ -6,7 +6,6 @@ whatever that end is: stopped, failed, or the client gone.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator
@@ -17,11 +16,12 @@ from isthmus.core.chat import RouteMode
 from isthmus.core.errors import ContextTooLong, IsthmusError, Unavailable
 from isthmus.core.events import Delta, Finished
 from isthmus.edge.agent import Agent
-from isthmus.edge.answers import SSE_DONE, Writer, error_response, isthmus_object, sse
+from isthmus.edge.answers import SSE_DONE, Writer, isthmus_object, sse
+from isthmus.edge.faults import fault
 from isthmus.edge.openai_api import parse_chat_request
 from isthmus.edge.page.messages import MessageStatus
 from isthmus.edge.page.store import Store
-from isthmus.edge.page.turn import NO_ROOM, Turn
+from isthmus.edge.page.turn import Turn
 from isthmus.edge.trail import Trail
 from isthmus.router.signals import estimate_tokens
 
@@ -44,24 +44,24 @@ class Turns:
 
         Closing the iterator, or cancelling who reads it, stops the answer and stores its part.
         """
-        yield turn.event()
         try:
+            yield turn.event()
             async with aclosing(self._chunks(turn)) as chunks:
                 async for chunk in chunks:
                     yield chunk
         except IsthmusError as error:
-            turn.answer.status = MessageStatus.FAILED
-            told = error_response(error).body["error"]
-            turn.answer.error = {"code": told["code"], "message": told["message"]}
-            if told["code"] == NO_ROOM:
-                # The next question has room for what this one had none for.
-                turn.leave_nothing_out()
-        except (asyncio.CancelledError, GeneratorExit):
-            turn.answer.status = MessageStatus.STOPPED
-            raise
+            turn.failed(error)
+        except Exception as error:
+            turn.failed(fault(error, "a turn"))
         finally:
-            await self._save(turn)
+            await self.end(turn)
         yield turn.event() + SSE_DONE
+
+    async def end(self, turn: Turn) -> None:
+        """Store how a turn ended. One that nobody waited for was stopped."""
+        if turn.answer.status is MessageStatus.RUNNING:
+            turn.answer.status = MessageStatus.STOPPED
+        await self._save(turn)
 
     async def _save(self, turn: Turn) -> None:
         # The store says in the log what is wrong with it; the answer goes on.
