@@ -20,6 +20,8 @@ $(READY): pyproject.toml constraints.txt edge/isthmus/edge/page/package-lock.jso
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
+FORCE:
+
 demo: setup  ## run everything on this machine: agent, gateway, metrics
 	@$(BIN)/isthmus up
 
@@ -86,8 +88,6 @@ test-opencl: setup  ## the OpenCL kernels on PoCL, every variant that a CPU can 
 
 check-deploy: setup  ## images, compose, chart and units, checked without a cluster
 	scripts/check_deploy.sh
-
-FORCE:
 
 check-dashboards: setup  ## every query of dashboards, rules and consoles, on a real Prometheus
 	scripts/check_dashboards.sh

@@ -122,4 +122,5 @@ def test_the_router_file_of_the_devices_own_settings_rates_the_text(folder: Path
     ran = run("route", "explain", "Hi", "--config", f"{folder}/edge.toml")
     assert ran.exit_code == 2
     assert "--config" in ran.stderr
-    assert "mine.router is no trained file" in " ".join(ran.stderr.replace("│", " ").split())
+    # The box may break a line within the path, which is longer in some runs than in others.
+    assert "mine.routerisnotrainedfile" in "".join(ran.stderr.replace("│", "").split())
