@@ -123,6 +123,13 @@ async def test_the_model_is_shown_the_branch_that_a_turn_goes_on_from() -> None:
         assert (await browser.shown(conversation))["head"] == again["assistant"]["id"]
         told = await browser.http.patch(f"{ALL}/{conversation}", json={"head": edited["id"]})
         assert told.json()["head"] == edited["id"]
+        elsewhere = await browser.new()
+        for body in ({"head": edited["id"]}, {"head": "nobody"}):
+            refused = await browser.http.patch(f"{ALL}/{elsewhere}", json=body)
+            assert (refused.status_code, refused.json()["error"]["param"]) == (400, "head")
+        stolen = {"content": "Go on", "parent": edited["id"]}
+        refused = await browser.http.post(f"{ALL}/{elsewhere}/turns", json=stolen)
+        assert refused.status_code == 404
 
 
 async def test_the_part_of_an_answer_is_kept_when_its_reader_goes_away() -> None:

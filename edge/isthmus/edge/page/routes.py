@@ -23,8 +23,6 @@ from isthmus.edge.page.live import WINDOWS, Live
 from isthmus.edge.page.messages import (
     MAX_TITLE_CHARS,
     MessageStatus,
-    StoredConversation,
-    StoredMessage,
 )
 from isthmus.edge.page.settings import PageSettings
 from isthmus.edge.page.turn import Turn, parse_turn
@@ -108,7 +106,10 @@ class Page:
         await reply.whole(201, made.json(), _PRIVATE)
 
     async def _get(self, request: Request, reply: Reply) -> None:
-        head, messages = await self._found(request)
+        found = await self._store.get(request.path_params["conversation"])
+        if found is None:
+            raise _no_conversation()
+        head, messages = found
         told = head.json() | {"messages": [message.json() for message in messages]}
         await reply.whole(200, told, _PRIVATE)
 
@@ -116,12 +117,12 @@ class Page:
         root = Field(await body_of(request, self._config)).object()
         root.only("title", "head")
         title, head = _title(root.get("title")), root.get("head")
-        before, messages = await self._found(request)
-        if head.given and head.text() not in {message.id for message in messages}:
+        conversation = request.path_params["conversation"]
+        shown = head.text() if head.given else None
+        found = await self._store.branch(conversation, shown)
+        if found is not None and head.given and not found[1]:
             head.fail("names no message of this conversation")
-        changed = await self._store.change(
-            before.id, title=title, head=head.text() if head.given else None
-        )
+        changed = await self._store.change(conversation, title=title, head=shown)
         if changed is None:
             raise _no_conversation()
         await reply.whole(200, changed.json(), _PRIVATE)
@@ -140,18 +141,16 @@ class Page:
             self._agent.forget(conversation)
         await reply.whole(200, {"deleted": len(gone)}, _PRIVATE)
 
-    async def _found(self, request: Request) -> tuple[StoredConversation, list[StoredMessage]]:
-        found = await self._store.get(request.path_params["conversation"])
-        if found is None:
-            raise _no_conversation()
-        return found
-
     # --- answers ------------------------------------------------------------------------------
 
     async def _turn(self, request: Request, reply: Reply) -> None:
         asked = parse_turn(await body_of(request, self._config))
-        head, messages = await self._found(request)
-        turn = Turn.of(head.id, messages, asked, taint=head.taint)
+        named = asked.regenerate or asked.parent
+        found = await self._store.branch(request.path_params["conversation"], named)
+        if found is None:
+            raise _no_conversation()
+        head, branch = found
+        turn = Turn.of(head.id, branch, asked, taint=head.taint)
         if not await self._store.begin(head.id, turn.question, turn.answer):
             raise _no_conversation()
 

@@ -70,6 +70,14 @@ _INSERT = f"INSERT INTO messages (conversation, {_COLUMNS}) VALUES ({', '.join('
 _UPDATE = (
     f"UPDATE messages SET ({_COLUMNS}) = ({', '.join('?' * 13)}) WHERE id = ? AND conversation = ?"
 )
+_BRANCH = f"""
+WITH RECURSIVE branch (message, above, depth) AS (
+    SELECT id, parent, 0 FROM messages WHERE id = ? AND conversation = ?
+    UNION ALL
+    SELECT id, parent, depth + 1 FROM messages JOIN branch ON id = above
+)
+SELECT {_COLUMNS} FROM messages JOIN branch ON id = message ORDER BY depth DESC
+"""
 _HEAD = "id, title, created_unix_s, updated_unix_s, head, taint"
 _INTERRUPTED = '{"code": "interrupted", "message": "the agent ended before the answer did"}'
 Page = tuple[list[StoredConversation], tuple[float, str] | None]
@@ -134,6 +142,20 @@ class Store:
                 f"SELECT {_COLUMNS} FROM messages WHERE conversation = ? ORDER BY number",
                 (conversation,),
             )
+            return head, [StoredMessage.of_row(row) for row in rows]
+
+        return await self._do(work)
+
+    async def branch(
+        self, conversation: str, leaf: str | None
+    ) -> tuple[StoredConversation, list[StoredMessage]] | None:
+        """A conversation and its messages from the first to `leaf`, if that is one of them."""
+
+        def work(db: sqlite3.Connection) -> tuple[StoredConversation, list[StoredMessage]] | None:
+            head = _find(db, conversation)
+            if head is None:
+                return None
+            rows = db.execute(_BRANCH, (leaf, conversation))
             return head, [StoredMessage.of_row(row) for row in rows]
 
         return await self._do(work)

@@ -51,12 +51,6 @@ def parse_turn(body: Any) -> Asked:
     )
 
 
-def _missing(name: str) -> Refused:
-    return Refused(
-        404, f"'{name}' names no message here that it could", code="message_not_found", param=name
-    )
-
-
 @dataclass(slots=True)
 class Turn:
     """One turn while it is answered."""
@@ -73,22 +67,23 @@ class Turn:
 
     @classmethod
     def of(
-        cls, conversation: str, messages: list[StoredMessage], asked: Asked, *, taint: str = ""
+        cls, conversation: str, branch: list[StoredMessage], asked: Asked, *, taint: str = ""
     ) -> Turn:
-        """The turn that `asked` begins in a conversation. Raises `Refused` (404)."""
-        known = {message.id: message for message in messages}
-        question = None
+        """The turn that `asked` begins. Raises `Refused` (404).
+
+        `branch`: from the first message to the one that `asked` names.
+        """
+        named = asked.regenerate or asked.parent
+        if named is not None and (not branch or branch[-1].role is not Role.ASSISTANT):
+            name = "parent" if asked.regenerate is None else "regenerate"
+            raise Refused(
+                404, f"'{name}' names no answer here", code="message_not_found", param=name
+            )
         if asked.regenerate is not None:
-            before = known.get(asked.regenerate)
-            if before is None or before.role is not Role.ASSISTANT or before.parent is None:
-                raise _missing("regenerate")
-            path = _path(known, before.parent)
+            question, path = None, branch[:-1]
         else:
-            parent = None if asked.parent is None else known.get(asked.parent)
-            if asked.parent is not None and (parent is None or parent.role is not Role.ASSISTANT):
-                raise _missing("parent")
             question = StoredMessage(Role.USER, asked.content or "", asked.parent)
-            path = [*_path(known, asked.parent), question]
+            path = [*branch, question]
         answer = StoredMessage(Role.ASSISTANT, "", path[-1].id, MessageStatus.RUNNING)
         turn = cls(conversation, asked, path, question, answer, taint)
         # Where an earlier turn had to begin, this one does: what a tier has cached stays of use.
@@ -148,12 +143,3 @@ class Turn:
         """Both messages as they are now."""
         question = None if self.question is None else self.question.json()
         return sse({"object": "isthmus.turn", "user": question, "assistant": self.answer.json()})
-
-
-def _path(known: dict[str, StoredMessage], leaf: str | None) -> list[StoredMessage]:
-    """From the first message to `leaf`."""
-    path: list[StoredMessage] = []
-    while leaf is not None and leaf in known:
-        path.append(known[leaf])
-        leaf = known[leaf].parent
-    return path[::-1]
