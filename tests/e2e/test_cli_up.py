@@ -121,6 +121,9 @@ def test_the_printed_line_works_and_ctrl_c_stops_everything(up: Up) -> None:
     assert cloud["isthmus"]["same_model_demo"] is True
     assert cloud["isthmus"]["target"] == "cloud"
     assert "same-model demo" in up.said
+    page = re.search(r"page +(http\S+)", up.said)
+    assert page is not None
+    assert "text/html" in up.client.get(page[1]).headers["content-type"]
     stop(up, signal.SIGINT)
     assert up.process.returncode == 0
     assert gone(gateway)
