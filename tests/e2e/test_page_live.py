@@ -106,10 +106,12 @@ async def test_every_request_is_counted_where_it_was_answered(tmp_path: Path) ->
             "kept_private": 1,
             "redacted": 2,
             "blocked": 1,
+            "tokens": 7 * 20,
         }
         assert sum(bucket["edge"] for bucket in told["buckets"]) == 3
         assert sum(bucket["cloud"] for bucket in told["buckets"]) == 2
         assert sum(bucket["failed"] for bucket in told["buckets"]) == 1
+        assert sum(bucket["tokens"] for bucket in told["buckets"]) == 7 * 20
         assert told["privacy"]["classes"] == {
             "public": 4,
             "redacted": 2,
@@ -184,3 +186,31 @@ async def test_a_window_that_is_none_is_refused(tmp_path: Path) -> None:
     async with seen(tmp_path) as page:
         told = await page.http.get("/v1/isthmus/live", params={"window": "2h"})
         assert (told.status_code, told.json()["error"]["param"]) == (400, "window")
+
+
+async def test_it_tells_how_many_answers_kept_each_promised_time(tmp_path: Path) -> None:
+    slow = replace(ON_EDGE, ttft_ms=900.0, tpot_ms=None)
+    failed = replace(ON_EDGE, status=Status.FAILED, ttft_ms=9000.0)
+    async with seen(tmp_path, ttft_slo_ms=(500.0,), tpot_slo_ms=(5.0, 4.0)) as page:
+        page.happened(ON_EDGE, slow, failed)
+        assert (await page.live())["promises"] == [
+            {"of": "ttft_ms", "limit_ms": 500.0, "kept": {"edge": 0.5, "cloud": None, "all": 0.5}},
+            {"of": "tpot_ms", "limit_ms": 5.0, "kept": {"edge": 1.0, "cloud": None, "all": 1.0}},
+            {"of": "tpot_ms", "limit_ms": 4.0, "kept": {"edge": 0.0, "cloud": None, "all": 0.0}},
+        ]
+
+
+async def test_it_tells_what_went_wrong_last_by_its_kind(tmp_path: Path) -> None:
+    lost = replace(IN_CLOUD, status=Status.FAILED, error_kind="unavailable")
+    async with seen(tmp_path) as page:
+        page.happened(ON_EDGE)
+        assert (await page.live())["last_error"] is None
+        page.happened(lost, ago_s=20)
+        page.happened(ON_EDGE)
+        error = (await page.live())["last_error"]
+        assert (error["kind"], error["route"], error["status"]) == (
+            "unavailable",
+            "cloud",
+            "failed",
+        )
+        assert time.time() - error["at_unix_s"] == pytest.approx(20, abs=15)

@@ -10,6 +10,7 @@ import contextlib
 import sqlite3
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, Final
 
 import numpy as np
@@ -78,6 +79,7 @@ class Live:
         edge, cloud, failed = _ends(asked)
         refused = asked.ended(Status.REFUSED)
         classes = asked["privacy_class"]
+        error = None if self._outcomes is None else self._outcomes.last_error
         return {
             "object": "isthmus.live",
             "now_unix_s": now,
@@ -93,6 +95,7 @@ class Live:
                 "kept_private": _count(asked.has("stayed") & ~refused),
                 "redacted": _count(asked.has("redacted") & ~refused),
                 "blocked": _count(asked.has("blocked")),
+                "tokens": int(asked["completion_tokens"].sum()),
             },
             "latency": {
                 target.value: {
@@ -100,6 +103,7 @@ class Live:
                 }
                 for target, chosen in ((Target.EDGE, edge), (Target.CLOUD, cloud))
             },
+            "promises": self._promises(asked),
             # What nobody waited for was paid all the same.
             "money": {
                 "spent_usd": usd(int(table["paid_micro_usd"].sum())),
@@ -108,7 +112,22 @@ class Live:
             "privacy": {
                 "classes": {one.value: _count(classes == code) for code, one in enumerate(CLASSES)}
             },
+            "last_error": None if error is None else asdict(error),
         }
+
+    def _promises(self, asked: Table) -> list[dict[str, Any]]:
+        """How many of the answers kept each promised time."""
+        config, (edge, cloud, _) = self._agent.config, _ends(asked)
+        by = {"edge": edge, "cloud": cloud, "all": edge | cloud}
+        return [
+            {
+                "of": name,
+                "limit_ms": limit_ms,
+                "kept": {who: _share(asked[name][of], limit_ms) for who, of in by.items()},
+            }
+            for name, limits in (("ttft_ms", config.ttft_slo_ms), ("tpot_ms", config.tpot_slo_ms))
+            for limit_ms in limits
+        ]
 
 
 def _ends(asked: Table) -> tuple[Chosen, Chosen, Chosen]:
@@ -122,6 +141,7 @@ def _buckets(asked: Table, begins: float, count: int, bucket_s: int) -> list[dic
     number = ((asked["at_unix_s"] - begins) // bucket_s).astype(np.int64).clip(0, count - 1)
     ends = _ends(asked)
     edge, cloud, failed = (np.bincount(number[chosen], minlength=count) for chosen in ends)
+    tokens = np.bincount(number, weights=asked["completion_tokens"], minlength=count)
     ttft_ms = asked["ttft_ms"]
     timed = (ends[0] | ends[1]) & ~np.isnan(ttft_ms)
     times, at = ttft_ms[timed], number[timed]
@@ -133,6 +153,7 @@ def _buckets(asked: Table, begins: float, count: int, bucket_s: int) -> list[dic
             "edge": int(edge[n]),
             "cloud": int(cloud[n]),
             "failed": int(failed[n]),
+            "tokens": int(tokens[n]),
             **{f"ttft_{name}_ms": ms for name, ms in _percentiles(parts[n], 50, 95).items()},
         }
         for n in range(count)
@@ -141,6 +162,12 @@ def _buckets(asked: Table, begins: float, count: int, bucket_s: int) -> list[dic
 
 def _count(chosen: Chosen) -> int:
     return int(np.count_nonzero(chosen))
+
+
+def _share(values: Floats, limit: float) -> float | None:
+    """Of those at most so large; None where there are none."""
+    known = values[~np.isnan(values)]
+    return round(float((known <= limit).mean()), 4) if len(known) else None
 
 
 def _percentiles(values: Floats, *percents: int) -> dict[str, float | None]:

@@ -149,6 +149,8 @@ def _live() -> Schema:
         buckets=ARRAY,
         totals=JSON_OBJECT,
         latency=JSON_OBJECT,
+        promises=ARRAY,
+        last_error=or_null(JSON_OBJECT),
         money=JSON_OBJECT,
         privacy=JSON_OBJECT,
         device=JSON_OBJECT,

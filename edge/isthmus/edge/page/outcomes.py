@@ -55,6 +55,7 @@ _COLUMNS: Final = {
     "total_ms": "total_ms",
     "paid_micro_usd": "price_micro_usd",
     "saved_micro_usd": "saved_micro_usd",
+    "completion_tokens": "completion_tokens",
 }
 """Each column's name and what SQLite makes it of."""
 _AT: Final = {name: place for place, name in enumerate(_COLUMNS)}
@@ -65,6 +66,10 @@ _ROWS: Final = (
 _FIRST: Final = (
     "SELECT coalesce((SELECT min(rowid) FROM outcomes WHERE at_unix_s >= ?), "
     "(SELECT max(rowid) + 1 FROM outcomes), 1)"
+)
+_ERROR: Final = (
+    "SELECT at_unix_s, route, status, error_kind FROM outcomes "
+    "WHERE rowid > ? AND at_unix_s >= ? AND error_kind != '' ORDER BY rowid DESC LIMIT 1"
 )
 _AT_ONCE: Final = 10_000
 """Rows that are read in one piece: what stands between two chances for others to run."""
@@ -103,6 +108,16 @@ class Table:
         return self if chosen.all() else Table(self.rows[chosen])
 
 
+@dataclass(frozen=True, slots=True)
+class LastError:
+    """What went wrong last, also where the other tier made it good."""
+
+    at_unix_s: float
+    route: str
+    status: str
+    kind: str
+
+
 class Outcomes:
     """The latest outcomes of a ledger. Blocking; for one thread at a time."""
 
@@ -111,6 +126,8 @@ class Outcomes:
         self._held = Table.empty()
         self._last = 0
         self._since_unix_s = np.inf
+        self.last_error: LastError | None = None
+        """Of what was read so far."""
 
     def since(self, unix_s: float) -> Table:
         """All that arrived from `unix_s` on, in the last 31 days. Raises `sqlite3.Error`."""
@@ -126,6 +143,9 @@ class Outcomes:
 
     def _read(self, db: sqlite3.Connection) -> None:
         read = [self._held.rows]
+        error = db.execute(_ERROR, (self._last, self._since_unix_s)).fetchone()
+        if error is not None:
+            self.last_error = LastError(*error)
         while True:
             values = (self._last, self._since_unix_s, _AT_ONCE)
             rows = db.execute(_ROWS, values).fetchall()
