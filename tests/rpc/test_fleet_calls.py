@@ -46,6 +46,7 @@ OUTCOME = Outcome(
     price_micro_usd=1_500_000,
     saved_micro_usd=250_000,
     error_kind="unavailable",
+    expected_quality=0.7,
 )
 
 
@@ -96,6 +97,7 @@ async def test_an_outcome_becomes_the_series_of_the_whole_fleet() -> None:
     assert of[f"time_to_first_token_seconds_sum{{{cloud}}}"] == 0.25
     assert of[f"time_per_output_token_seconds_sum{{{cloud}}}"] == 0.03
     assert of[f"request_duration_seconds_count{{{cloud}}}"] == 1
+    assert of[f"expected_quality_sum{{{cloud}}}"] == 0.7
     assert of['tokens_total{device_class="unknown",kind="prompt_prefilled",route="cloud"}'] == 60
     assert of['tokens_total{device_class="unknown",kind="prompt_cached",route="cloud"}'] == 40
     assert of['tokens_total{device_class="unknown",kind="completion",route="cloud"}'] == 20
@@ -104,6 +106,17 @@ async def test_an_outcome_becomes_the_series_of_the_whole_fleet() -> None:
     privacy = 'device_class="unknown",privacy_class="redacted",route="cloud"'
     assert of[f"privacy_requests_total{{{privacy}}}"] == 1
     assert of['errors_total{device_class="unknown",kind="unavailable",route="cloud"}'] == 1
+
+
+async def test_a_second_answer_tells_of_the_first_and_is_in_no_time() -> None:
+    second = raw(reasons=(Reason.SHADOW,), agreement=0.25, regret_micro_usd=3_000_000.0)
+    async with running() as gateway, device(gateway) as tier:
+        await tier.report([second], [])
+        found = metrics(gateway)
+    first = '{device_class="unknown",route="edge"}'
+    assert found[f"isthmus_fleet_shadow_agreement_sum{first}"] == 0.25
+    assert found[f"isthmus_fleet_shadow_regret_usd_total{first}"] == 3
+    assert not [name for name in found if "time_to_first_token" in name]
 
 
 async def test_batches_sent_again_overlapping_or_by_two_connections_count_once(
@@ -131,6 +144,9 @@ async def test_batches_sent_again_overlapping_or_by_two_connections_count_once(
         ("total_ms", float("inf")),
         ("price_micro_usd", -1),
         ("saved_micro_usd", 1 << 60),
+        ("regret_micro_usd", float("nan")),
+        ("expected_quality", 1.5),
+        ("agreement", float("nan")),
         ("at_unix_s", float("nan")),
         ("request_id", ""),
         ("request_id", "x" * 257),

@@ -128,6 +128,9 @@ outcomes = st.builds(
     price_micro_usd=micro_usd,
     saved_micro_usd=micro_usd,
     error_kind=names,
+    expected_quality=st.none() | doubles,
+    agreement=st.none() | doubles,
+    regret_micro_usd=st.none() | doubles,
 )
 plain_errors = st.sampled_from(
     [

@@ -104,13 +104,16 @@ class Shadows:
         except Exception as error:
             second.end(Status.FAILED, fault(error, "a second answer"))
         finally:
+            if second.status is Status.OK:
+                self._compare(trail, second)
             self._record(second)
-        if second.status is Status.OK:
-            agreed = agreement(trail.text, second.text)
-            self._drifts[trail.route].observe(agreed)
-            scores = {} if trail.decision is None else trail.decision.scores
-            regret = regret_micro_usd(scores, trail.route, agreed)
-            self._metrics.routing.compared(trail.route, agreed, regret)
+
+    def _compare(self, trail: Trail, second: Trail) -> None:
+        agreed = second.agreement = agreement(trail.text, second.text)
+        scores = {} if trail.decision is None else trail.decision.scores
+        second.regret_micro_usd = regret_micro_usd(scores, trail.route, agreed)
+        self._drifts[trail.route].observe(agreed)
+        self._metrics.routing.compared(trail.route, agreed, second.regret_micro_usd)
 
     def _begin(self, trail: Trail) -> Trail:
         target = trail.route.other

@@ -56,6 +56,10 @@ class Trail:
     first_token_s: float | None = None
     last_token_s: float | None = None
     ended_s: float | None = None
+    agreement: float | None = None
+    """Of a second answer: how alike it and the first one are."""
+    regret_micro_usd: float | None = None
+    """Of a second answer: what its tier was worth more than the one that was chosen."""
     _pieces: list[str] = field(default_factory=list)
     _tool_calls: dict[int, list[str]] = field(default_factory=dict)
     """index → id, name, arguments"""
@@ -318,4 +322,6 @@ class Trail:
             saved_micro_usd=self.saved_micro_usd,
             error_kind=self.error_kind,
             expected_quality=self.expected_quality(self.route),
+            agreement=self.agreement,
+            regret_micro_usd=self.regret_micro_usd,
         )

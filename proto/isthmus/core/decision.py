@@ -152,3 +152,7 @@ class Outcome:
     error_kind: str = ""
     expected_quality: float | None = None
     """How probably the answer of `route` was good enough, as the decision took it."""
+    agreement: float | None = None
+    """Of a second answer (`Reason.SHADOW`): how alike it and the first one are, 0 to 1."""
+    regret_micro_usd: float | None = None
+    """Of a second answer: by how much `route` was worth more than the tier that was chosen."""

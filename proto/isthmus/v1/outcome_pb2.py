@@ -25,21 +25,21 @@ _sym_db = _symbol_database.Default()
 from isthmus.v1 import chat_pb2 as isthmus_dot_v1_dot_chat__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18isthmus/v1/outcome.proto\x12\nisthmus.v1\x1a\x15isthmus/v1/chat.proto\"P\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x04\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\x04\x12\x15\n\rcached_tokens\x18\x03 \x01(\x04\"\x8d\x03\n\x07Outcome\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tat_unix_s\x18\x02 \x01(\x01\x12!\n\x05route\x18\x03 \x01(\x0e\x32\x12.isthmus.v1.Target\x12\x0f\n\x07reasons\x18\x04 \x03(\t\x12)\n\x06status\x18\x05 \x01(\x0e\x32\x19.isthmus.v1.OutcomeStatus\x12/\n\rprivacy_class\x18\x06 \x01(\x0e\x32\x18.isthmus.v1.PrivacyClass\x12\r\n\x05model\x18\x07 \x01(\t\x12 \n\x05usage\x18\x08 \x01(\x0b\x32\x11.isthmus.v1.Usage\x12\x14\n\x07ttft_ms\x18\t \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07tpot_ms\x18\n \x01(\x01H\x01\x88\x01\x01\x12\x10\n\x08total_ms\x18\x0b \x01(\x01\x12\x17\n\x0fprice_micro_usd\x18\x0c \x01(\x03\x12\x17\n\x0fsaved_micro_usd\x18\r \x01(\x03\x12\x12\n\nerror_kind\x18\x0e \x01(\tB\n\n\x08_ttft_msB\n\n\x08_tpot_ms\"l\n\x0f\x41\x63knowledgement\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tat_unix_s\x18\x02 \x01(\x01\x12\r\n\x05model\x18\x03 \x01(\t\x12#\n\x08received\x18\x04 \x01(\x0b\x32\x11.isthmus.v1.Usage*C\n\x06Target\x12\x16\n\x12TARGET_UNSPECIFIED\x10\x00\x12\x0f\n\x0bTARGET_EDGE\x10\x01\x12\x10\n\x0cTARGET_CLOUD\x10\x02*\x9b\x01\n\rOutcomeStatus\x12\x1e\n\x1aOUTCOME_STATUS_UNSPECIFIED\x10\x00\x12\x15\n\x11OUTCOME_STATUS_OK\x10\x01\x12\x1c\n\x18OUTCOME_STATUS_CANCELLED\x10\x02\x12\x1a\n\x16OUTCOME_STATUS_REFUSED\x10\x03\x12\x19\n\x15OUTCOME_STATUS_FAILED\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18isthmus/v1/outcome.proto\x12\nisthmus.v1\x1a\x15isthmus/v1/chat.proto\"P\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x04\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\x04\x12\x15\n\rcached_tokens\x18\x03 \x01(\x04\"\x9b\x04\n\x07Outcome\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tat_unix_s\x18\x02 \x01(\x01\x12!\n\x05route\x18\x03 \x01(\x0e\x32\x12.isthmus.v1.Target\x12\x0f\n\x07reasons\x18\x04 \x03(\t\x12)\n\x06status\x18\x05 \x01(\x0e\x32\x19.isthmus.v1.OutcomeStatus\x12/\n\rprivacy_class\x18\x06 \x01(\x0e\x32\x18.isthmus.v1.PrivacyClass\x12\r\n\x05model\x18\x07 \x01(\t\x12 \n\x05usage\x18\x08 \x01(\x0b\x32\x11.isthmus.v1.Usage\x12\x14\n\x07ttft_ms\x18\t \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07tpot_ms\x18\n \x01(\x01H\x01\x88\x01\x01\x12\x10\n\x08total_ms\x18\x0b \x01(\x01\x12\x17\n\x0fprice_micro_usd\x18\x0c \x01(\x03\x12\x17\n\x0fsaved_micro_usd\x18\r \x01(\x03\x12\x12\n\nerror_kind\x18\x0e \x01(\t\x12\x1d\n\x10\x65xpected_quality\x18\x0f \x01(\x01H\x02\x88\x01\x01\x12\x16\n\tagreement\x18\x10 \x01(\x01H\x03\x88\x01\x01\x12\x1d\n\x10regret_micro_usd\x18\x11 \x01(\x01H\x04\x88\x01\x01\x42\n\n\x08_ttft_msB\n\n\x08_tpot_msB\x13\n\x11_expected_qualityB\x0c\n\n_agreementB\x13\n\x11_regret_micro_usd\"l\n\x0f\x41\x63knowledgement\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tat_unix_s\x18\x02 \x01(\x01\x12\r\n\x05model\x18\x03 \x01(\t\x12#\n\x08received\x18\x04 \x01(\x0b\x32\x11.isthmus.v1.Usage*C\n\x06Target\x12\x16\n\x12TARGET_UNSPECIFIED\x10\x00\x12\x0f\n\x0bTARGET_EDGE\x10\x01\x12\x10\n\x0cTARGET_CLOUD\x10\x02*\x9b\x01\n\rOutcomeStatus\x12\x1e\n\x1aOUTCOME_STATUS_UNSPECIFIED\x10\x00\x12\x15\n\x11OUTCOME_STATUS_OK\x10\x01\x12\x1c\n\x18OUTCOME_STATUS_CANCELLED\x10\x02\x12\x1a\n\x16OUTCOME_STATUS_REFUSED\x10\x03\x12\x19\n\x15OUTCOME_STATUS_FAILED\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'isthmus.v1.outcome_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TARGET']._serialized_start=655
-  _globals['_TARGET']._serialized_end=722
-  _globals['_OUTCOMESTATUS']._serialized_start=725
-  _globals['_OUTCOMESTATUS']._serialized_end=880
+  _globals['_TARGET']._serialized_start=797
+  _globals['_TARGET']._serialized_end=864
+  _globals['_OUTCOMESTATUS']._serialized_start=867
+  _globals['_OUTCOMESTATUS']._serialized_end=1022
   _globals['_USAGE']._serialized_start=63
   _globals['_USAGE']._serialized_end=143
   _globals['_OUTCOME']._serialized_start=146
-  _globals['_OUTCOME']._serialized_end=543
-  _globals['_ACKNOWLEDGEMENT']._serialized_start=545
-  _globals['_ACKNOWLEDGEMENT']._serialized_end=653
+  _globals['_OUTCOME']._serialized_end=685
+  _globals['_ACKNOWLEDGEMENT']._serialized_start=687
+  _globals['_ACKNOWLEDGEMENT']._serialized_end=795
 # @@protoc_insertion_point(module_scope)

@@ -126,6 +126,9 @@ class Outcome(_message.Message):
     PRICE_MICRO_USD_FIELD_NUMBER: _builtins.int
     SAVED_MICRO_USD_FIELD_NUMBER: _builtins.int
     ERROR_KIND_FIELD_NUMBER: _builtins.int
+    EXPECTED_QUALITY_FIELD_NUMBER: _builtins.int
+    AGREEMENT_FIELD_NUMBER: _builtins.int
+    REGRET_MICRO_USD_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The request."""
     at_unix_s: _builtins.float
@@ -150,6 +153,16 @@ class Outcome(_message.Message):
     """What answering on the device saved, in millionths of a dollar."""
     error_kind: _builtins.str
     """The kind of error when it failed, e.g. "overloaded"."""
+    expected_quality: _builtins.float
+    """How probably the answer was good enough, as the decision took it, 0 to 1; not set when nobody
+    reckoned.
+    """
+    agreement: _builtins.float
+    """Of a second answer, which only watches drift: how alike it and the first one are, 0 to 1."""
+    regret_micro_usd: _builtins.float
+    """Of a second answer: by how much its tier was worth more than the one that was chosen, in
+    millionths of a dollar.
+    """
     @_builtins.property
     def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Why there: the device's stable reason codes, in the order they were found."""
@@ -175,15 +188,30 @@ class Outcome(_message.Message):
         price_micro_usd: _builtins.int = ...,
         saved_micro_usd: _builtins.int = ...,
         error_kind: _builtins.str = ...,
+        expected_quality: _builtins.float | None = ...,
+        agreement: _builtins.float | None = ...,
+        regret_micro_usd: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_tpot_ms", b"_tpot_ms", "_ttft_ms", b"_ttft_ms", "tpot_ms", b"tpot_ms", "ttft_ms", b"ttft_ms", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_agreement", b"_agreement", "_expected_quality", b"_expected_quality", "_regret_micro_usd", b"_regret_micro_usd", "_tpot_ms", b"_tpot_ms", "_ttft_ms", b"_ttft_ms", "agreement", b"agreement", "expected_quality", b"expected_quality", "regret_micro_usd", b"regret_micro_usd", "tpot_ms", b"tpot_ms", "ttft_ms", b"ttft_ms", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_tpot_ms", b"_tpot_ms", "_ttft_ms", b"_ttft_ms", "at_unix_s", b"at_unix_s", "error_kind", b"error_kind", "model", b"model", "price_micro_usd", b"price_micro_usd", "privacy_class", b"privacy_class", "reasons", b"reasons", "request_id", b"request_id", "route", b"route", "saved_micro_usd", b"saved_micro_usd", "status", b"status", "total_ms", b"total_ms", "tpot_ms", b"tpot_ms", "ttft_ms", b"ttft_ms", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_agreement", b"_agreement", "_expected_quality", b"_expected_quality", "_regret_micro_usd", b"_regret_micro_usd", "_tpot_ms", b"_tpot_ms", "_ttft_ms", b"_ttft_ms", "agreement", b"agreement", "at_unix_s", b"at_unix_s", "error_kind", b"error_kind", "expected_quality", b"expected_quality", "model", b"model", "price_micro_usd", b"price_micro_usd", "privacy_class", b"privacy_class", "reasons", b"reasons", "regret_micro_usd", b"regret_micro_usd", "request_id", b"request_id", "route", b"route", "saved_micro_usd", b"saved_micro_usd", "status", b"status", "total_ms", b"total_ms", "tpot_ms", b"tpot_ms", "ttft_ms", b"ttft_ms", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__agreement: _TypeAlias = _typing.Literal["agreement"]  # noqa: Y015
+    _WhichOneofArgType__agreement: _TypeAlias = _typing.Literal["_agreement", b"_agreement"]  # noqa: Y015
+    _WhichOneofReturnType__expected_quality: _TypeAlias = _typing.Literal["expected_quality"]  # noqa: Y015
+    _WhichOneofArgType__expected_quality: _TypeAlias = _typing.Literal["_expected_quality", b"_expected_quality"]  # noqa: Y015
+    _WhichOneofReturnType__regret_micro_usd: _TypeAlias = _typing.Literal["regret_micro_usd"]  # noqa: Y015
+    _WhichOneofArgType__regret_micro_usd: _TypeAlias = _typing.Literal["_regret_micro_usd", b"_regret_micro_usd"]  # noqa: Y015
     _WhichOneofReturnType__tpot_ms: _TypeAlias = _typing.Literal["tpot_ms"]  # noqa: Y015
     _WhichOneofArgType__tpot_ms: _TypeAlias = _typing.Literal["_tpot_ms", b"_tpot_ms"]  # noqa: Y015
     _WhichOneofReturnType__ttft_ms: _TypeAlias = _typing.Literal["ttft_ms"]  # noqa: Y015
     _WhichOneofArgType__ttft_ms: _TypeAlias = _typing.Literal["_ttft_ms", b"_ttft_ms"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__agreement) -> _WhichOneofReturnType__agreement | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_quality) -> _WhichOneofReturnType__expected_quality | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__regret_micro_usd) -> _WhichOneofReturnType__regret_micro_usd | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__tpot_ms) -> _WhichOneofReturnType__tpot_ms | None: ...
     @_typing.overload

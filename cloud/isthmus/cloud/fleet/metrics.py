@@ -17,12 +17,13 @@ from isthmus.cloud.fleet.config import FleetConfig
 from isthmus.core.bounded import Bounded, only
 from isthmus.core.chat import PrivacyClass
 from isthmus.core.decision import Outcome, Reason, Target
-from isthmus.core.money import usd
+from isthmus.core.money import MICRO_USD_PER_USD, usd
 from isthmus.core.wire import CODE_OF_KIND
 
 _TTFT_S: Final = (0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 _TPOT_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _TOTAL_S: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+_SHARES: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _KINDS: Final = frozenset(CODE_OF_KIND)
 
 Counted = Mapping[tuple[str, ...], float]
@@ -104,6 +105,27 @@ class FleetMetrics:
             ("privacy_class", *by_class),
             registry=registry,
         )
+        self._expected = Histogram(
+            "isthmus_fleet_expected_quality",
+            "How probably answers were good enough, as their decisions took it.",
+            by_class,
+            buckets=_SHARES,
+            registry=registry,
+        )
+        self._agreement = Histogram(
+            "isthmus_fleet_shadow_agreement",
+            "How alike an answer and the other tier's are, 0 to 1, by who gave the first.",
+            by_class,
+            buckets=_SHARES,
+            registry=registry,
+        )
+        self._regret = Counter(
+            "isthmus_fleet_shadow_regret_usd",
+            "What the other tier was worth more, where both answered, by who gave the first; the "
+            "cloud's answer is the reference.",
+            by_class,
+            registry=registry,
+        )
         self._errors = Counter(
             "isthmus_fleet_errors",
             "Requests that met an error, by its kind.",
@@ -127,7 +149,9 @@ class FleetMetrics:
             self._reasons.labels("other", route, kind).inc(unknown_reasons)
         if outcome.model:
             self._models.labels(self._model(outcome.model), route).inc()
-        if Reason.SHADOW not in outcome.reasons:  # nobody waited for it
+        if Reason.SHADOW in outcome.reasons:  # nobody waited for it
+            self._compared(outcome, outcome.route.other.value, kind)
+        else:
             self._took(outcome, route, kind)
         prefilled = max(0, usage.prompt_tokens - usage.cached_tokens)
         self._tokens.labels("prompt_prefilled", route, kind).inc(prefilled)
@@ -150,6 +174,12 @@ class FleetMetrics:
             for target in Target:
                 self._privacy.labels(one.value, target.value, kind)
 
+    def _compared(self, outcome: Outcome, *first: str) -> None:
+        if outcome.agreement is not None:
+            self._agreement.labels(*first).observe(outcome.agreement)
+        if outcome.regret_micro_usd is not None:
+            self._regret.labels(*first).inc(outcome.regret_micro_usd / MICRO_USD_PER_USD)
+
     def _took(self, outcome: Outcome, *labels: str) -> None:
         for histogram, ms in (
             (self._ttft, outcome.ttft_ms),
@@ -158,6 +188,8 @@ class FleetMetrics:
         ):
             if ms is not None:
                 histogram.labels(*labels).observe(ms / 1000)
+        if outcome.expected_quality is not None:
+            self._expected.labels(*labels).observe(outcome.expected_quality)
 
     def duplicates(self, count: int) -> None:
         """So many outcomes were known already."""

@@ -36,8 +36,12 @@ def outcomes_of(message: gateway_pb2.ReportOutcomesRequest) -> list[Outcome]:
             value = getattr(outcome, name)
             if value is not None and not 0 <= value <= _MAX_MS:
                 raise InvalidRequest(f"{field}.{name} is no time", field=f"{field}.{name}")
-        for name in ("price_micro_usd", "saved_micro_usd"):
-            if not 0 <= getattr(outcome, name) <= _MAX_MICRO_USD:
+        for name in ("expected_quality", "agreement"):
+            value = getattr(outcome, name)
+            if value is not None and not 0 <= value <= 1:
+                raise InvalidRequest(f"{field}.{name} is no share", field=f"{field}.{name}")
+        for name in ("price_micro_usd", "saved_micro_usd", "regret_micro_usd"):
+            if not 0 <= (getattr(outcome, name) or 0) <= _MAX_MICRO_USD:
                 raise InvalidRequest(f"{field}.{name} is no price", field=f"{field}.{name}")
         if not math.isfinite(outcome.at_unix_s):
             raise InvalidRequest(f"{field}.at_unix_s is no time", field=f"{field}.at_unix_s")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from isthmus.core import chat
 from isthmus.core.decision import Outcome, Reason
 from isthmus.core.money import Usage
 from isthmus.core.wire import enums
 from isthmus.v1 import outcome_pb2
+
+_OPTIONAL: Final = ("ttft_ms", "tpot_ms", "expected_quality", "agreement", "regret_micro_usd")
 
 
 def outcome_to_wire(outcome: Outcome) -> outcome_pb2.Outcome:
@@ -26,6 +30,9 @@ def outcome_to_wire(outcome: Outcome) -> outcome_pb2.Outcome:
         price_micro_usd=outcome.price_micro_usd,
         saved_micro_usd=outcome.saved_micro_usd,
         error_kind=outcome.error_kind,
+        expected_quality=outcome.expected_quality,
+        agreement=outcome.agreement,
+        regret_micro_usd=outcome.regret_micro_usd,
     )
 
 
@@ -46,8 +53,7 @@ def outcome_from_wire(wire: outcome_pb2.Outcome, field: str = "outcome") -> Outc
         ),
         model=wire.model,
         usage=usage_from_wire(wire.usage),
-        ttft_ms=wire.ttft_ms if wire.HasField("ttft_ms") else None,
-        tpot_ms=wire.tpot_ms if wire.HasField("tpot_ms") else None,
+        **{name: getattr(wire, name) for name in _OPTIONAL if wire.HasField(name)},
         total_ms=wire.total_ms,
         price_micro_usd=wire.price_micro_usd,
         saved_micro_usd=wire.saved_micro_usd,
