@@ -55,8 +55,8 @@ class Load:
         await self.ask(CARD)
         await self.judged(await self.ask(QUESTION), "up")
         await self.judged(answered, "down")
-        for _ in range(2):
-            await self.ask("Tell me something odd.", temperature=1.9, max_tokens=40)
+        for odd in ("Tell me something odd.", "Invent five words.", "Name strange colours."):
+            await self.ask(odd, temperature=1.9, max_tokens=40)
         for slo_ms in (30, 60, 120, 240):
             await self.ask(QUESTION, {"ttft_slo_ms": slo_ms})
         await self.ask(QUESTION, {**IN_CLOUD, "max_price_usd": 1e-9})

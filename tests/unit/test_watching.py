@@ -54,7 +54,7 @@ def test_a_panels_query_has_the_dashboards_variables_filled_in() -> None:
     }
     assert {(query.title, query.expr) for query in dashboard(model)} == {
         ("x", 'a{le="2.0"}'),
-        ("y", 'rate(b{t=~".*",n=~"c$"}[1m])'),
+        ("y", 'rate(b{t=~".*",n=~"c$"}[5m])'),
         ("z", "edge_total"),
         ("z", "fleet_total"),
         ("$tenant", "spent_total"),
