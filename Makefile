@@ -8,7 +8,7 @@ MOVED := $(shell test ! -e $(READY) || $(BIN)/python scripts/moved_modules.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format docs proto test-vllm test-neon test-opencl test-native-sanitize
-.PHONY: test-postgres check-dashboards bench bench-peers bench-litellm chaos check-deploy soak clean FORCE
+.PHONY: test-postgres dashboards check-dashboards bench bench-peers bench-litellm chaos check-deploy soak clean FORCE
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -36,12 +36,16 @@ check: setup  ## lint, types, import rules, wire contract
 	$(BIN)/lint-imports
 	$(BIN)/buf lint proto
 	scripts/proto.sh --check
-	$(BIN)/mypy scripts/watching
+	$(BIN)/mypy scripts/watching scripts/dashboards
+	PYTHONPATH=scripts $(BIN)/python -m dashboards.write --check
 	PYTHONPATH=scripts $(BIN)/python -m watching.page --check
 
 format: setup  ## rewrite the sources in the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+dashboards: setup  ## write deploy/grafana from scripts/dashboards
+	PYTHONPATH=scripts $(BIN)/python -m dashboards.write
 
 docs: setup  ## write the pages that are made from the program
 	PYTHONPATH=scripts $(BIN)/python -m watching.page

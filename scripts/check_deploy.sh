@@ -53,6 +53,12 @@ if command -v systemd-analyze >/dev/null; then
   systemd-analyze security --offline=true --threshold=20 "$work"/*.service >/dev/null
 fi
 
+step "the rules and what they are tested with, by promtool, and where alerts go, by amtool"
+scripts/install_debian.sh promtool prometheus amtool prometheus-alertmanager
+promtool check rules deploy/prometheus/rules/*.yaml
+promtool test rules deploy/prometheus/tests/*.yaml
+amtool check-config deploy/prometheus/alertmanager.yml
+
 step "the manifests beside the program"
 .venv/bin/python -m pytest --quiet tests/deploy --junitxml="$work/report.xml"
 # Here the capability may not be missing: a test that was skipped was not run.
