@@ -28,6 +28,7 @@ class _Command:
 _COMMANDS = {
     "up": _Command("isthmus.cli.up:up", "Run the whole system on this machine."),
     "chat": _Command("isthmus.cli.chat:chat", "Talk in the terminal."),
+    "top": _Command("isthmus.cli.top:top", "Watch the running system in the terminal."),
     "edge": _Command("isthmus.cli.edge:app", "Run the edge agent."),
     "cloud": _Command("isthmus.cli.cloud:app", "Run the cloud gateway."),
     "doctor": _Command("isthmus.cli.doctor:doctor", "Tell what this machine has and lacks."),

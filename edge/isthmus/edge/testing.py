@@ -232,9 +232,9 @@ async def running_agent(
     end, the ledger and the conversations included.
     """
     load = engine if callable(engine) else (lambda: engine or ScriptedEngine())
-    sock = listen("127.0.0.1", 0)
+    sock = listen("127.0.0.1", settings.get("port", 0))
     settings = {"privacy": PrivacyConfig(consent=True), **settings}
-    config = EdgeConfig(**{"port": sock.getsockname()[1], **settings})
+    config = EdgeConfig(**{**settings, "port": sock.getsockname()[1]})
     agent = Agent(
         config,
         device=Device(load),
