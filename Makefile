@@ -8,7 +8,8 @@ MOVED := $(shell test ! -e $(READY) || $(BIN)/python scripts/moved_modules.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format docs proto test-vllm test-neon test-opencl test-native-sanitize
-.PHONY: test-postgres dashboards check-dashboards bench bench-peers bench-litellm chaos check-deploy soak clean FORCE
+.PHONY: dashboards check-dashboards docs-site test-docs test-postgres bench bench-peers bench-litellm chaos
+.PHONY: check-deploy soak clean FORCE
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -27,7 +28,7 @@ demo: setup  ## run everything on this machine: agent, gateway, metrics
 
 test: setup  ## the test suite: no vLLM, no GPU, no browser needed
 	$(BIN)/isthmus model pull smollm2-135m
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not vllm and not chaos and not postgres'
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not vllm and not chaos and not postgres and not docs'
 
 check: setup  ## lint, types, import rules, wire contract
 	$(BIN)/ruff check .
@@ -36,9 +37,10 @@ check: setup  ## lint, types, import rules, wire contract
 	$(BIN)/lint-imports
 	$(BIN)/buf lint proto
 	scripts/proto.sh --check
-	$(BIN)/mypy scripts/watching scripts/dashboards
+	$(BIN)/mypy scripts/watching scripts/dashboards scripts/documents
 	PYTHONPATH=scripts $(BIN)/python -m dashboards.write --check
 	PYTHONPATH=scripts $(BIN)/python -m watching.page --check
+	PYTHONPATH=scripts $(BIN)/python -m documents.nav --check
 
 format: setup  ## rewrite the sources in the house style
 	$(BIN)/ruff check --fix .
@@ -49,6 +51,14 @@ dashboards: setup  ## write deploy/grafana from scripts/dashboards
 
 docs: setup  ## write the pages that are made from the program
 	PYTHONPATH=scripts $(BIN)/python -m watching.page
+	PYTHONPATH=scripts $(BIN)/python -m documents.nav
+
+docs-site: setup  ## the documentation as a site, in build/site; a broken link is an error
+	$(BIN)/zensical build --strict --clean
+
+test-docs: setup  ## what the documentation tells readers to paste, page by page
+	$(BIN)/isthmus model pull smollm2-135m
+	$(BIN)/python -m pytest -m docs tests/docs
 
 proto: setup  ## generate the stubs beside the .proto files
 	scripts/proto.sh

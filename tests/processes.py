@@ -17,8 +17,14 @@ from pathlib import Path
 class Program:
     """`isthmus …` as a process; its output is read as it comes and shown when a test fails."""
 
-    def __init__(self, *arguments: str, path: Path | None = None, **environment: str):
-        """`path` is another program than isthmus."""
+    def __init__(
+        self,
+        *arguments: str,
+        path: Path | None = None,
+        folder: Path | None = None,
+        **environment: str,
+    ):
+        """`path` is another program than isthmus, `folder` where it runs."""
         self.process = subprocess.Popen(
             [str(path or Path(sys.executable).with_name("isthmus")), *arguments],
             # A group of its own: what it starts can be killed with it.
@@ -26,6 +32,7 @@ class Program:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            cwd=folder,
             env=os.environ | environment,
         )
         self.lines: queue.Queue[str] = queue.Queue()
