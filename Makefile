@@ -8,8 +8,8 @@ MOVED := $(shell test ! -e $(READY) || $(BIN)/python scripts/moved_modules.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format docs proto test-vllm test-neon test-opencl test-native-sanitize
-.PHONY: dashboards check-dashboards docs-site test-docs test-postgres bench bench-peers bench-litellm chaos
-.PHONY: check-deploy soak clean FORCE
+.PHONY: dashboards check-dashboards docs-site test-docs test-browser screenshots test-postgres bench
+.PHONY: bench-peers bench-litellm chaos check-deploy soak clean FORCE
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -28,7 +28,8 @@ demo: setup  ## run everything on this machine: agent, gateway, metrics
 
 test: setup  ## the test suite: no vLLM, no GPU, no browser needed
 	$(BIN)/isthmus model pull smollm2-135m
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not vllm and not chaos and not postgres and not docs'
+	$(BIN)/python -m pytest -n 2 --dist loadfile \
+		-m 'not vllm and not chaos and not postgres and not docs and not browser'
 
 check: setup  ## lint, types, import rules, wire contract
 	$(BIN)/ruff check .
@@ -65,6 +66,12 @@ proto: setup  ## generate the stubs beside the .proto files
 
 test-vllm: setup  ## the whole road through a real vLLM, in an environment of its own
 	scripts/test_vllm.sh
+
+test-browser: setup  ## the agent's page in a real Chromium, with axe-core
+	scripts/test_browser.sh
+
+screenshots: setup  ## pictures of the page for the documentation
+	scripts/test_browser.sh --screenshots
 
 test-postgres: setup  ## the ledger on a PostgreSQL of its own
 	scripts/test_postgres.sh

@@ -34,15 +34,16 @@ function headers() {
 /**
  * @param {string} method
  * @param {string} path below /v1/isthmus
- * @param {object} [body]
- * @param {AbortSignal} [signal]
+ * @param {{ body?: object, signal?: AbortSignal }} options
  */
-async function ask(method, path, body, signal) {
+async function ask(method, path, { body, signal }) {
   let response;
   try {
     response = await fetch(BASE + path, {
       method,
       signal,
+      // What was changed is told to its end, also when the page is left at once.
+      keepalive: method !== "GET" && !signal,
       headers: { ...headers(), ...(body && { "content-type": "application/json" }) },
       body: body && JSON.stringify(body),
     });
@@ -57,7 +58,7 @@ async function ask(method, path, body, signal) {
 }
 
 /** @param {string} method @param {string} path @param {object} [body] @returns {Promise<any>} */
-export const request = async (method, path, body) => (await ask(method, path, body)).json();
+export const request = async (method, path, body) => (await ask(method, path, { body })).json();
 
 /** @param {string} path @returns {Promise<any>} */
 export const get = (path) => request("GET", path);
@@ -70,7 +71,8 @@ export const get = (path) => request("GET", path);
  * @returns {AsyncGenerator<any>}
  */
 export async function* turnOf(id, turn, signal) {
-  const response = await ask("POST", `/conversations/${encodeURIComponent(id)}/turns`, turn, signal);
+  const path = `/conversations/${encodeURIComponent(id)}/turns`;
+  const response = await ask("POST", path, { body: turn, signal });
   if (!response.body) return;
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
@@ -82,8 +84,7 @@ export async function* turnOf(id, turn, signal) {
       rest = events.pop() ?? "";
       for (const event of events) {
         const data = event.replace(/^data: ?/, "");
-        if (data === "[DONE]") return;
-        yield JSON.parse(data);
+        if (data !== "[DONE]") yield JSON.parse(data);
       }
     }
   } finally {

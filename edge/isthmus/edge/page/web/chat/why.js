@@ -8,7 +8,7 @@ import { Chances, Worths } from "./worth.js";
 /** @param {{ id: string, told: any }} props `told` is the isthmus object of the answer */
 export function Why({ id, told }) {
   const { t } = useWords();
-  return html`<section class="why" id=${id} aria-label=${t("why.title")}>
+  return html`<section class="why" id=${id} role="group" aria-label=${t("why.title")}>
     <div>
       <h3>${t("why.reasons")}</h3>
       <${Reasons} told=${told} />
@@ -81,7 +81,7 @@ function Legs({ legs }) {
   const { t } = useWords();
   return html`<div>
     <h3>${t("why.legs")}</h3>
-    <div class="scrolls" tabindex="0" role="region" aria-label=${t("why.legs")}>
+    <div class="scrolls" tabindex="0" role="group" aria-label=${t("why.legs")}>
       <table class="grid">
         <thead>
           <tr>
@@ -117,7 +117,7 @@ function Raw({ told }) {
     );
   return html`<details>
     <summary>${t("why.raw")}</summary>
-    <div class="scrolls" tabindex="0" role="region" aria-label=${t("why.raw")}>
+    <div class="scrolls" tabindex="0" role="group" aria-label=${t("why.raw")}>
       <table class="grid">
         <thead><tr><th>${t("why.score")}</th><th class="n">${t("why.value")}</th></tr></thead>
         <tbody>${rows(told.scores)}</tbody>

@@ -49,7 +49,7 @@ export function Worths({ told }) {
   };
   return html`<details>
     <summary>${t("worth.title")}</summary>
-    <div class="scrolls" tabindex="0" role="region" aria-label=${t("worth.title")}>
+    <div class="scrolls" tabindex="0" role="group" aria-label=${t("worth.title")}>
       <table class="grid">
         <caption>${t("worth.caption")}</caption>
         <thead>

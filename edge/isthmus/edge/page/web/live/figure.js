@@ -59,7 +59,7 @@ function Table({ title, series, times, shown, moment }) {
     .map((/** @type {number} */ _, /** @type {number} */ at) => at)
     .filter((/** @type {number} */ at) => series.some((/** @type {Series} */ one) => one.values[at]))
     .reverse();
-  return html`<div class="scrolls rows" tabindex="0" role="region" aria-label=${title}>
+  return html`<div class="scrolls rows" tabindex="0" role="group" aria-label=${title}>
     <table class="grid">
       <thead>
         <tr><th>${t("chart.time")}</th>${series.map((/** @type {Series} */ one) => html`<th class="n">${one.name}</th>`)}</tr>

@@ -24,7 +24,7 @@ export function Latency({ latency }) {
   const { t } = useWords();
   const kinds = ["ttft_ms", "tpot_ms", "total_ms"];
   return html`<${Card} title=${t("panel.latency")}>
-    <div class="scrolls" tabindex="0" role="region" aria-label=${t("panel.latency")}>
+    <div class="scrolls" tabindex="0" role="group" aria-label=${t("panel.latency")}>
       <table class="grid">
         <thead>
           <tr><th>${t("latency.of")}</th><th class="n">p50</th><th class="n">p95</th><th class="n">p99</th></tr>

@@ -34,7 +34,7 @@ function Code({ code, language }) {
       <span>${language || t("code.plain")}</span>
       <${CopyButton} text=${code} label=${t("code.copy")} shown=${true} />
     </header>
-    <pre tabindex="0" role="region" aria-label=${t("code.label", { language })}><code ref=${place}></code></pre>
+    <pre tabindex="0" role="group" aria-label=${t("code.label", { language })}><code ref=${place}></code></pre>
   </div>`;
 }
 
