@@ -1,6 +1,6 @@
 """Run every query that is shipped against a real Prometheus that scrapes the real program.
 
-    python -m watching.check [--seconds 60] [--deploy deploy] [--keep FOLDER]
+    python -m watching.check [--seconds 50] [--deploy deploy] [--keep FOLDER]
 
 Ends with a table, and with 1 where a query cannot be read, returns nothing, or names a metric that
 nobody exports.
@@ -209,7 +209,7 @@ def check(system: System, deploy: Path, seconds: float) -> int:
 def main() -> int:
     """The exit status."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
-    parser.add_argument("--seconds", type=float, default=60, help="of load")
+    parser.add_argument("--seconds", type=float, default=50, help="of load")
     parser.add_argument("--deploy", type=Path, default=DEPLOY, help="the folder that is shipped")
     parser.add_argument("--keep", type=Path, help="a new folder for logs, kept")
     asked = parser.parse_args()
