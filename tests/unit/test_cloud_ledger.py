@@ -202,6 +202,18 @@ async def test_a_claim_that_cannot_be_true_is_cut_and_counted(
     assert rows(ledger_url)[0]["completion_tokens"] == charged
 
 
+async def test_a_device_that_read_slowly_pays_for_what_it_read(ledger_url: sa.URL) -> None:
+    async with open_ledger(ledger_url) as ledger:
+        account = await ledger.open(opening())
+        for shown in (32, 64, 96, 128, 160):
+            account.wrote(Usage(10, shown, 2))
+            await written(ledger)
+    async with open_ledger(ledger_url) as ledger:
+        told = await ledger.reconcile(PHONE, [Acknowledged("r1", Usage(10, 122))])
+    assert (told.corrected, told.disputed) == (1, 0)
+    assert rows(ledger_url)[0]["completion_tokens"] == 122
+
+
 @pytest.mark.parametrize("status", [Status.OK, Status.CANCELLED, Status.FAILED])
 async def test_a_device_cannot_talk_an_ended_answer_down(
     ledger_url: sa.URL, status: Status
