@@ -21,17 +21,18 @@ NEEDS = {
     "vLLM": "an installed vLLM (make test-vllm has the CPU build)",
     "Docker": "a container runtime",
     "cluster": "a Kubernetes cluster, or a cloud's account",
+    "Alertmanager": "a running Alertmanager",
     "root": "the rights of an administrator of a machine",
     "phone": "Android with Termux",
     "Raspberry Pi": "the board, or any other Linux on aarch64",
     "network": "downloads from a package index or a model hub, beyond what the tests fetch",
     "gateway": "a gateway of yours on another machine, with names and certificates of its own",
     "questions": "graded questions or labelled texts of your own",
-    "hours": "more time than a test may take",
+    "minutes": "more time than a test may take",
 }
 """The words that may stand behind `needs:`, and what they mean."""
 
-LANGUAGES = frozenset({"sh", "console", "text", "python", "toml", "yaml", "json", "promql"})
+LANGUAGES = frozenset({"sh", "console", "text", "python", "toml", "yaml", "json", "promql", "c"})
 
 _FENCE = re.compile(r"(?P<indent> *)(?P<ticks>```+)(?P<rest>.*)")
 _INFO = re.compile(r'(?P<language>\w+)(?: title="(?P<title>[^"]*)")?')

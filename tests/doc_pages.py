@@ -16,7 +16,8 @@ from doc_blocks import ROOT, Block
 from doc_commands import check_script, is_server
 from processes import Program
 
-_READY = "Isthmus is up|ready: |gateway on "
+_READY = "Isthmus is up|ready: |gateway on |^{"
+_STAND_IN = "python -m isthmus.cloud.load.upstream"
 _READY_WITHIN_S = 120
 _BLOCK_WITHIN_S = 180
 _PRELUDE = """\
@@ -64,10 +65,10 @@ class Terminal:
     def __post_init__(self) -> None:
         """Lay out the folder as a checkout would be, as far as pages speak of it."""
         self._stack = ExitStack()
-        self._said = ""
+        self._said = self._typed = ""
         for name in (".venv", "deploy", "docs", "tests", "scripts", "README.md"):
             (self.folder / name).symlink_to(ROOT / name)
-        self._agent, self._gateway, self._metrics = (_free_address() for _ in range(3))
+        self._agent, self._gateway, self._metrics, self._upstream = _free_addresses(4)
 
     def __enter__(self) -> Self:
         """Use it."""
@@ -77,8 +78,13 @@ class Terminal:
         """End what was started."""
         self._stack.close()
 
-    def paste(self, block: Block) -> None:
-        """Save, run or read one block. Raises `Failed`."""
+    def paste(self, block: Block, then: Block | None = None) -> None:
+        """Save, run or read one block, where the next one shows what a person types into it.
+
+        Raises `Failed`.
+        """
+        shown = then.text if then is not None and then.language == "text" else ""
+        self._typed = "".join(re.findall(r"(?m)^> (.*\n)", shown))
         text = self._here(block.text)
         if block.file is not None:
             path = self.folder / block.file
@@ -104,6 +110,8 @@ class Terminal:
             ("127.0.0.1:8080", self._agent),
             ("127.0.0.1:50051", self._gateway),
             ("127.0.0.1:9464", self._metrics),
+            ("127.0.0.1:8000", self._upstream),
+            ("}' 8000", f"}}' {self._upstream.rpartition(':')[2]}"),
         ):
             text = text.replace(usual, ours)
         return text
@@ -125,7 +133,8 @@ class Terminal:
     def _shell(self, block: Block, text: str) -> None:
         ours = check_script(block.text)
         script = f"{_PRELUDE}{text}{_EPILOGUE}"
-        if any(is_server(words) for words in ours) or block.text.startswith("make demo"):
+        waits = block.text.startswith(("make demo", _STAND_IN))
+        if waits or any(is_server(words) for words in ours):
             server = Program(
                 "-c", script, path=Path("/bin/bash"), folder=self.folder, **self._environment()
             )
@@ -141,7 +150,7 @@ class Terminal:
             command,
             cwd=self.folder,
             env=self._environment(),
-            stdin=subprocess.DEVNULL,
+            input=self._typed,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -152,7 +161,7 @@ class Terminal:
         if done.returncode:
             raise Failed(f"{block} ended with {done.returncode}:\n{done.stdout[-3000:]}")
         self.ran.append(str(block))
-        self._said = done.stdout
+        self._said = self._typed + done.stdout
 
     def _compare(self, block: Block) -> None:
         """Loosely: figures differ from machine to machine, words do not."""
@@ -164,7 +173,9 @@ class Terminal:
         self._said = ""
 
 
-def _free_address() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+def _free_addresses(count: int) -> list[str]:
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [f"127.0.0.1:{probe.getsockname()[1]}" for probe in probes]

@@ -18,6 +18,7 @@ BLOCKS = [block for page in pages() for block in blocks(page)]
 DATA = [block for block in BLOCKS if block.language in {"toml", "yaml", "json", "promql"}]
 SHELL = [block for block in BLOCKS if block.language == "sh"]
 PYTHON = [block for block in BLOCKS if block.language == "python"]
+SOURCE = [block for block in BLOCKS if block.language == "c"]
 OUTPUT = [block for block in BLOCKS if block.language in {"text", "console"}]
 
 
@@ -27,7 +28,7 @@ def test_every_block_is_checked_by_one_of_these_tests() -> None:
         for block in BLOCKS
     )
     sys.stdout.writelines(f"{count:4d} {kind}\n" for kind, count in sorted(counts.items()))
-    assert sorted(map(str, [*DATA, *SHELL, *PYTHON, *OUTPUT])) == sorted(map(str, BLOCKS))
+    assert sorted(map(str, [*DATA, *SHELL, *PYTHON, *SOURCE, *OUTPUT])) == sorted(map(str, BLOCKS))
     assert len(BLOCKS) > 60
 
 
@@ -58,11 +59,21 @@ def test_a_python_block_compiles_and_imports_what_there_is(block: Block) -> None
     tree = compile(
         block.text, str(block), "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     )
+    saved = {one.file.removesuffix(".py") for one in PYTHON if one.page == block.page and one.file}
     for node in ast.walk(tree):
+        named = []
         if isinstance(node, ast.ImportFrom) and node.module:
-            assert importlib.util.find_spec(node.module), node.module
+            named = [node.module]
         elif isinstance(node, ast.Import):
-            assert all(importlib.util.find_spec(name.name) for name in node.names)
+            named = [name.name for name in node.names]
+        for name in named:
+            assert name in saved or importlib.util.find_spec(name), name
+
+
+@pytest.mark.parametrize("block", SOURCE, ids=str)
+def test_a_kernels_source_is_a_file_that_another_block_uses(block: Block) -> None:
+    assert block.file is not None
+    assert any(block.file in one.text for one in PYTHON if one.page == block.page)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
@@ -37,8 +38,8 @@ def test_a_page_works_when_it_is_pasted(
     folder = tmp_path / "checkout"
     folder.mkdir()
     with Terminal(folder, home) as terminal:
-        for block in PAGES[page]:
-            terminal.paste(block)
+        for block, then in zip_longest(PAGES[page], PAGES[page][1:]):
+            terminal.paste(block, then)
     to_run = [block for block in PAGES[page] if _runs(block)]
     assert terminal.ran == [str(block) for block in to_run if block.needs is None]
     assert terminal.left == [str(block) for block in PAGES[page] if block.needs is not None]

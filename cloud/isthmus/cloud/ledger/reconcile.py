@@ -1,11 +1,11 @@
 """What a device says that it received, beside what was written down for it.
 
 An answer that a gateway settled is charged as it did. One that a kill left open is brought to the
-device's figure. A device can have heard less than was written down by any number: what lay unread in
-a connection's buffers goes with the connection. It can have heard more by `CHECKPOINT_TOKENS` and no
-more, since none is shown ahead of that: a claim beyond is cut to it, and counted. A device cannot
-bring a kill about, so it cannot gain by claims. Tokens of the prompt are the gateway's to count, and
-are taken from the device only where a kill came first.
+device's figure. A device can have heard less than was written down by any number: what lay unread
+in a connection's buffers goes with the connection. It can have heard more by `CHECKPOINT_TOKENS`
+and no more, since none is shown ahead of that: a claim beyond is cut to it, and counted. A device
+cannot bring a kill about, so it cannot gain by claims. Tokens of the prompt are the gateway's to
+count, and are taken from the device only where a kill came first.
 """
 
 from __future__ import annotations
