@@ -9,7 +9,7 @@ MOVED := $(shell test ! -e $(READY) || $(BIN)/python scripts/moved_modules.py)
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format docs proto test-vllm test-neon test-opencl test-native-sanitize
 .PHONY: dashboards check-dashboards docs-site test-docs test-browser screenshots test-postgres bench
-.PHONY: bench-peers bench-litellm chaos check-deploy soak clean FORCE
+.PHONY: bench-peers bench-litellm chaos check-deploy check-release release-tools soak clean FORCE
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -38,7 +38,8 @@ check: setup  ## lint, types, import rules, wire contract
 	$(BIN)/lint-imports
 	$(BIN)/buf lint proto
 	scripts/proto.sh --check
-	$(BIN)/mypy scripts/watching scripts/dashboards scripts/documents
+	$(BIN)/mypy scripts/watching scripts/dashboards scripts/documents scripts/release_notes.py \
+	  scripts/check_archives.py scripts/check_installed.py scripts/check_first_run.py
 	PYTHONPATH=scripts $(BIN)/python -m dashboards.write --check
 	PYTHONPATH=scripts $(BIN)/python -m watching.page --check
 	PYTHONPATH=scripts $(BIN)/python -m documents.nav --check
@@ -113,5 +114,15 @@ check-deploy: setup  ## images, compose, chart and units, checked without a clus
 check-dashboards: setup  ## every query of dashboards, rules and consoles, on a real Prometheus
 	scripts/check_dashboards.sh
 
+check-release: release-tools  ## workflows, sdist and wheel, and a first run from an empty home
+	scripts/check_release.sh
+
+release-tools: .venv-release/.ready
+
+.venv-release/.ready: scripts/requirements-release.txt
+	$(PYTHON) -m venv .venv-release
+	.venv-release/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
 clean:  ## remove everything that was built
-	rm -rf $(VENV) .venv-vllm .venv-peers .venv-litellm .venv-deploy build
+	rm -rf $(VENV) .venv-vllm .venv-peers .venv-litellm .venv-deploy .venv-release build
