@@ -114,16 +114,18 @@ class Load:
             "gateway_ca_file": folder / "ca.pem",
             "gateway_token_file": folder / "token",
         }
+        number = time.monotonic_ns()
         request = ChatRequest(
-            request_id=f"twice-{time.monotonic_ns()}",
-            messages=(Message(Role.USER, (TextPart(QUESTION),)),),
+            request_id=f"twice-{number}",
+            # Its beginning decides which upstream is asked.
+            messages=(Message(Role.USER, (TextPart(f"{number} times: {QUESTION}"),)),),
             max_tokens=8,
             deadline=Deadline.after(20),
             privacy_class=PrivacyClass.PUBLIC,
         )
         await _collected(near | {"gateway_token": TOKEN}, request, request)
         await _collected(near, request)
-        await _collected(far, replace(request, request_id=f"{request.request_id}-far"))
+        await _collected(far, replace(request, request_id=f"far-{number}"))
 
 
 async def _collected(settings: Mapping[str, Any], *requests: ChatRequest) -> None:

@@ -81,7 +81,8 @@ ledger = {{kind = "off"}}
 
 [backend]
 kind = "openai"
-urls = ["http://127.0.0.1:{agent}/v1"]
+# The second one answers probes and nothing else: requests move to the first.
+urls = ["http://127.0.0.1:{agent}/v1", "http://127.0.0.1:{vllm}/v1"]
 model = "isthmus"
 """
 

@@ -48,7 +48,7 @@ def grown(page: str, times: float) -> str:
 
 @contextlib.contextmanager
 def replayed(port: int) -> Iterator[None]:
-    """Serve the recording on a port of loopback."""
+    """Serve the recording on a port of loopback; who asks for an answer there gets a failure."""
     page, began_s = RECORDED.read_text(encoding="utf-8"), time.monotonic()
 
     class Handler(BaseHTTPRequestHandler):
@@ -58,6 +58,9 @@ def replayed(port: int) -> Iterator[None]:
             self.end_headers()
             times = 1 + (time.monotonic() - began_s) / _AGAIN_S
             self.wfile.write(grown(page, times).encode())
+
+        def do_POST(self) -> None:
+            self.send_error(500)
 
         def log_message(self, format: str, *args: object) -> None:
             """Nobody reads it."""
