@@ -28,6 +28,7 @@ NEEDS = {
     "network": "downloads from a package index or a model hub, beyond what the tests fetch",
     "gateway": "a gateway of yours on another machine, with names and certificates of its own",
     "questions": "graded questions or labelled texts of your own",
+    "a person": "somebody who looks at a terminal",
     "minutes": "more time than a test may take",
 }
 """The words that may stand behind `needs:`, and what they mean."""

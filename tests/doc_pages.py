@@ -26,7 +26,7 @@ set -euo pipefail
 isthmus() {
   case "$1" in
     up) command isthmus "$@" --gateway "$GATEWAY" --gateway-metrics "$METRICS" ;;
-    chat) command isthmus "$@" --url "http://$AGENT" ;;
+    chat | top) command isthmus "$@" --url "http://$AGENT" ;;
     *) command isthmus "$@" ;;
   esac
 }
