@@ -8,8 +8,9 @@ MOVED := $(shell test ! -e $(READY) || $(BIN)/python scripts/moved_modules.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format docs proto test-vllm test-neon test-opencl test-native-sanitize
-.PHONY: dashboards check-dashboards docs-site test-docs test-browser screenshots test-postgres bench
-.PHONY: bench-peers bench-litellm chaos check-deploy check-release release-tools soak clean FORCE
+.PHONY: dashboards check-dashboards docs-site translated test-docs test-browser screenshots
+.PHONY: test-postgres bench bench-peers bench-litellm chaos check-deploy check-release release-tools
+.PHONY: soak clean FORCE
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -43,6 +44,7 @@ check: setup  ## lint, types, import rules, wire contract
 	PYTHONPATH=scripts $(BIN)/python -m dashboards.write --check
 	PYTHONPATH=scripts $(BIN)/python -m watching.page --check
 	PYTHONPATH=scripts $(BIN)/python -m documents.nav --check
+	PYTHONPATH=scripts $(BIN)/python -m documents.translated
 
 format: setup  ## rewrite the sources in the house style
 	$(BIN)/ruff check --fix .
@@ -54,6 +56,9 @@ dashboards: setup  ## write deploy/grafana from scripts/dashboards
 docs: setup  ## write the pages that are made from the program
 	PYTHONPATH=scripts $(BIN)/python -m watching.page
 	PYTHONPATH=scripts $(BIN)/python -m documents.nav
+
+translated: setup  ## say that README.zh.md was brought up to date with README.md
+	PYTHONPATH=scripts $(BIN)/python -m documents.translated --seen
 
 docs-site: setup  ## the documentation as a site, in build/site; a broken link is an error
 	$(BIN)/zensical build --strict --clean
