@@ -32,7 +32,9 @@ async def running_chromium() -> AsyncIterator[Browser]:
         raise RuntimeError("there is no Chromium here: make test-browser")
     async with async_playwright() as playwright:
         # Its sandbox does not start for root, and what it shows here is ours.
-        browser = await playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        browser = await playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
         try:
             yield browser
         finally:
@@ -138,6 +140,6 @@ async def shown(
         await seen.go()
         await expect(page.locator(".shell")).to_be_visible()
         yield seen
-        assert seen.complaints == []
+        assert seen.complaints == [], seen.complaints
     finally:
         await context.close()

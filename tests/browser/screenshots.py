@@ -13,11 +13,12 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -31,7 +32,7 @@ from isthmus.edge.remote import RemoteConfig, RemoteTier
 from isthmus.edge.testing import running_agent
 from isthmus.engine.engine import Engine
 from isthmus.engine.pull import pull
-from page_in_browser import DESK, PHONE, running_chromium, shown
+from page_in_browser import DESK, PHONE, Shown, running_chromium, shown
 
 LETTER = """Dear Ms Doe,
 
@@ -53,8 +54,13 @@ def filling_s(area_m2: float, head_m: float, valve_m2: float) -> float:
 
 You reach me under the number that you have.
 """
-VIEWS = ("chat", "why", "live", "settings")
-SHORT = {"en": "What is the capital of France?", "zh": "What is the capital of Panama?"}
+PICTURES = {
+    ("desk", "en"): ("chat", "why", "live", "settings"),
+    ("phone", "en"): ("chat", "why"),
+    ("desk", "zh"): ("chat", "live"),
+    ("phone", "zh"): ("live",),
+}
+SHORT = "What is the capital of France?"
 ASKED = {
     "en": "Write to Jane Doe (jane.doe@example.org, +1 415 555 0132) about the plans of the lock, "
     "and add how long filling takes.",
@@ -103,32 +109,45 @@ def an_hour(ledger: Ledger) -> None:
 
 async def take(browser: Browser, url: str, folder: Path) -> None:
     """Every picture."""
-    for language, locale in (("en", "en-US"), ("zh", "zh-CN")):
-        for size, window in (("desk", DESK), ("phone", PHONE)):
-            dark = (size == "phone") == (language == "en")
-            scale = {"device_scale_factor": 2 if size == "phone" else 1}
-            async with shown(browser, url, size=window, locale=locale, dark=dark, **scale) as page:
-                names = (folder / f"page-{view}-{size}-{language}.png" for view in VIEWS)
-                await page.answer(SHORT[language], route="only_on_device")
-                answer = await page.answer(ASKED[language], route="prefer_in_cloud")
-                await _picture(page.page, next(names))
-                await answer.locator(".badge").click()
-                await page.why.evaluate("panel => panel.scrollIntoView({block: 'start'})")
-                await _picture(page.page, next(names))
-                await page.go("live")
-                await page.page.wait_for_selector("canvas")
-                await _picture(page.page, next(names))
-                await page.go("settings")
-                await page.page.wait_for_selector(".setting input")
-                await _picture(page.page, next(names))
+    for (size, language), wanted in PICTURES.items():
+        options: dict[str, Any] = {
+            "size": DESK if size == "desk" else PHONE,
+            "locale": {"en": "en-US", "zh": "zh-CN"}[language],
+            "dark": (size == "phone") == (language == "en"),
+            "device_scale_factor": 1 if size == "desk" else 2,
+        }
+        async with shown(browser, url, **options) as page:
+            async for view in _views(page, language):
+                if view in wanted:
+                    await _picture(page, folder / f"page-{view}-{size}-{language}.png")
 
 
-async def _picture(page: Page, path: Path) -> None:
-    await page.wait_for_timeout(300)
-    await page.screenshot(path=path)
-    # A palette is enough for what is drawn in few colours.
+async def _views(page: Shown, language: str) -> AsyncIterator[str]:
+    """Go from view to view; the name of each while it is shown."""
+    await page.answer(SHORT, route="only_on_device")
+    answer = await page.answer(ASKED[language], route="prefer_in_cloud")
+    yield "chat"
+    await answer.locator(".badge").click()
+    await page.why.evaluate("panel => panel.scrollIntoView({block: 'start'})")
+    yield "why"
+    await page.go("live")
+    await page.page.wait_for_selector("canvas")
+    yield "live"
+    await page.go("settings")
+    await page.page.wait_for_selector(".setting input")
+    yield "settings"
+
+
+async def _picture(page: Shown, path: Path) -> None:
+    await page.page.wait_for_timeout(300)
+    await page.page.screenshot(path=path)
     with Image.open(path) as image:
-        image.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+        pixels = image.convert("RGB")
+    # Its 256 commonest colours are enough, and stay exactly what they are.
+    counted: Any = sorted(pixels.getcolors(pixels.width * pixels.height) or [], reverse=True)
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([part for _, colour in counted[:256] for part in colour])
+    pixels.quantize(palette=palette, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 async def main(folder: Path) -> None:
@@ -137,7 +156,8 @@ async def main(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as home:
         os.environ["ISTHMUS_HOME"] = home
         pieces = [f"{word} " for word in LETTER.split(" ")]
-        backend = ScriptedBackend(pieces, info=ModelInfo("cloud-32b", "vllm", context_tokens=32768))
+        big = ModelInfo("cloud-32b", "vllm", context_tokens=32768)
+        backend = ScriptedBackend(pieces, first_delay_s=0.2, delay_s=0.015, info=big)
         ledger = Ledger()
         an_hour(ledger)
         async with running_gateway(backend) as address, running_chromium() as browser:

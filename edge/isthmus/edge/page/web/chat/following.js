@@ -15,6 +15,7 @@ export function useFollowing(content, id) {
     place.current.scrollTop = place.current.scrollHeight;
   };
   const onScroll = () => {
+    if (!place.current) return; // Told late, of a thread that is not shown any more.
     const { scrollHeight, scrollTop, clientHeight } = place.current;
     following.current = scrollHeight - scrollTop - clientHeight < NEAR_PX;
     setAway(!following.current);

@@ -57,7 +57,7 @@ function optionsOf({ series, kind, windowS, format, onPoint, colour, language })
   const drawn = bars ? [...series].reverse() : series;
   return {
     height: HEIGHT_PX,
-    padding: [12, 8, 0, 0],
+    padding: [12, 20, 0, 0],
     legend: { show: false },
     cursor: { drag: { x: false, y: false }, points: { show: !bars }, y: false },
     scales: { x: { time: true, range: whole }, y: { range: (/** @type {any} */ _, /** @type {any} */ __, /** @type {number} */ most) => [0, most ? most * 1.08 : 1] } },
@@ -65,7 +65,7 @@ function optionsOf({ series, kind, windowS, format, onPoint, colour, language })
       { ...axis, size: 30, grid: { show: false }, space: 70, values: (/** @type {any} */ _, /** @type {number[]} */ splits) => splits.map((at) => tick(at, windowS, language)) },
       {
         ...axis,
-        size: 56,
+        size: bars ? 40 : 56,
         grid: line,
         incrs: bars ? [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000] : undefined,
         values: (/** @type {any} */ _, /** @type {number[]} */ splits) => splits.map((value) => format(value)),
