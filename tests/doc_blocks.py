@@ -22,6 +22,7 @@ NEEDS = {
     "Docker": "a container runtime",
     "cluster": "a Kubernetes cluster, or a cloud's account",
     "Alertmanager": "a running Alertmanager",
+    "Prometheus": "Prometheus, as distributions have it (make check-dashboards fetches Debian's)",
     "root": "the rights of an administrator of a machine",
     "phone": "Android with Termux",
     "Raspberry Pi": "the board, or any other Linux on aarch64",

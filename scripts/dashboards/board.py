@@ -61,7 +61,7 @@ class Board:
                 .type(models.DashboardLinkType.LINK)
                 .icon("doc")
                 .tooltip("What each alert means and what to do")
-                .url(f"{DOCS}/runbooks")
+                .url(f"{DOCS}/runbooks/index.html")
                 .target_blank(True)
             )
             .with_variable(datasource())

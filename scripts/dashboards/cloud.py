@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from dashboards.asked import GATEWAY, SERVER, gained, or_zero, per_second, quantile
+from dashboards import vllm
+from dashboards.asked import GATEWAY, gained, or_zero, per_second, quantile
 from dashboards.board import DOCS, Board, Row
 from dashboards.panels import Ask, bad_above, bars, good_above, lines, number
 from dashboards.variables import GATEWAYS, SERVERS
@@ -30,7 +31,7 @@ GLANCE: Final = Row(
             ),
             unit="percentunit",
             colours=bad_above(0.005, 0.05),
-            links={"Runbook": f"{DOCS}/runbooks/IsthmusSloBurnsFast"},
+            links={"Runbook": f"{DOCS}/runbooks/IsthmusSloBurnsFast.html"},
         ),
         number(
             "First token, 95th percentile",
@@ -62,7 +63,7 @@ GLANCE: Final = Row(
             f"min(isthmus_cloud_certificate_expires_in_seconds{{{GATEWAY}}})",
             unit="s",
             colours=good_above(3 * _DAY_S, 14 * _DAY_S),
-            links={"Runbook": f"{DOCS}/runbooks/IsthmusCertificateExpires"},
+            links={"Runbook": f"{DOCS}/runbooks/IsthmusCertificateExpires.html"},
         ),
     ],
 )
@@ -161,7 +162,17 @@ UPSTREAMS: Final = Row(
                 "{{upstream}} {{result}}",
             ),
             unit="reqps",
-            width=8,
+            width=6,
+        ),
+        lines(
+            "In flight at upstreams",
+            "Requests of these gateways that an upstream answers now.",
+            Ask(
+                f"sum by (upstream) (isthmus_cloud_upstream_requests_in_flight{{{GATEWAY}}})",
+                "{{upstream}}",
+            ),
+            unit="short",
+            width=6,
         ),
         lines(
             "First token, 95th percentile",
@@ -173,7 +184,7 @@ UPSTREAMS: Final = Row(
                 "{{upstream}}",
             ),
             unit="s",
-            width=8,
+            width=6,
         ),
         lines(
             "Addresses and failures",
@@ -195,118 +206,7 @@ UPSTREAMS: Final = Row(
                 "went on with another",
             ),
             unit="short",
-            width=8,
-        ),
-    ],
-)
-
-VLLM: Final = Row(
-    "vLLM",
-    [
-        number(
-            "KV cache used",
-            "Share of the blocks for keys and values in use, at the fullest engine. Near 1 vLLM "
-            "begins to preempt.",
-            f"max(vllm:kv_cache_usage_perc{{{SERVER}}})",
-            unit="percentunit",
-            colours=bad_above(0.8, 0.9),
-            links={"Runbook": f"{DOCS}/runbooks/IsthmusKvCacheFull"},
-        ),
-        number(
-            "Prefix cache hits",
-            "Share of prompt tokens that were found in the prefix cache.",
-            f"{per_second('vllm:prefix_cache_hits_total', SERVER)} "
-            f"/ {per_second('vllm:prefix_cache_queries_total', SERVER)}",
-            unit="percentunit",
-        ),
-        number(
-            "Speculation accepted",
-            "Share of tokens drafted by speculative decoding that the model accepted.",
-            f"{per_second('vllm:spec_decode_num_accepted_tokens_total', SERVER)} "
-            f"/ {per_second('vllm:spec_decode_num_draft_tokens_total', SERVER)}",
-            unit="percentunit",
-        ),
-        number(
-            "Preemptions",
-            "Requests that had to give up their KV blocks and start again, in the chosen range.",
-            gained("vllm:num_preemptions_total", SERVER),
-            unit="short",
-            colours=bad_above(1, 100),
-        ),
-        number(
-            "Rejected by vLLM",
-            "Requests that vLLM's own admission refused, in the chosen range.",
-            or_zero(gained("vllm:admission_rejections_total", SERVER)),
-            unit="short",
-            colours=bad_above(1, 100),
-        ),
-        number(
-            "Tokens written",
-            "Tokens a second, all engines together.",
-            per_second("vllm:generation_tokens_total", SERVER),
-            unit="suffix: tokens/s",
-        ),
-        lines(
-            "Requests in vLLM",
-            "Requests that run and that wait, by engine. Waiting ones are for the gateway's queue"
-            " rather than for vLLM's.",
-            Ask(f"vllm:num_requests_running{{{SERVER}}}", "{{instance}} {{engine}} running"),
-            Ask(f"vllm:num_requests_waiting{{{SERVER}}}", "{{instance}} {{engine}} waiting"),
-            unit="short",
-            width=8,
-        ),
-        lines(
-            "KV cache used",
-            "Share of the blocks for keys and values in use, by engine.",
-            Ask(f"vllm:kv_cache_usage_perc{{{SERVER}}}", "{{instance}} {{engine}}"),
-            unit="percentunit",
-            width=8,
-            limits=bad_above(0.8, 0.9),
-            top=1,
-        ),
-        lines(
-            "Preemptions and rejections",
-            "Requests a second that were preempted, and that vLLM refused, by why.",
-            Ask(per_second("vllm:num_preemptions_total", SERVER), "preempted"),
-            Ask(
-                or_zero(per_second("vllm:admission_rejections_total", SERVER, "reason")),
-                "refused: {{reason}}",
-            ),
-            unit="reqps",
-            width=8,
-        ),
-        lines(
-            "First token in vLLM",
-            "vLLM's own time to the first token, and how long requests waited in its queue.",
-            Ask(quantile(0.95, "vllm:time_to_first_token_seconds", SERVER), "first token 95 %"),
-            Ask(quantile(0.95, "vllm:request_queue_time_seconds", SERVER), "in the queue 95 %"),
-            unit="s",
-            width=8,
-        ),
-        lines(
-            "Between tokens in vLLM",
-            "vLLM's own time between two tokens.",
-            Ask(quantile(0.5, "vllm:inter_token_latency_seconds", SERVER), "50 %"),
-            Ask(quantile(0.95, "vllm:inter_token_latency_seconds", SERVER), "95 %"),
-            unit="s",
-            width=8,
-        ),
-        lines(
-            "Speculation and prefix cache",
-            "Share of drafted tokens that were accepted, and of prompt tokens found in the cache.",
-            Ask(
-                f"{per_second('vllm:spec_decode_num_accepted_tokens_total', SERVER)} "
-                f"/ {per_second('vllm:spec_decode_num_draft_tokens_total', SERVER)}",
-                "accepted",
-            ),
-            Ask(
-                f"{per_second('vllm:prefix_cache_hits_total', SERVER)} "
-                f"/ {per_second('vllm:prefix_cache_queries_total', SERVER)}",
-                "prefix hits",
-            ),
-            unit="percentunit",
-            width=8,
-            top=1,
+            width=6,
         ),
     ],
 )
@@ -321,7 +221,17 @@ LEDGER: Final = Row(
             Ask(f"isthmus_cloud_ledger_lag_seconds{{{GATEWAY}}}", "{{instance}} lag"),
             Ask(f"isthmus_cloud_ledger_away_seconds{{{GATEWAY}}}", "{{instance}} away"),
             unit="s",
-            width=8,
+            width=6,
+        ),
+        lines(
+            "Not in the ledger yet",
+            "Requests with a reservation that is not settled, changes that wait for the database,"
+            " and requests that were served while it was away.",
+            Ask(f"isthmus_cloud_open_reservations{{{GATEWAY}}}", "{{instance}} reserved"),
+            Ask(f"isthmus_cloud_ledger_queue_length{{{GATEWAY}}}", "{{instance}} waiting"),
+            Ask(f"isthmus_cloud_ledger_late_requests{{{GATEWAY}}}", "{{instance}} late"),
+            unit="short",
+            width=6,
         ),
         lines(
             "Asked again",
@@ -333,13 +243,97 @@ LEDGER: Final = Row(
             ),
             Ask(per_second("isthmus_cloud_cancellations_total", GATEWAY), "went away"),
             unit="reqps",
-            width=8,
+            width=6,
         ),
         bars(
             "Drafts from devices",
             "Tokens of drafts that devices brought, in the chosen range, by what became of them.",
             Ask(
                 or_zero(gained("isthmus_cloud_draft_tokens_total", GATEWAY, "result")), "{{result}}"
+            ),
+            unit="short",
+            width=6,
+        ),
+    ],
+)
+
+INSIDE: Final = Row(
+    "Inside the gateway",
+    [
+        lines(
+            "Kept for those who ask again",
+            "Answers that ended and can be asked for again, for devices whose connection broke.",
+            Ask(f"isthmus_cloud_kept_answers{{{GATEWAY}}}", "{{instance}}"),
+            unit="short",
+            width=6,
+        ),
+        lines(
+            "What those take",
+            "Memory of the answers that are kept, roughly.",
+            Ask(f"isthmus_cloud_kept_answers_bytes{{{GATEWAY}}}", "{{instance}}"),
+            unit="bytes",
+            width=6,
+        ),
+        lines(
+            "Memory of the process",
+            "Resident memory of each gateway's process, by the operating system.",
+            Ask(
+                f'process_resident_memory_bytes{{job="isthmus-gateway",{GATEWAY}}}', "{{instance}}"
+            ),
+            unit="bytes",
+            width=6,
+        ),
+        lines(
+            "Pause between messages",
+            "How long each stream waits between two messages: above 0 the gateway's processor has"
+            " too much to do, and sends several pieces at once.",
+            Ask(f"isthmus_cloud_delivery_pause_seconds{{{GATEWAY}}}", "{{instance}}"),
+            unit="s",
+            width=6,
+        ),
+        lines(
+            "Pieces sent together",
+            "Pieces of answers a second that went in the message of another, for a reader or a "
+            "gateway that was behind.",
+            Ask(
+                per_second("isthmus_cloud_merged_deltas_total", GATEWAY, "instance"), "{{instance}}"
+            ),
+            unit="suffix: pieces/s",
+            width=8,
+        ),
+        lines(
+            "What drafts save and spend",
+            "Seconds of an engine, each second, that drafts from devices saved and that judging "
+            "them spent. Where it does not pay, drafts are not judged.",
+            Ask(
+                per_second("isthmus_cloud_draft_engine_seconds_total", GATEWAY, "part"), "{{part}}"
+            ),
+            unit="suffix: s/s",
+            width=8,
+        ),
+        lines(
+            "Not counted, or read again",
+            "Drafts that were dropped, reports that came twice, and files of keys and secrets "
+            "that were read again, each 5 minutes.",
+            Ask(
+                or_zero(gained("isthmus_cloud_unjudged_drafts_total", GATEWAY, window="5m")),
+                "drafts not judged",
+            ),
+            Ask(
+                or_zero(gained("isthmus_fleet_duplicate_outcomes_total", GATEWAY, window="5m")),
+                "reports that came twice",
+            ),
+            Ask(
+                or_zero(
+                    gained(
+                        "isthmus_cloud_files_read_again_total",
+                        GATEWAY,
+                        "setting",
+                        "result",
+                        window="5m",
+                    )
+                ),
+                "{{setting}} read again: {{result}}",
             ),
             unit="short",
             width=8,
@@ -353,5 +347,5 @@ BOARD: Final = Board(
     "The gateway's calls, admission and queue, its upstreams and ledger, and what vLLM says of "
     "itself.",
     [GATEWAYS, SERVERS],
-    [GLANCE, CALLS, ADMISSION, UPSTREAMS, VLLM, LEDGER],
+    [GLANCE, CALLS, ADMISSION, UPSTREAMS, vllm.ROW, LEDGER, INSIDE],
 )

@@ -204,6 +204,17 @@ FLEET: Final = Row(
             Ask("3600 * sum(rate(isthmus_fleet_price_spent_usd_total[$__rate_interval]))", "paid"),
             Ask("3600 * sum(rate(isthmus_fleet_price_saved_usd_total[$__rate_interval]))", "saved"),
             unit="currencyUSD",
+            width=8,
+        ),
+        lines(
+            "Tokens of the fleet",
+            "Tokens a second that devices report, by tier and kind: prompts that were computed or"
+            " came out of a cache, and what was written.",
+            Ask(
+                per_second("isthmus_fleet_tokens_total", "", "route", "kind"), "{{route}} {{kind}}"
+            ),
+            unit="suffix: tokens/s",
+            width=8,
         ),
         bars(
             "Saved by device class",
@@ -214,6 +225,7 @@ FLEET: Final = Row(
                 "{{device_class}}",
             ),
             unit="currencyUSD",
+            width=8,
             colours=((None, "green"),),
         ),
     ],

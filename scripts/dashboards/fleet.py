@@ -6,7 +6,7 @@ from typing import Final
 
 from dashboards.asked import AGENT, or_zero, quantile
 from dashboards.board import DOCS, Board, Row
-from dashboards.panels import Ask, bad_above, bars, lines, number, rows, states
+from dashboards.panels import GOOD_IF_ZERO, Ask, bad_above, bars, lines, number, rows, states
 from dashboards.variables import AGENTS, CLASSES
 
 _CLASS: Final = 'device_class=~"$device_class"'
@@ -27,7 +27,7 @@ GLANCE: Final = Row(
             f"time() - max({_LAST})",
             unit="s",
             colours=bad_above(900, 3600),
-            links={"Runbook": f"{DOCS}/runbooks/IsthmusTelemetryGap"},
+            links={"Runbook": f"{DOCS}/runbooks/IsthmusTelemetryGap.html"},
         ),
         number(
             "Reports",
@@ -192,6 +192,55 @@ CONDITION: Final = Row(
     ],
 )
 
+LATENCY: Final = Row(
+    "How fast devices answer",
+    [
+        lines(
+            "Whole answers of the fleet, 95th percentile",
+            "From a request's arrival at its device to the end of its answer, on devices that "
+            "report, by tier.",
+            Ask(
+                quantile(0.95, "isthmus_fleet_request_duration_seconds", _CLASS, "route"),
+                "{{route}}",
+            ),
+            unit="s",
+            width=6,
+        ),
+        lines(
+            "Whole answers of agents, 95th percentile",
+            "The same on agents that are scraped.",
+            Ask(
+                quantile(0.95, "gen_ai_client_inference_duration_seconds", AGENT, "route"),
+                "{{route}}",
+            ),
+            unit="s",
+            width=6,
+        ),
+        lines(
+            "Between pieces, 95th percentile",
+            "Between two pieces of an answer that a tier wrote one after the other, on agents.",
+            Ask(
+                quantile(
+                    0.95, "gen_ai_client_inference_time_per_output_chunk_seconds", AGENT, "route"
+                ),
+                "{{route}}",
+            ),
+            unit="s",
+            width=6,
+        ),
+        lines(
+            "Time for each token, median",
+            "Mean time per token of an answer after its first, on agents, by tier.",
+            Ask(
+                quantile(0.5, "isthmus_edge_time_per_output_token_seconds", AGENT, "route"),
+                "{{route}}",
+            ),
+            unit="s",
+            width=6,
+        ),
+    ],
+)
+
 AGENTS_ROW: Final = Row(
     "Agents that Prometheus scrapes",
     [
@@ -279,6 +328,41 @@ AGENTS_ROW: Final = Row(
             unit="short",
             width=6,
         ),
+        rows(
+            "Bundle in use",
+            "The number of the operator's bundle that each agent uses, 0 for none, and what "
+            "became of the one that it tried last.",
+            Ask(f"isthmus_edge_bundle_sequence{{{AGENT}}}"),
+            Ask(f"isthmus_edge_bundle_state{{{AGENT}}} == 1"),
+            unit="short",
+            columns={"instance": "Agent", "Value #A": "Bundle", "state": "Tried last"},
+            width=6,
+        ),
+        rows(
+            "Trained router in use",
+            "The version of the trained file that each agent decides with.",
+            Ask(f"isthmus_edge_trained_file_info{{{AGENT}}} == 1"),
+            unit="short",
+            columns={"instance": "Agent", "version": "Version"},
+            width=6,
+        ),
+        lines(
+            "Lost on the device",
+            "Outcomes that the device's own ledger could not store, and rows that were dropped "
+            "unsent.",
+            Ask(f"isthmus_edge_ledger_lost_rows_total{{{AGENT}}}", "{{instance}} not stored"),
+            Ask(f"isthmus_edge_spool_dropped_rows{{{AGENT}}}", "{{instance}} dropped unsent"),
+            unit="short",
+            width=6,
+            limits=GOOD_IF_ZERO,
+        ),
+        lines(
+            "Memory of the process",
+            "Resident memory of each agent's process, its model included, by the operating system.",
+            Ask(f'process_resident_memory_bytes{{job="isthmus-agent",{AGENT}}}', "{{instance}}"),
+            unit="bytes",
+            width=6,
+        ),
     ],
 )
 
@@ -288,5 +372,5 @@ BOARD: Final = Board(
     "Which devices there are, what they run, how they are, and who has fallen silent. A device's "
     "name is in no metric: `isthmus cloud devices` lists them.",
     [CLASSES, AGENTS],
-    [GLANCE, WHO, CONDITION, AGENTS_ROW],
+    [GLANCE, WHO, CONDITION, LATENCY, AGENTS_ROW],
 )

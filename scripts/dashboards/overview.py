@@ -47,11 +47,12 @@ GLANCE: Final = Row(
             "Promises kept",
             "The worst of the service level objectives over the last hour, as the share of "
             "requests that kept it divided by the share that is promised: 100 % and more is kept.",
-            "min((1 - isthmus:slo_errors:ratio_rate1h) / on (slo) (1 - isthmus:slo_budget:ratio))",
+            "min((1 - isthmus:slo_errors:ratio_rate1h) / on (namespace, slo) (1 - "
+            "isthmus:slo_budget:ratio))",
             unit="percentunit",
             width=3,
             colours=good_above(0.98, 1.0),
-            links={"What is promised": f"{DOCS}/dashboards"},
+            links={"What is promised": f"{DOCS}/dashboards.html"},
         ),
         number(
             "Paid to the cloud",
@@ -79,7 +80,7 @@ GLANCE: Final = Row(
             unit="short",
             width=3,
             colours=GOOD_IF_ZERO,
-            links={"Runbook": f"{DOCS}/runbooks/IsthmusPrivacyEgress"},
+            links={"Runbook": f"{DOCS}/runbooks/IsthmusPrivacyEgress.html"},
         ),
         number(
             "Alerts firing",
@@ -88,7 +89,7 @@ GLANCE: Final = Row(
             unit="short",
             width=3,
             colours=bad_above(1, 3),
-            links={"Runbooks": f"{DOCS}/runbooks"},
+            links={"Runbooks": f"{DOCS}/runbooks/index.html"},
         ),
         number(
             "Parts that answer Prometheus",
@@ -135,7 +136,7 @@ PROMISES: Final = Row(
             "Attainment of each objective",
             "Share of requests of the last hour that kept each promise: answered without an "
             "error, and begun in time, on devices and at the gateway.",
-            Ask("1 - isthmus:slo_errors:ratio_rate1h", "{{slo}}"),
+            Ask("1 - isthmus:slo_errors:ratio_rate1h", "{{namespace}} {{slo}}"),
             unit="percentunit",
             top=1,
         ),
@@ -144,8 +145,8 @@ PROMISES: Final = Row(
             "How many times faster than affordable requests break each promise, over an hour. At "
             "1 the budget of 30 days lasts 30 days, at 14.4 two days: that pages somebody.",
             Ask(
-                "isthmus:slo_errors:ratio_rate1h / on (slo) group_left () isthmus:slo_budget:ratio",
-                "{{slo}}",
+                "isthmus:slo_errors:ratio_rate1h / on (namespace, slo) isthmus:slo_budget:ratio",
+                "{{namespace}} {{slo}}",
             ),
             unit="short",
             limits=bad_above(1, 14.4),

@@ -9,8 +9,8 @@ from dashboards.board import DOCS, Board, Row
 from dashboards.panels import GOOD_IF_ZERO, Ask, bars, lines, number
 from dashboards.variables import AGENTS
 
-_EGRESS: Final = {"Runbook": f"{DOCS}/runbooks/IsthmusPrivacyEgress"}
-_BLOCKED: Final = {"Runbook": f"{DOCS}/runbooks/IsthmusPrivacyBlocked"}
+_EGRESS: Final = {"Runbook": f"{DOCS}/runbooks/IsthmusPrivacyEgress.html"}
+_BLOCKED: Final = {"Runbook": f"{DOCS}/runbooks/IsthmusPrivacyBlocked.html"}
 _VALUES: Final = "isthmus_edge_privacy_values_total"
 
 GLANCE: Final = Row(

@@ -123,6 +123,9 @@ CONFIDENCE: Final = Row(
             "and the middle, by who answered.",
             Ask(quantile(0.1, "isthmus_edge_expected_quality", AGENT, "route"), "{{route}} 10 %"),
             Ask(quantile(0.5, "isthmus_edge_expected_quality", AGENT, "route"), "{{route}} 50 %"),
+            Ask(
+                quantile(0.5, "isthmus_fleet_expected_quality", "", "route"), "fleet {{route}} 50 %"
+            ),
             unit="percentunit",
             top=1,
         ),
@@ -213,6 +216,7 @@ RIGHT: Final = Row(
             "Where both answered the same request: how alike the answers were, from 0 to 1, and "
             "how far that is from what is usual.",
             Ask(mean("isthmus_edge_shadow_agreement", AGENT, "route"), "{{route}} first"),
+            Ask(mean("isthmus_fleet_shadow_agreement", "", "route"), "fleet, {{route}} first"),
             Ask(f"avg by (route) (isthmus_edge_shadow_drift{{{AGENT}}})", "{{route}} drift"),
             unit="percentunit",
         ),
@@ -224,6 +228,11 @@ RIGHT: Final = Row(
                 f"{per_second('isthmus_edge_shadow_regret_usd_total', AGENT, 'route')} "
                 f"/ {per_second('isthmus_edge_shadow_agreement_count', AGENT, 'route')}",
                 "{{route}} chosen",
+            ),
+            Ask(
+                f"{per_second('isthmus_fleet_shadow_regret_usd_total', '', 'route')} "
+                f"/ {per_second('isthmus_fleet_shadow_agreement_count', '', 'route')}",
+                "fleet, {{route}} chosen",
             ),
             unit="currencyUSD",
         ),
@@ -241,7 +250,7 @@ TOGETHER: Final = Row(
                 "accepted",
             ),
             unit="percentunit",
-            width=8,
+            width=6,
             top=1,
         ),
         lines(
@@ -249,7 +258,17 @@ TOGETHER: Final = Row(
             "Tokens a second that the device's engine guessed ahead, by what became of them.",
             Ask(per_second("isthmus_edge_guessed_tokens_total", AGENT, "result"), "{{result}}"),
             unit="suffix: tokens/s",
-            width=8,
+            width=6,
+        ),
+        lines(
+            "Trained files tried",
+            "Files of the trained router that were tried, by what became of them, each 5 minutes.",
+            Ask(
+                or_zero(gained("isthmus_edge_trained_files_total", AGENT, "result", window="5m")),
+                "{{result}}",
+            ),
+            unit="short",
+            width=6,
         ),
         lines(
             "Computed for nothing",
@@ -260,7 +279,7 @@ TOGETHER: Final = Row(
                 "{{route}}: {{end}}",
             ),
             unit="suffix: tokens/s",
-            width=8,
+            width=6,
         ),
     ],
 )

@@ -41,7 +41,7 @@ def test_an_alert_says_how_bad_it_is_what_it_is_and_where_to_read_on() -> None:
         assert name.startswith("Isthmus")
         assert alert["labels"]["severity"] in {"critical", "warning"}
         assert set(alert["annotations"]) == {"summary", "description", "runbook_url"}
-        assert alert["annotations"]["runbook_url"] == f"{DOCS}/runbooks/{name}"
+        assert alert["annotations"]["runbook_url"] == f"{DOCS}/runbooks/{name}.html"
         assert alert["annotations"]["summary"].endswith(".")
 
 

@@ -113,7 +113,7 @@ def test_dashboards_lead_to_each_other_and_to_the_runbooks(model: Json) -> None:
         model["tags"],
         True,
     )
-    assert runbooks["url"].endswith("/runbooks")
+    assert runbooks["url"].endswith("/runbooks/index.html")
     assert model["uid"].startswith("isthmus-")
 
 
