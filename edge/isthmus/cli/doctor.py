@@ -6,34 +6,31 @@ import json
 import os
 import platform
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from isthmus.cli import checks
+from isthmus.cli.checks import Check
 from isthmus.core.errors import InvalidRequest
 
 _TELLING_FLAGS = ("avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8",
                   "asimd", "asimddp", "i8mm", "sve")  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was looked at."""
-
-    name: str
-    ok: bool
-    detail: str
-    cure: str = ""
-    """What to do, when there is something to do."""
-    needed: bool = True
-    """Whether nothing works without it."""
-
-
 def doctor(
-    model: Annotated[str, typer.Option(help="The device's model.")] = "smollm2-135m",
-    gateway: Annotated[str, typer.Option(help="host:port of the gateway.")] = "127.0.0.1:50051",
+    config: Annotated[
+        Path | None,
+        typer.Option(help="The agent's settings, a TOML file (see ISTHMUS_EDGE_* too)."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="The device's model, in the place of the settings'.")
+    ] = None,
+    gateway: Annotated[
+        str | None, typer.Option(help="host:port of the gateway, in the place of the settings'.")
+    ] = None,
     self_test: Annotated[
         bool,
         typer.Option("--self-test", help="Run every kernel variant on the OpenCL device instead."),
@@ -48,7 +45,9 @@ def doctor(
         bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")
     ] = False,
 ) -> None:
-    """Look at devices, backends, model and gateway; exit status 0 when Isthmus can run.
+    """Look at settings, devices, backends, model and gateway; exit status 0 when Isthmus can run.
+
+    The last line is "ready", or the one thing to do next.
 
     With --self-test: check every kernel variant that fits the OpenCL device, each in a process
     that may crash, and write a report without names and paths; status 1 when a variant failed.
@@ -62,42 +61,47 @@ def doctor(
         return
     if device is not None or quick:
         raise InvalidRequest("--device and --quick go with --self-test", field="--self-test")
+    found, of_settings = checks.settings(config, model=model, gateway=gateway)
+    model = found.model if found is not None else model or "smollm2-135m"
     phases = _phases(model)
-    checks = [
+    # In the order in which what is missing is brought: settings and models need a home.
+    looked_at = [
+        checks.home(),
+        of_settings,
         *_machine(),
-        *_backends(),
+        *_backends(found.backend if found is not None else "auto"),
         *_instruction_sets(),
         *_opencl(),
         *_sensors(),
-        _model(model),
+        checks.model(model),
         *(
             Check(f"{phase} on", True, f"{name}: {why}", needed=False)
             for phase, (name, why) in phases.items()
         ),
-        _home(),
-        _gateway(gateway),
+        checks.page(),
+        *([checks.gateway(found)] if found is not None else []),
     ]
-    missing = [check for check in checks if check.needed and not check.ok]
+    missing = [check for check in looked_at if check.needed and not check.ok]
     todo = missing[0].cure if missing else None
     if as_json:
-        found = [asdict(check) for check in checks]
-        told = {f"{phase}_backend": name for phase, (name, _) in phases.items()}
-        print(json.dumps({"ready": not missing, "next": todo, **told, "checks": found}))
+        told = [asdict(check) for check in looked_at]
+        chosen = {f"{phase}_backend": name for phase, (name, _) in phases.items()}
+        print(json.dumps({"ready": not missing, "next": todo, **chosen, "checks": told}))
     else:
-        _show(checks)
+        _show(looked_at)
         print(f"next: {todo}" if missing else "ready")
     if missing:
         raise typer.Exit(1)
 
 
-def _show(checks: list[Check]) -> None:
+def _show(looked_at: list[Check]) -> None:
     from rich.console import Console
     from rich.text import Text
 
     # Plain lines, not a table: a path must stay in one piece to be copied.
     console = Console(highlight=False, soft_wrap=True)
-    width = max(len(check.name) for check in checks)
-    for check in checks:
+    width = max(len(check.name) for check in looked_at)
+    for check in looked_at:
         mark, style = ("ok", "green") if check.ok else ("no", "red" if check.needed else "yellow")
         console.print(
             Text(f"{mark}  ", style), Text(f"{check.name:<{width}}  {check.detail}"), sep=""
@@ -143,7 +147,8 @@ def _cpu() -> tuple[str, list[str]]:
     return name, [flag for flag in _TELLING_FLAGS if flag in flags]
 
 
-def _backends() -> Iterator[Check]:
+def _backends(asked: str) -> Iterator[Check]:
+    """`asked`: the settings' backend, which is strict where it is not `auto`."""
     from isthmus.core.paths import cache_dir
     from isthmus.kernels import probe
 
@@ -155,9 +160,17 @@ def _backends() -> Iterator[Check]:
             f"backend {candidate.name}",
             candidate.device is not None,
             candidate.device or candidate.reason or "no reason given",
-            "install Isthmus again: make setup" if not works else "",
-            needed=not works,
+            _again() if candidate.name == "native" else "",
+            needed=not works or candidate.name == asked.partition(":")[0],
         )
+
+
+def _again() -> str:
+    """How the compiled kernels are built once more."""
+    import isthmus.kernels
+
+    in_a_checkout = (Path(isthmus.kernels.__file__).parents[2] / "native").is_dir()
+    return "make -B setup" if in_a_checkout else "pip install --force-reinstall --no-deps isthmus"
 
 
 def _instruction_sets() -> Iterator[Check]:
@@ -224,20 +237,6 @@ def _sensors() -> Iterator[Check]:
         yield Check(f"sensor {name}", False, problem, needed=False)
 
 
-def _model(name: str) -> Check:
-    from isthmus.core.errors import IsthmusError
-    from isthmus.engine.catalogue import locate, resolve
-
-    pull = f"isthmus model pull {name}"
-    try:
-        path = locate(resolve(name))
-    except IsthmusError as error:
-        return Check("model", False, error.message, "isthmus model list")
-    if path is None:
-        return Check("model", False, f"{name} is not on this machine", pull)
-    return Check("model", True, f"{name}: {path}")
-
-
 def _phases(model: str) -> dict[str, tuple[str, str]]:
     """Of prefill and decode: the backend that `auto` takes, and why."""
     from isthmus.core.errors import IsthmusError
@@ -258,42 +257,3 @@ def _phases(model: str) -> dict[str, tuple[str, str]]:
     several = len(candidates(None)) > 1
     why = "the first start measures the others" if several else "the only one to choose from"
     return {"prefill": (first, why), "decode": (first, why)}
-
-
-def _home() -> Check:
-    from isthmus.core.paths import home
-
-    folder = home()
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    writable = os.access(existing, os.W_OK | os.X_OK)
-    cure = "make it writable, or set ISTHMUS_HOME to another folder"
-    return Check("home", writable, str(folder), cure)
-
-
-def _gateway(address: str) -> Check:
-    import asyncio
-
-    from isthmus.core.errors import IsthmusError
-    from isthmus.core.tier import ModelInfo
-    from isthmus.edge.config import EdgeConfig
-    from isthmus.edge.gateway import gateway_of
-    from isthmus.edge.remote import RemoteTier
-
-    async def ask() -> ModelInfo:
-        tier = RemoteTier(gateway_of(address, EdgeConfig.load()))
-        try:
-            return await tier.info()
-        finally:
-            await tier.close()
-
-    try:
-        info = asyncio.run(ask())
-    except IsthmusError as error:
-        return Check(
-            "gateway",
-            False,
-            error.message,
-            "isthmus up, or isthmus cloud serve (the device answers alone without one)",
-            needed=False,
-        )
-    return Check("gateway", True, f"{address}: {info.model} ({info.backend})", needed=False)
