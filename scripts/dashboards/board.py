@@ -10,7 +10,7 @@ from typing import Final
 from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.models import dashboard as models
 
-from dashboards.panels import Panel
+from dashboards.panels import DATASOURCE, Panel
 from dashboards.variables import Variable, datasource
 
 WIDTH: Final = 24
@@ -65,6 +65,7 @@ class Board:
                 .target_blank(True)
             )
             .with_variable(datasource())
+            .annotation(_alerts())
         )
         for variable in self.variables:
             built.with_variable(variable)
@@ -95,3 +96,15 @@ def _packed(row: Row) -> list[list[Panel]]:
         if sum(one.width for one in line) != WIDTH or len({one.height for one in line}) != 1:
             raise ValueError(f"{row.title}: {[(one.width, one.height) for one in line]}")
     return lines
+
+
+def _alerts() -> dashboard.AnnotationQuery:
+    """Marks on every graph from when to when alerts fired."""
+    return (
+        dashboard.AnnotationQuery()
+        .name("Alerts of Isthmus")
+        .datasource(DATASOURCE)
+        .enable(True)
+        .icon_color("red")
+        .expr('ALERTS{alertname=~"Isthmus.*",alertstate="firing"}')
+    )

@@ -117,6 +117,13 @@ def test_dashboards_lead_to_each_other_and_to_the_runbooks(model: Json) -> None:
     assert model["uid"].startswith("isthmus-")
 
 
+def test_graphs_are_marked_while_alerts_fire(model: Json) -> None:
+    (marks,) = model["annotations"]["list"]
+    assert marks["enable"]
+    assert marks["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+    assert "ALERTS" in str(promql_parser.parse(marks["expr"]))
+
+
 def test_a_row_with_a_hole_is_refused() -> None:
     half = Panel(stat.Panel(), 12, 4)
     board = Board("x", "X", "", [], [Row("half", [half])])
