@@ -26,6 +26,7 @@ export function giveToken(token) {
   sessionStorage.setItem(TOKEN, token);
 }
 
+/** @returns {Record<string, string>} */
 function headers() {
   const token = sessionStorage.getItem(TOKEN);
   return token ? { authorization: `Bearer ${token}` } : {};

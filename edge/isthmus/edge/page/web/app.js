@@ -32,7 +32,7 @@ function App() {
     <a class="skip" href="#main" onClick=${toMain}>${t("skip")}</a>
     <div class="shell">
       <${Sidebar} open=${drawer} current=${view === "chat" ? id : null} onClose=${() => setDrawer(false)}>
-        <${Tabs} view=${view} id=${id} place="tabs" />
+        <${Tabs} view=${view} place="tabs" />
       <//>
       ${drawer &&
       html`<button class="scrim" aria-label=${t("close")} onClick=${() => setDrawer(false)}></button>`}
@@ -42,14 +42,14 @@ function App() {
         ${view === "live" && html`<${Live} onMenu=${openDrawer} />`}
         ${view === "settings" && html`<${Settings} onMenu=${openDrawer} />`}
       </main>
-      <${Tabs} view=${view} id=${id} place="foot-tabs" />
+      <${Tabs} view=${view} place="foot-tabs" />
     </div>
     <${Dialogs} />
     <${Announcer} />
   `;
 }
 
-/** @param {{ view: string, id: string | null, place: string }} props */
+/** @param {{ view: string, place: string }} props */
 function Tabs({ view, place }) {
   const { t } = useWords();
   return html`<nav class=${place} aria-label=${t(`nav.${place}`)}>

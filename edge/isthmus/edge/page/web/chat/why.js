@@ -57,7 +57,8 @@ function Privacy({ told }) {
 function Figures({ told }) {
   const { t } = useWords();
   const { latency = {}, price = {} } = told;
-  const inCloud = told.would_have_cost_usd ?? (told.target === "edge" ? price.saved_usd : null);
+  // Null where nobody has told a price; of an answer of the cloud it is the price itself.
+  const inCloud = told.target === "edge" ? price.would_have_cost_usd : null;
   const shown = [
     ["why.ttft", latency.ttft_ms != null && duration(latency.ttft_ms)],
     ["why.total", latency.total_ms != null && duration(latency.total_ms)],

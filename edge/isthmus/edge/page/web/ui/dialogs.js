@@ -3,7 +3,7 @@ import { html, useEffect, useRef } from "./dom.js";
 import { createStore } from "./store.js";
 import { useWords } from "./i18n.js";
 
-const asked = createStore({ /** @type {any} */ dialog: null });
+const asked = createStore(/** @type {{ dialog: any }} */ ({ dialog: null }));
 
 /** @param {{ title: string, text: string, yes: string, onYes: () => void }} dialog */
 export const confirm = (dialog) => asked.set({ dialog: { kind: "confirm", ...dialog } });
@@ -14,7 +14,8 @@ export const showShortcuts = () => asked.set({ dialog: { kind: "shortcuts" } });
 export function Dialogs() {
   const { dialog } = asked.use();
   if (!dialog) return null;
-  const Content = { confirm: Confirm, token: Token, shortcuts: Shortcuts }[dialog.kind];
+  const contents = { confirm: Confirm, token: Token, shortcuts: Shortcuts };
+  const Content = contents[/** @type {keyof typeof contents} */ (dialog.kind)];
   return html`<${Modal} key=${dialog.kind}><${Content} ...${dialog} /><//>`;
 }
 

@@ -1,10 +1,8 @@
 // The words of the page, in the language that was chosen; English where a word is missing.
-import { createStore } from "./store.js";
 import { LANGUAGES, preferences } from "./preferences.js";
 
 /** @type {Record<string, Record<string, string>>} */
 const words = {};
-export const spoken = createStore({ language: "en" });
 
 /** Fetch the words; to be awaited before anything is drawn. */
 export async function loadWords() {
