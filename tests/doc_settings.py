@@ -7,10 +7,13 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
+import jsonschema
 import yaml
 from promql_parser import parse
 
-from doc_blocks import Block
+from doc_blocks import ROOT, Block
+
+_CHART = ROOT / "deploy" / "helm" / "isthmus" / "values.schema.json"
 
 
 def check_data(block: Block, path: Path) -> None:
@@ -20,7 +23,10 @@ def check_data(block: Block, path: Path) -> None:
         for line in block.text.splitlines() if path.suffix == ".jsonl" else [block.text]:
             json.loads(line)
     elif block.language == "yaml":
-        assert list(yaml.safe_load_all(block.text))
+        documents = list(yaml.safe_load_all(block.text))
+        assert documents
+        if path.name == "values.yaml":
+            jsonschema.validate(documents[0], json.loads(_CHART.read_text(encoding="utf-8")))
     elif block.language == "promql":
         parse(block.text)
     else:

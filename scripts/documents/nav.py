@@ -28,7 +28,7 @@ def written(config: str, docs: Path) -> str:
         folder = found["folder"]
         names = sorted(path.name for path in (docs / folder).glob("*.md"))
         # The folder's own page first.
-        names.sort(key=lambda name: name != "index.md")
+        names.sort(key=lambda name: name not in {"index.md", "README.md"})
         indent = " " * (len(found["head"]) - len(found["head"].lstrip()))
         return found["head"] + "".join(f'{indent}"{folder}/{name}",\n' for name in names)
 

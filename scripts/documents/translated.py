@@ -27,6 +27,8 @@ _BLOCK: Final = re.compile(r"(?ms)^```.*?^```$")
 _CODE: Final = re.compile(r"`[^`\n]+`")
 _LINK: Final = re.compile(r"\]\(([^)\s]+)\)")
 _FIGURE: Final = re.compile(r"\d+(?:[.,:]\d+)*")
+_PICTURE: Final = re.compile(r"-(?:en|zh)(?=\.png$)")
+"""What tells one language's picture of the page from the other's."""
 _LANGUAGES: Final = frozenset({"README.md", "README.zh.md"})
 """The links from one language to the other."""
 
@@ -55,7 +57,9 @@ class Section:
         return {
             "block": Counter(_BLOCK.findall(self.text)),
             "code": Counter(_CODE.findall(prose)),
-            "link": Counter(to for to in _LINK.findall(prose) if to not in _LANGUAGES),
+            "link": Counter(
+                _PICTURE.sub("", to) for to in _LINK.findall(prose) if to not in _LANGUAGES
+            ),
             "figure": Counter(_FIGURE.findall(plain)),
         }
 

@@ -40,6 +40,14 @@ def test_the_readme_in_chinese_has_what_the_english_one_has() -> None:
     assert differences(english, chinese) == []
 
 
+def test_a_picture_may_be_of_the_page_in_the_reader_s_language() -> None:
+    english, chinese = (
+        text.replace("docs/a.md", f"docs/images/page-{language}.png")
+        for text, language in ((ENGLISH_TEXT, "en"), (CHINESE_TEXT, "zh"))
+    )
+    assert differences(english, chinese) == []
+
+
 def test_a_faithful_translation_has_no_difference() -> None:
     assert differences(ENGLISH_TEXT, CHINESE_TEXT) == []
 
