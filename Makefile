@@ -65,6 +65,7 @@ docs-site: setup  ## the documentation as a site, in build/site; a broken link i
 
 test-docs: setup  ## what the documentation tells readers to paste, page by page
 	$(BIN)/isthmus model pull smollm2-135m
+	$(BIN)/python -m pytest --quiet --capture no tests/docs/test_blocks.py -k every_block
 	$(BIN)/python -m pytest -m docs tests/docs
 
 proto: setup  ## generate the stubs beside the .proto files
