@@ -73,10 +73,8 @@ GLANCE: Final = Row(
             "Sensitive and sent",
             "Requests with content that must stay on the device and that the cloud answered, in "
             "the chosen range. Must be 0: anything else is an incident.",
-            asked.or_zero(
-                "sum(increase(isthmus_fleet_privacy_requests_total"
-                '{privacy_class=~"sensitive|unknown",route="cloud"}[$__range]))'
-            ),
+            "sum(increase(isthmus_fleet_privacy_requests_total"
+            '{privacy_class=~"sensitive|unknown",route="cloud"}[$__range]))',
             unit="short",
             width=3,
             colours=GOOD_IF_ZERO,

@@ -20,10 +20,8 @@ GLANCE: Final = Row(
             "Sensitive and sent",
             "Requests with content that must stay on the device, or that could not be scanned, "
             "and that the cloud answered, as devices report it. Must be 0.",
-            or_zero(
-                "sum(increase(isthmus_fleet_privacy_requests_total"
-                '{privacy_class=~"sensitive|unknown",route="cloud"}[$__range]))'
-            ),
+            "sum(increase(isthmus_fleet_privacy_requests_total"
+            '{privacy_class=~"sensitive|unknown",route="cloud"}[$__range]))',
             unit="short",
             colours=GOOD_IF_ZERO,
             links=_EGRESS,
@@ -32,7 +30,7 @@ GLANCE: Final = Row(
             "Stopped by the last check",
             "Values that the last look at the bytes found and stopped. They did not leave, but "
             "what should have found them before did not.",
-            or_zero(gained("isthmus_edge_privacy_blocked_values_total", AGENT)),
+            gained("isthmus_edge_privacy_blocked_values_total", AGENT),
             unit="short",
             colours=GOOD_IF_ZERO,
             links=_BLOCKED,
