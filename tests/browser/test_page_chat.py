@@ -146,6 +146,28 @@ async def test_a_new_answer_and_an_edit_are_versions_beside_the_old_ones(
         await expect(page.answers).to_contain_text(["Second."])
 
 
+async def test_what_is_written_where_a_conversation_is_gone_begins_another(
+    browser: Browser,
+) -> None:
+    async with running_agent(ScriptedEngine()) as agent, shown(browser, agent.url) as page:
+        await page.go("chat/of-yesterday")
+        await expect(page.page.locator(".thread")).to_contain_text("not on this device any more")
+        page.complaints.clear()  # The 404 that told it.
+        answer = await page.answer("Still there?")
+        await expect(answer).to_contain_text("Hello there.")
+        await expect(page.page.get_by_role("heading", level=1)).to_have_text("Still there?")
+
+
+async def test_an_address_that_cannot_be_decoded_shows_the_page_all_the_same(
+    browser: Browser,
+) -> None:
+    async with running_agent(ScriptedEngine()) as agent, shown(browser, agent.url) as page:
+        await page.go("chat/%")
+        await page.reload()
+        await expect(page.page.locator(".thread")).to_contain_text("not on this device any more")
+        page.complaints.clear()  # The 404 that told it.
+
+
 async def test_thumbs_are_kept_and_taken_back(browser: Browser) -> None:
     async with running_agent(ScriptedEngine()) as agent, shown(browser, agent.url) as page:
         answer = await page.answer("Hello")

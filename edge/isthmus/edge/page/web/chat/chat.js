@@ -31,7 +31,8 @@ export function Chat({ id, onMenu }) {
   const follow = useFollowing(conversation, id);
   const ask = (/** @type {string} */ content, /** @type {string} */ route) => {
     follow.toEnd();
-    take(id, { content, parent: conversation?.head ?? null, route }, (begun) => {
+    // What is written where a conversation is gone begins another.
+    take(gone ? null : id, { content, parent: conversation?.head ?? null, route }, (begun) => {
       if (begun !== id) go("chat", begun);
     });
   };

@@ -15,6 +15,7 @@ const ASK_AGAIN_MS = 250;
 export async function take(id, turn, onBegun = () => {}) {
   try {
     const conversation = id ? conversations.get().open[id] : await begin(turn.content ?? "");
+    if (!conversation) throw new ApiError(0, "unreachable", "The conversation could not be read.");
     onBegun(conversation.id);
     await run(conversation.id, turn);
   } catch (error) {

@@ -9,13 +9,16 @@ import { Icon } from "../ui/icons.js";
 import { LANGUAGES, THEMES, chooseLanguage, chooseTheme, preferences } from "../ui/preferences.js";
 import { Choice, Fixed, Money, Switch } from "./controls.js";
 
+/** @param {any} error */
+const words = (error) => tOrNull(`error.${error.code}`) ?? error.message;
+
 /** @param {{ onMenu: () => void }} props */
 export function Settings({ onMenu }) {
   const { t } = useWords();
   const [settings, setSettings] = useState(/** @type {any} */ (null));
   const [said, setSaid] = useState({ text: "", bad: false });
   useEffect(() => {
-    get("/settings").then(setSettings, (error) => setSaid({ text: error.message, bad: true }));
+    get("/settings").then(setSettings, (error) => setSaid({ text: words(error), bad: true }));
   }, []);
   const change = async (/** @type {object} */ patch) => {
     try {
@@ -23,7 +26,7 @@ export function Settings({ onMenu }) {
       setSaid({ text: t("settings.saved"), bad: false });
       announce(t("settings.saved"));
     } catch (error) {
-      setSaid({ text: /** @type {any} */ (error).message, bad: true });
+      setSaid({ text: words(error), bad: true });
       // What was chosen and did not hold goes back to what does.
       setSettings({ ...settings });
     }

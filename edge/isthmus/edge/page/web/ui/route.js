@@ -5,7 +5,16 @@ const VIEWS = ["chat", "live", "settings"];
 
 function read() {
   const [, view = "", id = ""] = location.hash.split("/");
-  return { view: VIEWS.includes(view) ? view : "chat", id: id ? decodeURIComponent(id) : null };
+  return { view: VIEWS.includes(view) ? view : "chat", id: id ? decoded(id) : null };
+}
+
+/** What was typed into the address may be no code at all: then it is taken as it stands. @param {string} id */
+function decoded(id) {
+  try {
+    return decodeURIComponent(id);
+  } catch {
+    return id;
+  }
 }
 
 export const route = createStore(read());
