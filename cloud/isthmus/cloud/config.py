@@ -42,6 +42,7 @@ from isthmus.cloud.serving.config import ServingConfig
 from isthmus.core.addresses import Address, HostPort, is_local
 from isthmus.core.chat import PrivacyClass
 from isthmus.core.settings import Settings, Token
+from isthmus.core.tracing.config import TracingConfig
 from isthmus.core.watched import Watched, read_secret
 
 
@@ -101,6 +102,7 @@ class CloudConfig(Settings):
     quotas: QuotaConfig = Field(default_factory=QuotaConfig)
     ledger: LedgerConfig = Field(default_factory=LedgerConfig)
     fleet: FleetConfig = Field(default_factory=FleetConfig)
+    tracing: TracingConfig = Field(default_factory=TracingConfig)
 
     @field_validator("metrics_listen", "health_listen", mode="before")
     @classmethod

@@ -26,6 +26,8 @@ from isthmus.cloud.tls import ServerTls
 from isthmus.cloud.unreadable import RefuseUnreadable
 from isthmus.core.addresses import split
 from isthmus.core.errors import IsthmusError, Unavailable
+from isthmus.core.tracing import config as tracing
+from isthmus.core.tracing.base import NO_TRACER
 from isthmus.v1.gateway_pb2_grpc import add_GatewayServiceServicer_to_server
 
 _log = logging.getLogger(__name__)
@@ -64,6 +66,7 @@ class Gateway:
         self._health = health.aio.HealthServicer()
         self._probes: ProbeServer | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._tracer = NO_TRACER
 
     async def start(self) -> None:
         """Load the backend and listen. Raises `ConfigError` or `Unavailable`, with nothing open."""
@@ -105,6 +108,7 @@ class Gateway:
         await self.fleet.start()
         # The backend comes before any gRPC object: vLLM starts processes.
         await self.backend.start()
+        self._tracer = tracing.create(config.tracing, "isthmus-gateway")
         self.metrics.serves(self.backend.info())
         self.metrics.add(self.backend.collectors())
         admission = Admission(
@@ -129,6 +133,7 @@ class Gateway:
                 cache_salt=salts,
                 limits=config.limits,
             ),
+            self._tracer,
         )
         self._service.start()
         self._server = grpc.aio.server(
@@ -172,6 +177,7 @@ class Gateway:
         await self.backend.close()
         await self.fleet.close()
         await self.ledger.close()
+        await asyncio.to_thread(self._tracer.close)
         if self._metrics_server is not None:
             await asyncio.to_thread(self._metrics_server.close)
             self._metrics_server = None

@@ -23,10 +23,12 @@ from isthmus.cloud.ledger.base import Ledger
 from isthmus.cloud.limits import LimitsConfig
 from isthmus.cloud.metrics import Metrics
 from isthmus.cloud.work import Work
-from isthmus.core import wire
+from isthmus.core import genai, wire
 from isthmus.core.chat import PrivacyClass
+from isthmus.core.decision import Target
 from isthmus.core.errors import DeadlineExceeded, IsthmusError, Unavailable
 from isthmus.core.tier import Load
+from isthmus.core.tracing.base import NO_SPAN, NO_TRACER, Kind, Span, Tracer
 from isthmus.v1 import fleet_pb2, gateway_pb2
 from isthmus.v1.gateway_pb2_grpc import GatewayServiceServicer
 
@@ -61,8 +63,10 @@ class GatewayService(GatewayServiceServicer):
         door: Door,
         fleet: Fleet,
         options: ServiceOptions,
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         self._backend = backend
+        self._tracer = tracer
         self._admission = admission
         self._ledger = ledger
         self._metrics = metrics
@@ -97,8 +101,12 @@ class GatewayService(GatewayServiceServicer):
         # Written with context.write and not as a generator: when the caller goes away, grpc.aio
         # leaves a generator suspended, and its `finally` would run whenever it is collected.
         code, arrived_s = "CANCELLED", time.monotonic()
+        span = NO_SPAN
         try:
             asked = self._asked(message, context, arrived_s)
+            if self._tracer.on:
+                span = self._traced(context)
+                asked = replace(asked, request=replace(asked.request, span=span))
             try:
                 await self._answer(asked, context)
             except asyncio.CancelledError:
@@ -112,6 +120,7 @@ class GatewayService(GatewayServiceServicer):
             await abort(context, known)
         finally:
             self._metrics.ended(code, time.monotonic() - arrived_s)
+            span.end("" if code == "OK" else code)
 
     async def GetModelInfo(  # noqa: N802
         self, message: gateway_pb2.GetModelInfoRequest, context: Any
@@ -216,6 +225,20 @@ class GatewayService(GatewayServiceServicer):
             cache_salt=options.cache_salt(caller.tenant),
         )
         return Asked(caller, request, wire.request_body(message), estimate, arrived_s)
+
+    def _traced(self, context: Any) -> Span:
+        """The span of a call that was let in, in the trace that the caller tells of."""
+        said = (value for name, value in context.invocation_metadata() if name == "traceparent")
+        model = self._backend.info().model
+        told = {
+            "rpc.system.name": "grpc",
+            "rpc.method": "isthmus.v1.GatewayService/Generate",
+            "gen_ai.operation.name": genai.CHAT,
+            "gen_ai.provider.name": genai.PROVIDERS[Target.CLOUD],
+            "gen_ai.request.model": model,
+        }
+        traceparent = next(said, "")
+        return self._tracer.begin(f"chat {model}", Kind.SERVER, told, traceparent=traceparent)
 
     async def _answer(self, asked: Asked, context: Any) -> None:
         """Read the answer to the end, for the caller, until the deadline."""

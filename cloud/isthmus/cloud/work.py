@@ -64,9 +64,11 @@ class Work:
 
     async def _write(self, asked: Asked, answer: Answer, tab: Tab) -> None:
         request = asked.request
-        async with self.admission.slot(request.priority, request.deadline):
-            tab.check()
-            await self._answer(request, answer, tab, asked.arrived_s)
+        with request.span.child("wait for a turn") as waiting:
+            async with self.admission.slot(request.priority, request.deadline):
+                waiting.end()
+                tab.check()
+                await self._answer(request, answer, tab, asked.arrived_s)
 
     def _most(self, request: ChatRequest) -> int:
         """The most tokens that an answer to `request` may have."""
@@ -201,6 +203,7 @@ class Run:
         self._written += delta.tokens
         if self._first_s is None:
             self._first_s = time.monotonic()
+            self._request.span.event("first token")
             if not self._begun:
                 self._work.metrics.first_token(self._first_s - self._arrived_s)
         self._answer.wrote(delta)
@@ -222,6 +225,14 @@ class Run:
         own = replace(whole, completion_tokens=written)
         self._work.metrics.answered(own, per_token_s)
         self._answer.finished(Finished(event.reason, whole))
+        self._request.span.set(
+            {
+                "gen_ai.usage.input_tokens": whole.prompt_tokens,
+                "gen_ai.usage.output_tokens": whole.completion_tokens,
+                "gen_ai.usage.cache_read.input_tokens": whole.cached_tokens,
+                "gen_ai.response.finish_reasons": (event.reason.value,),
+            }
+        )
 
     def _own(self, prompt_tokens: int) -> int:
         """The request's own prompt, where the backend counts what earlier attempts wrote too."""

@@ -16,6 +16,7 @@ from isthmus.core.decision import Decision, Reason, Status
 from isthmus.core.errors import IsthmusError, Overloaded, PolicyRefused
 from isthmus.core.events import Finished
 from isthmus.core.money import Price
+from isthmus.core.tracing.base import NO_TRACER, Kind, Tracer
 from isthmus.edge.answering import Answering
 from isthmus.edge.config import EdgeConfig
 from isthmus.edge.consent import Consent
@@ -34,6 +35,7 @@ from isthmus.edge.sessions import Sessions
 from isthmus.edge.shadows import Shadows
 from isthmus.edge.spending import Spending
 from isthmus.edge.tiers import Cloud, Tiers
+from isthmus.edge.traced import decided, scanned, whole
 from isthmus.edge.trail import Trail
 from isthmus.edge.trained import Trained
 from isthmus.privacy.scan import TextScanner
@@ -69,8 +71,10 @@ class Agent:
         consent: Consent | None = None,
         sensors: Sensors | None = None,
         trained: Trained | None = None,
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         self.config = config
+        self._tracer = tracer
         self.router = config.router
         """The policy in effect: the device's own, as far as no bundle tunes it."""
         self.device = device
@@ -145,6 +149,9 @@ class Agent:
         """
         self._in_flight += 1
         look: Look | None = None
+        trail.span = self._tracer.begin(
+            f"chat {trail.request.model}", Kind.SERVER, traceparent=trail.traceparent
+        )
         try:
             if self._in_flight > self.config.max_in_flight:
                 raise Overloaded(
@@ -174,6 +181,9 @@ class Agent:
                 self.screen.remember(look.conversation, trail.request, trail.answer())
                 self.sessions.remember(look.conversation.id, trail)
             self._record(trail)
+            if self._tracer.on:
+                trail.span.set(whole(trail))
+                trail.span.end(trail.failure)
             if look is not None:
                 self.shadows.consider(trail, look)
                 self.learning.consider(trail)
@@ -242,6 +252,7 @@ class Agent:
         self.sensors.close()
         if self.ledger is not None:
             await asyncio.to_thread(self.ledger.close)
+        await asyncio.to_thread(self._tracer.close)
 
     async def look(self, request: ChatRequest) -> Look:
         """What is known of `request`, once a model that is just being loaded may take part."""
@@ -271,7 +282,11 @@ class Agent:
         return decide(signals, self.router)
 
     async def _decide(self, trail: Trail) -> Look:
-        look = await self.look(trail.request)
+        await self._give_loading_a_moment(trail.request)
+        with trail.span.child("privacy scan") as span:
+            look = await self.screen.look(trail.request)
+            if self._tracer.on:
+                span.set(scanned(look))
         consented = self.consent.granted
         if not consented:
             self.screen.vaults.wipe()
@@ -284,9 +299,12 @@ class Agent:
         trail.purse = self.spending.purse(trail.request, trail.cloud_price)
         began_s = time.perf_counter()
         try:
-            decision = self.decide(
-                trail.request, look, consented=consented, elapsed_ms=trail.total_ms
-            )
+            with trail.span.child("decide") as span:
+                decision = self.decide(
+                    trail.request, look, consented=consented, elapsed_ms=trail.total_ms
+                )
+                if self._tracer.on:
+                    span.set(decided(decision))
         except PolicyRefused as error:
             trail.reasons = [Reason(error.reason)]
             raise

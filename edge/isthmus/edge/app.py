@@ -101,7 +101,8 @@ class _Api:
     async def chat(self, request: Request, reply: Reply) -> None:
         """POST /v1/chat/completions"""
         parsed = await self._parsed(request)
-        trail = Trail(parsed.chat, streams=parsed.stream)
+        caller = request.headers.get("traceparent", "")
+        trail = Trail(parsed.chat, streams=parsed.stream, traceparent=caller)
         answer = self._stream if parsed.stream else self._whole
         try:
             await attend(answer(parsed, trail, reply), request.receive, self._stopping)

@@ -14,6 +14,7 @@ from isthmus.core.addresses import Addresses, is_loopback
 from isthmus.core.errors import ConfigError
 from isthmus.core.money import Price
 from isthmus.core.settings import Settings, Token
+from isthmus.core.tracing.config import TracingConfig
 from isthmus.edge.choices import read_choices
 from isthmus.edge.fleet.config import FleetConfig
 from isthmus.privacy.policy import PrivacyConfig
@@ -119,6 +120,7 @@ class EdgeConfig(Settings):
     privacy: PrivacyConfig = Field(default_factory=PrivacyConfig)
     """What may leave, and in which form."""
     router: RouterConfig = Field(default_factory=RouterConfig)
+    tracing: TracingConfig = Field(default_factory=TracingConfig)
 
     @classmethod
     def load(cls, path: Path | None = None, flags: Mapping[str, Any] | None = None) -> Self:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from isthmus.core.decision import Target
 from isthmus.core.events import Delta, DraftVerdict, Started
 from isthmus.core.money import Usage
+from isthmus.core.tracing.base import NO_SPAN, Span
 
 
 class LegEnd(StrEnum):
@@ -52,6 +53,7 @@ class Leg:
     prefill_backend: str | None = None
     decode_backend: str | None = None
     """The device's, last; the cloud does not tell its own."""
+    span: Span = NO_SPAN
     began_s: float = field(default_factory=time.monotonic)
     started_s: float | None = None
     first_token_s: float | None = None
@@ -137,6 +139,7 @@ class Leg:
         before_s, self.last_token_s = self.last_token_s, time.monotonic()
         if before_s is None:
             self.first_token_s = self.last_token_s
+            self.span.event("first token")
             return None
         return self.last_token_s - before_s
 

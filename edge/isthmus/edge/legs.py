@@ -17,12 +17,14 @@ from isthmus.core.errors import (
     Unavailable,
 )
 from isthmus.core.events import Delta, Event, Finished, FinishReason, Started
+from isthmus.core.tracing.base import NO_SPAN
 from isthmus.edge.consent import Consent
 from isthmus.edge.conversation import Conversation
 from isthmus.edge.leg import Leg, LegEnd
 from isthmus.edge.metrics import Metrics
 from isthmus.edge.screen import Look, Outgoing, Screen
 from isthmus.edge.tiers import Tiers
+from isthmus.edge.traced import of_leg
 from isthmus.edge.trail import Trail
 from isthmus.edge.watched import Doubted, WatchOver, watched
 from isthmus.privacy.egress import EgressBlocked
@@ -112,7 +114,7 @@ class Legs:
         if request is None:
             yield _at_its_limit(trail, leg)
             return
-        request = replace(request, request_id=trail.id_in_cloud(leg), draft=draft)
+        request = replace(request, request_id=trail.id_in_cloud(leg), draft=draft, span=leg.span)
         tier = self._answer_of_cloud(trail, leg, request, look)
         async with aclosing(tier), aclosing(self._noted(leg, tier)) as events:
             async for event in events:
@@ -140,6 +142,10 @@ class Legs:
         except IsthmusError as error:
             leg.end, leg.error_kind = LegEnd.FAILED, error.kind
             raise
+        finally:
+            if leg.span is not NO_SPAN:
+                leg.span.set(of_leg(leg, self._tiers.gateway))
+                leg.span.end(leg.error_kind)
 
     def _note_backends(self, leg: Leg) -> None:
         engine = self._tiers.device.engine

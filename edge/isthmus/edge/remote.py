@@ -124,7 +124,9 @@ class RemoteTier:
         finished: Finished | None = None
         reader = wire.EventReader()
         call = line.generate(
-            data, timeout=request.deadline.remaining_s(), metadata=self._metadata()
+            data,
+            timeout=request.deadline.remaining_s(),
+            metadata=self._metadata(request.span.traceparent),
         )
         try:
             with _mapped_errors():
@@ -216,9 +218,10 @@ class RemoteTier:
         with _mapped_errors():
             return await call(line.stub, timeout=_FLEET_TIMEOUT_S, metadata=self._metadata())
 
-    def _metadata(self) -> tuple[tuple[str, str], ...]:
+    def _metadata(self, traceparent: str = "") -> tuple[tuple[str, str], ...]:
         token = self.config.token_now
-        return (("authorization", f"Bearer {token}"),) if token else ()
+        said = (("authorization", f"Bearer {token}"),) if token else ()
+        return (*said, ("traceparent", traceparent)) if traceparent else said
 
     async def _connected(self, deadline: Deadline) -> Line:
         """A line that is up: the one of the last call, or the next that can be reached.

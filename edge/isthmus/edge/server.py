@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import uvicorn
 
 from isthmus.core.errors import Unavailable
+from isthmus.core.tracing import config as tracing
 from isthmus.edge.agent import Agent
 from isthmus.edge.app import create_app
 from isthmus.edge.config import EdgeConfig
@@ -135,6 +136,7 @@ def build_agent(
             edge_sha256=lambda: _sha256_of(config.model),
             on_file=metrics.routing.took_file,
         ),
+        tracer=tracing.create(config.tracing, "isthmus-edge"),
     )
 
 

@@ -27,6 +27,7 @@ from isthmus.core.events import (
 )
 from isthmus.core.money import Usage
 from isthmus.core.tier import ModelInfo
+from isthmus.core.tracing import config as tracing
 from isthmus.edge.agent import Agent
 from isthmus.edge.breaker import CircuitBreaker
 from isthmus.edge.config import EdgeConfig
@@ -242,6 +243,7 @@ async def running_agent(
         ledger=ledger,
         scanner=scanner,
         sensors=sensors,
+        tracer=tracing.create(config.tracing, "isthmus-edge"),
     )
     kept = kept or Kept()
     server = make_server(agent, config, kept)

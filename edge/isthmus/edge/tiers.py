@@ -60,6 +60,8 @@ class Tiers:
         self.device = device
         self.cloud = cloud
         self._learning: asyncio.Task[None] | None = None
+        self.gateway = config.gateway_address or ""
+        """Its address, or those of its replicas."""
         self.latency = {target: TierLatency() for target in Target}
         """What was measured of each tier."""
         self._counts = {target: Tail() for target in Target}

@@ -17,6 +17,7 @@ from isthmus.core.errors import (
 )
 from isthmus.core.events import Delta
 from isthmus.core.money import Price, Usage
+from isthmus.core.tracing.base import NO_SPAN, Kind, Span
 from isthmus.edge.leg import Leg, LegEnd
 from isthmus.edge.leg_rows import LegRow
 from isthmus.edge.spending import Purse
@@ -32,6 +33,9 @@ class Trail:
     request: ChatRequest
     streams: bool = True
     """Whether the client sees the answer grow. One that waits for the whole sees no retraction."""
+    traceparent: str = ""
+    """The trace that the client says this is a part of (W3C Trace Context)."""
+    span: Span = NO_SPAN
     route: Target = Target.EDGE
     decision: Decision | None = None
     reasons: list[Reason] = field(default_factory=list)
@@ -94,13 +98,22 @@ class Trail:
         return any(leg.same_model_demo for leg in self._told)
 
     @property
+    def failure(self) -> str:
+        """The kind of what went wrong with the answer as a whole; empty: nothing did."""
+        if self.status is Status.OK:
+            return ""
+        return self.error_kind or self.status.value
+
+    @property
     def changed_tier(self) -> bool:
         """Whether the other tier took over."""
         return not {Reason.FELL_BACK, Reason.HANDED_OVER}.isdisjoint(self.reasons)
 
     def start(self, target: Target, *, expected_prompt_tokens: int = 0) -> Leg:
         """A tier sets to work."""
-        leg = Leg(target, expected_prompt_tokens)
+        name = "answer on the device" if target is Target.EDGE else "answer in the cloud"
+        kind = Kind.INTERNAL if target is Target.EDGE else Kind.CLIENT
+        leg = Leg(target, expected_prompt_tokens, span=self.span.child(name, kind))
         self.legs.append(leg)
         return leg
 
@@ -136,6 +149,7 @@ class Trail:
         self.last_token_s = time.monotonic()
         if self.first_token_s is None:
             self.first_token_s = self.last_token_s
+            self.span.event("first token")
         if delta.text:
             self._pieces.append(delta.text)
         for piece in delta.tool_calls:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from isthmus.core.deadline import Deadline
+from isthmus.core.tracing.base import NO_SPAN, Span
 
 
 class Role(StrEnum):
@@ -197,3 +198,6 @@ class ChatRequest:
     watched: bool = False
     """The router wants to see the device's doubt: `FirstToken` and every log-probability, whatever
     the sampling asks for. Never on the wire."""
+    span: Span = field(default=NO_SPAN, compare=False, repr=False)
+    """What works on it belongs to this span. Never on the wire, where its `traceparent` goes beside
+    the request."""

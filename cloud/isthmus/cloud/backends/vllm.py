@@ -103,7 +103,12 @@ class VllmBackend:
         try:
             # Closed by hand: leaving an `async for` does not close what it iterates.
             async with aclosing(
-                engine.generate(_salted(prompt, request), params, request.request_id)
+                engine.generate(
+                    _salted(prompt, request),
+                    params,
+                    request.request_id,
+                    trace_headers=self._trace_headers(request),
+                )
             ) as outputs:
                 began, completion_tokens, cached_tokens = False, 0, 0
                 async for output in outputs:
@@ -217,6 +222,13 @@ class VllmBackend:
         engine, self._engine = self._engine, None
         if engine is not None:
             await asyncio.to_thread(engine.shutdown, _SHUTDOWN_S)
+
+    def _trace_headers(self, request: ChatRequest) -> dict[str, str] | None:
+        """What makes vLLM's spans part of the request's trace, where it was told to trace."""
+        traceparent = request.span.traceparent
+        if not traceparent or not self._serving.engine.get("otlp_traces_endpoint"):
+            return None
+        return {"traceparent": traceparent}
 
     def _opened(self) -> Any:
         if self._engine is None:

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any, Final
 
 from isthmus.cloud.backends.base import BackendConfig
@@ -19,12 +20,15 @@ from isthmus.cloud.backends.openai_stream import Answer, ServerSentEvents, error
 from isthmus.cloud.drafts import JudgedToken
 from isthmus.cloud.upstreams.discovery import Address
 from isthmus.cloud.upstreams.http import Connections, Origin, Response
+from isthmus.core import genai
 from isthmus.core.chat import ChatRequest
 from isthmus.core.errors import InvalidRequest, IsthmusError, NotSupported, Unavailable
 from isthmus.core.events import Delta, Event, Started
+from isthmus.core.tracing.base import Attributes, Kind, Span
 
 _LAST_BYTES_S: Final = 0.02
 _MAX_ERROR_BYTES: Final = 64 * 1024
+_NOTHING_MORE: Final[Mapping[str, Any]] = MappingProxyType({})
 _MAX_TOLD_BYTES: Final = 8 * 2**20
 _MAX_JUDGED_BYTES: Final = 64 * 2**20
 _QUEUES: Final = re.compile(
@@ -117,6 +121,18 @@ class UpstreamClient:
         self.told = told
         self._probed = True
 
+    def span_of(self, request: ChatRequest) -> Span:
+        """The span of one try to have `request` answered here."""
+        told: Attributes = {
+            "gen_ai.operation.name": genai.CHAT,
+            "gen_ai.provider.name": "openai",
+            "gen_ai.request.model": self._config.model,
+            "server.address": self.address.host,
+            "server.port": self.address.port,
+            "isthmus.continues": bool(request.answer_so_far),
+        }
+        return request.span.child(f"chat {self._config.model}", Kind.CLIENT, told)
+
     async def generate(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         """Stream the upstream's answer; leaving closes the connection, which aborts it there.
 
@@ -143,7 +159,7 @@ class UpstreamClient:
         What such a server computes is in its prefix cache when the answer is asked for.
         """
         begun = replace(request, answer_so_far=request.answer_so_far + request.draft)
-        response = await self._asked(await self._body(begun) | JUDGING)
+        response = await self._asked(begun, JUDGING)
         try:
             if response.status != HTTPStatus.OK:
                 raise await _failure(response)
@@ -159,7 +175,7 @@ class UpstreamClient:
         self, request: ChatRequest, answer: Answer
     ) -> AsyncGenerator[Delta | None, None]:
         """What each piece of the response adds to `answer`; none: nothing that is to be told."""
-        response = await self._asked(await self._body(request))
+        response = await self._asked(request)
         try:
             if response.status != HTTPStatus.OK:
                 raise await _failure(response)
@@ -197,12 +213,16 @@ class UpstreamClient:
             body["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
         return body
 
-    async def _asked(self, body: Mapping[str, Any]) -> Response:
+    async def _asked(
+        self, request: ChatRequest, more: Mapping[str, Any] = _NOTHING_MORE
+    ) -> Response:
+        traceparent = request.span.traceparent
         return await self._connections.ask(
             "POST",
             f"{self.address.path}chat/completions",
-            _encoded(body),
+            _encoded({**await self._body(request), **more}),
             within_s=self._limits.first_token_s,
+            headers={"traceparent": traceparent} if traceparent else None,
         )
 
     async def _got(self, path: str) -> tuple[int, bytes]:

@@ -62,8 +62,19 @@ class Connections:
             read_bufsize=_BUFFER_BYTES,
         )
 
-    async def ask(self, method: str, path: str, body: bytes, *, within_s: float) -> Response:
-        """The response's head; it, and each later read, may be waited for `within_s`."""
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes,
+        *,
+        within_s: float,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        """The response's head; it, and each later read, may be waited for `within_s`.
+
+        `headers` go beside those of every request.
+        """
         if self._closed:
             raise Unavailable("the upstream is closed")
         origin = self._origin
@@ -77,6 +88,7 @@ class Connections:
                         method,
                         url,
                         data=body or None,
+                        headers=headers,
                         allow_redirects=False,
                         server_hostname=self._server_name,
                     )

@@ -32,6 +32,7 @@ from isthmus.core.errors import (
 )
 from isthmus.core.events import Event, Finished, Started
 from isthmus.core.tier import Load, ModelInfo
+from isthmus.core.tracing.base import NO_SPAN
 
 _log = logging.getLogger(__name__)
 
@@ -199,12 +200,17 @@ class UpstreamPool:
         asked_s = clock()
         result = "cancelled"
         waiting = True
+        span = request.span
+        if span is not NO_SPAN:
+            span = upstream.client.span_of(request)
+            request = replace(request, span=span)
         try:
             with upstream.used():
                 async with aclosing(upstream.client.generate(request)) as events:
                     async for event in events:
                         if waiting and not isinstance(event, Started):
                             waiting = False
+                            span.event("first token")
                             self._metrics.first_token(upstream.name, clock() - asked_s)
                         for seen in progress.see(event):
                             if isinstance(seen, Finished):
@@ -224,6 +230,7 @@ class UpstreamPool:
             raise
         finally:
             self._metrics.ended(upstream.name, result)
+            span.end("" if result == "ok" else result)
 
     def _may_move(self, progress: Progress, error: IsthmusError, tried: int, moves: int) -> None:
         """Raise unless another upstream is to be tried."""
