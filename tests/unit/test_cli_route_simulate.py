@@ -190,7 +190,7 @@ def test_a_scenario_replaces_what_it_names(tmp_path: Path) -> None:
 def test_the_scenario_in_the_documentation_works(tmp_path: Path) -> None:
     page = Path(__file__).parents[2].joinpath("docs/simulate.md").read_text()
     path = tmp_path / "fleet.toml"
-    path.write_text(page.split("```toml\n")[1].split("```")[0])
+    path.write_text(page.split("```toml")[1].split("```")[0].partition("\n")[2])
     scenario = read_scenario(path)
     assert scenario.gpu == Gpu()
     assert scenario.router.preset is Preset.SAVER
