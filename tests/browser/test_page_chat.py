@@ -168,6 +168,19 @@ async def test_an_address_that_cannot_be_decoded_shows_the_page_all_the_same(
         page.complaints.clear()  # The 404 that told it.
 
 
+async def test_what_the_agent_did_not_take_is_still_there_to_be_sent(browser: Browser) -> None:
+    async with running_agent(ScriptedEngine()) as agent, shown(browser, agent.url) as page:
+        await page.page.route("**/v1/isthmus/conversations", lambda route: route.abort())
+        await page.ask("Written with care")
+        await expect(page.page.get_by_role("alert")).to_contain_text("cannot be reached")
+        await expect(page.composer).to_have_value("Written with care")
+        await page.page.unroute("**/v1/isthmus/conversations")
+        page.complaints.clear()  # The request that failed.
+        await page.composer.press("Enter")
+        await expect(page.answers).to_contain_text(["Hello there."])
+        await expect(page.composer).to_have_value("")
+
+
 async def test_thumbs_are_kept_and_taken_back(browser: Browser) -> None:
     async with running_agent(ScriptedEngine()) as agent, shown(browser, agent.url) as page:
         answer = await page.answer("Hello")

@@ -32,7 +32,7 @@ export function Chat({ id, onMenu }) {
   const ask = (/** @type {string} */ content, /** @type {string} */ route) => {
     follow.toEnd();
     // What is written where a conversation is gone begins another.
-    take(gone ? null : id, { content, parent: conversation?.head ?? null, route }, (begun) => {
+    return take(gone ? null : id, { content, parent: conversation?.head ?? null, route }, (begun) => {
       if (begun !== id) go("chat", begun);
     });
   };

@@ -7,7 +7,7 @@ import { Select } from "../ui/select.js";
 const ROUTES = ["auto", "prefer_on_device", "only_on_device", "prefer_in_cloud", "only_in_cloud"];
 
 /**
- * @param {{ id: string | null, running: boolean, onSend: (text: string, route: string) => void, onStop: () => void }} props
+ * @param {{ id: string | null, running: boolean, onSend: (text: string, route: string) => Promise<boolean>, onStop: () => void }} props
  */
 export function Composer({ id, running, onSend, onStop }) {
   const { t } = useWords();
@@ -20,10 +20,11 @@ export function Composer({ id, running, onSend, onStop }) {
     if (matchMedia("(pointer: fine)").matches) place.current.focus();
   }, [id]);
 
-  const send = () => {
+  const send = async () => {
     if (!text.trim() || running) return;
-    onSend(text.trim(), route);
     setText("");
+    // What the agent did not take is there to be sent again.
+    if (!(await onSend(text.trim(), route))) setText((now) => now || text);
   };
   const onKeyDown = (/** @type {KeyboardEvent} */ event) => {
     // While an input method composes, Enter chooses a word.

@@ -11,6 +11,7 @@ const ASK_AGAIN_MS = 250;
  * @param {string | null} id the conversation; null begins one
  * @param {{ content?: string, parent?: string | null, regenerate?: string, route?: string }} turn
  * @param {(id: string) => void} [onBegun] told the conversation before the answer comes
+ * @returns {Promise<boolean>} whether the agent took it
  */
 export async function take(id, turn, onBegun = () => {}) {
   try {
@@ -18,8 +19,10 @@ export async function take(id, turn, onBegun = () => {}) {
     if (!conversation) throw new ApiError(0, "unreachable", "The conversation could not be read.");
     onBegun(conversation.id);
     await run(conversation.id, turn);
+    return true;
   } catch (error) {
     conversations.set({ error: /** @type {any} */ (error) });
+    return false;
   }
 }
 
