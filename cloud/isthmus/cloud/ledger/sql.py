@@ -9,7 +9,6 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -27,16 +26,10 @@ from isthmus.cloud.ledger.base import (
     Opening,
     Reconciled,
 )
+from isthmus.cloud.ledger.changes import Call, Checkpoint, Devices, Open, Settle, write
 from isthmus.cloud.ledger.counters import Count, Counters
 from isthmus.cloud.ledger.database import COME_BACK_S, migrate
-from isthmus.cloud.ledger.entries import (
-    Key,
-    Lease,
-    checkpoint_rows,
-    close_unused,
-    open_row,
-    settle_row,
-)
+from isthmus.cloud.ledger.entries import Key, Lease
 from isthmus.cloud.ledger.late import LateAccount, LateBook, LateEntry, bring_in
 from isthmus.cloud.ledger.memory import shown
 from isthmus.cloud.ledger.prices import PriceBook
@@ -57,38 +50,6 @@ _GLANCE_S: Final = 0.05
 _FOLD_EVERY_S: Final = 3600.0
 _FOLD_PAUSE_S: Final = 0.05
 """Between two handfuls, for those who wait for the database."""
-
-_Devices = Sequence[tuple[str, str]]
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class _Open(Change):
-    opening: Opening
-    price: Price
-    lease: Lease | None = None
-    """What it was given, if that is in the database."""
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class _Checkpoint(Change):
-    account: SqlAccount
-    usage: Usage
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class _Settle(Change):
-    account: SqlAccount
-    usage: Usage
-    status: Status
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class _Call(Change):
-    """Anything else; its result is what `run` returns."""
-
-    run: Callable[[sa.Connection, Count], Any]
-    devices: _Devices = field(default=())
-    """Whose quotas it changes."""
 
 
 class SqlLedger:
@@ -172,7 +133,7 @@ class SqlLedger:
         """Reserve and lease; see `base.Ledger`."""
         loop = asyncio.get_running_loop()
         opened: asyncio.Future[Account] = loop.create_future()
-        change = _Open(
+        change = Open(
             slot=object(),
             opening=opening,
             price=self.price(opening.model),
@@ -227,7 +188,7 @@ class SqlLedger:
     def checkpoint(self, account: SqlAccount, usage: Usage, *, urgent: bool) -> None:
         """Write down what was shown."""
         self._put(
-            _Checkpoint(
+            Checkpoint(
                 slot=("checkpoint", account),
                 account=account,
                 usage=usage,
@@ -274,7 +235,7 @@ class SqlLedger:
             done(charge)
 
         self._put(
-            _Settle(
+            Settle(
                 slot=("settle", account), account=account, usage=usage, status=status, done=closed
             ),
             urgent=False,
@@ -282,7 +243,7 @@ class SqlLedger:
 
     # --- inside -------------------------------------------------------------------------------
 
-    def _opened_late(self, book: LateBook, change: _Open) -> LateAccount:
+    def _opened_late(self, book: LateBook, change: Open) -> LateAccount:
         opening = change.opening
         caller = opening.caller
         key = Key(caller.tenant, caller.device, opening.request_id)
@@ -311,7 +272,7 @@ class SqlLedger:
         )
         return changed
 
-    def _waited_in_vain(self, opened: asyncio.Future[Account], change: _Open) -> None:
+    def _waited_in_vain(self, opened: asyncio.Future[Account], change: Open) -> None:
         if opened.done():
             return
         change.given_up = True
@@ -354,7 +315,7 @@ class SqlLedger:
     async def _call(
         self,
         run: Callable[[sa.Connection, Count], Any],
-        devices: _Devices = (),
+        devices: Devices = (),
         wait_s: float | None = None,
     ) -> Any:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -367,7 +328,7 @@ class SqlLedger:
             else:
                 future.set_exception(error)
 
-        change = _Call(slot=object(), run=run, devices=devices, done=done)
+        change = Call(slot=object(), run=run, devices=devices, done=done)
         self._put(change, urgent=True)
         try:
             async with asyncio.timeout(wait_s or self.wait_s):
@@ -433,41 +394,13 @@ class SqlLedger:
                 self._late.drop([entry.key for entry in ended])
 
     def _write(self, connection: sa.Connection, changes: Sequence[Change]) -> Callable[[], None]:
-        """One transaction. The locks on quotas come first, then rows, in an order of their own."""
-        opens = [one for one in changes if isinstance(one, _Open)]
-        settles = [one for one in changes if isinstance(one, _Settle)]
-        calls = [one for one in changes if isinstance(one, _Call)]
-        settled = {one.account for one in settles}
-        checkpoints = [
-            one for one in changes if isinstance(one, _Checkpoint) and one.account not in settled
-        ]
-        devices = [(one.opening.caller.tenant, one.opening.caller.device) for one in opens]
-        devices += [one.account.lease.key[:2] for one in settles]
-        devices += [device for one in calls for device in one.devices]
-        count = self._counters.count(connection, devices, self._now_ms())
-        for opening in sorted(opens, key=lambda one: one.opening.request_id):
-            opening.result, opening.error = None, None
-            if opening.given_up:  # it would take the request from whoever has it by now
-                if opening.lease is not None:
-                    close_unused(connection, opening.lease, count)
-                continue
-            try:
-                opening.result = opening.lease = open_row(
-                    connection, self.gateway, opening.opening, opening.price, count
-                )
-            except IsthmusError as error:
-                opening.error = error
-        lost = checkpoint_rows(connection, [(one.account.lease, one.usage) for one in checkpoints])
-        for one in checkpoints:
-            one.result = one.account.lease.key not in lost
-        for end in sorted(settles, key=lambda one: one.account.lease.key):
-            end.result = settle_row(
-                connection, end.account.lease, end.usage, end.status.value, count
-            )
-        for call in calls:
-            call.result = call.run(connection, count)
-        count.write()
-        return lambda: self._counters.committed(count)
+        return write(
+            connection,
+            changes,
+            counters=self._counters,
+            gateway=self.gateway,
+            now_ms=self._now_ms(),
+        )
 
 
 def _check_names(opening: Opening) -> None:
