@@ -181,6 +181,26 @@ async def test_what_the_agent_did_not_take_is_still_there_to_be_sent(browser: Br
         await expect(page.composer).to_have_value("")
 
 
+async def test_an_edit_that_the_agent_did_not_take_is_still_there_to_be_sent(
+    browser: Browser,
+) -> None:
+    async with running_agent(ScriptedEngine()) as agent, shown(browser, agent.url) as page:
+        await page.answer("Hello")
+        await page.page.route("**/turns", lambda route: route.abort())
+        asked = page.page.locator(".message.user")
+        await asked.hover()
+        await page.button("Edit", asked).click()
+        field = page.page.get_by_label("Edit the message")
+        await field.fill("Written again")
+        await field.press("Enter")
+        await expect(page.page.get_by_role("alert")).to_contain_text("cannot be reached")
+        await expect(field).to_have_value("Written again")
+        await page.page.unroute("**/turns")
+        page.complaints.clear()  # The request that failed.
+        await field.press("Enter")
+        await expect(page.page.locator(".bubble")).to_have_text("Written again")
+
+
 async def test_thumbs_are_kept_and_taken_back(browser: Browser) -> None:
     async with running_agent(ScriptedEngine()) as agent, shown(browser, agent.url) as page:
         answer = await page.answer("Hello")

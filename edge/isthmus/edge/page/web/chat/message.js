@@ -26,22 +26,25 @@ export function Message(props) {
 /** @param {Props} props */
 function Asked({ message, conversation, siblings, busy }) {
   const { t } = useWords();
-  const [editing, setEditing] = useState(false);
+  const [draft, setDraft] = useState(/** @type {string | null} */ (null));
   const field = useRef(/** @type {any} */ (null));
-  const send = () => {
+  const send = async () => {
+    if (busy) return;
     const content = field.current.value.trim();
-    setEditing(false);
-    if (content) take(conversation.id, { content, parent: message.parent });
+    setDraft(null);
+    if (!content) return;
+    // What the agent did not take is there to be sent again.
+    if (!(await take(conversation.id, { content, parent: message.parent }))) setDraft((now) => now ?? content);
   };
   const onKeyDown = (/** @type {KeyboardEvent} */ event) => {
     if (event.isComposing) return;
-    if (event.key === "Escape") setEditing(false);
+    if (event.key === "Escape") setDraft(null);
     if (event.key === "Enter" && !event.shiftKey) {
       event.preventDefault();
       send();
     }
   };
-  if (editing) {
+  if (draft !== null) {
     return html`<article class="message user" aria-label=${t("said.you")}>
       <div class="editing">
         <textarea
@@ -50,12 +53,12 @@ function Asked({ message, conversation, siblings, busy }) {
             if (area && area !== field.current) area.focus();
             field.current = area;
           }}
-          defaultValue=${message.content}
+          defaultValue=${draft}
           onKeyDown=${onKeyDown}
           aria-label=${t("edit.label")}
         ></textarea>
         <div class="choices">
-          <button class="button" onClick=${() => setEditing(false)}>${t("cancel")}</button>
+          <button class="button" onClick=${() => setDraft(null)}>${t("cancel")}</button>
           <button class="button primary" onClick=${send} disabled=${busy}>${t("send")}</button>
         </div>
       </div>
@@ -69,7 +72,7 @@ function Asked({ message, conversation, siblings, busy }) {
       <${CopyButton} text=${message.content} label=${t("copy.question")} />
       <button
         class="plain"
-        onClick=${() => setEditing(true)}
+        onClick=${() => setDraft(message.content)}
         disabled=${busy}
         aria-label=${t("edit")}
         title=${t("edit")}
