@@ -45,6 +45,16 @@ async def test_a_conversation_goes_on_and_says_where_it_was_answered(
         )
 
 
+async def test_why_of_the_last_answer_opens_where_it_is_seen(browser: Browser) -> None:
+    engine = ScriptedEngine(LONG)
+    async with running_agent(engine) as agent, shown(browser, agent.url) as page:
+        answer = await page.answer("Hello")
+        badge = page.button("Why here?", answer)
+        await badge.click()
+        await expect(page.why.locator(".reasons")).to_be_in_viewport(ratio=1)
+        await expect(badge).to_be_in_viewport(ratio=1)
+
+
 async def test_code_streams_as_code_and_is_copied_from_its_block(
     browser: Browser, agent: RunningAgent
 ) -> None:

@@ -1,5 +1,5 @@
 // Why an answer was made where it was made: reasons in words, then every figure behind them.
-import { html } from "../ui/dom.js";
+import { html, useEffect, useRef } from "../ui/dom.js";
 import { bytes, duration, number, usd } from "../ui/format.js";
 import { tOrNull, useWords } from "../ui/i18n.js";
 import { Icon } from "../ui/icons.js";
@@ -8,7 +8,10 @@ import { Chances, Worths } from "./worth.js";
 /** @param {{ id: string, told: any }} props `told` is the isthmus object of the answer */
 export function Why({ id, told }) {
   const { t } = useWords();
-  return html`<section class="why" id=${id} role="group" aria-label=${t("why.title")}>
+  const place = useRef(/** @type {any} */ (null));
+  // Below the last answer it opens where nobody looks.
+  useEffect(() => place.current.scrollIntoView({ block: "nearest" }), []);
+  return html`<section class="why" ref=${place} id=${id} role="group" aria-label=${t("why.title")}>
     <div>
       <h3>${t("why.reasons")}</h3>
       <${Reasons} told=${told} />
