@@ -134,3 +134,17 @@ async def test_prices_are_told_on_both_sides(browser: Browser) -> None:
         await page.button("Table").first.click()
         table = page.page.locator(".chart table")
         await expect(table.locator("tbody td").first).to_have_text("1")
+
+
+async def test_live_says_that_a_value_counts_with_each_turn_of_its_conversation(
+    browser: Browser,
+) -> None:
+    async with running_agent(ScriptedEngine()) as agent, shown(browser, agent.url) as page:
+        await page.answer("Write to ada@example.org.")
+        await page.answer("And again.")
+        await page.go("live")
+        panel = page.page.locator(".card", has_text="Stopped by the last check")
+        await expect(panel.get_by_role("heading", level=3)).to_have_text(
+            "Found since the start, counted with each turn"
+        )
+        await expect(panel.locator(".tag")).to_have_text("E-mail address 2")
