@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, expect
 
@@ -249,3 +250,32 @@ async def test_an_agent_with_a_token_asks_for_it_once(browser: Browser) -> None:
         answer = await page.answer("Hello")
         await expect(answer).to_contain_text("Hello there.")
         page.complaints.clear()  # The 401 that made it ask.
+
+
+@pytest.mark.parametrize(
+    ("locale", "refused", "asks"),
+    [
+        ("en-US", "The agent refused that token.", "This agent asks for a token."),
+        ("zh-CN", "智能体拒绝了该令牌。", "此智能体需要令牌。"),
+    ],
+)
+async def test_a_wrong_token_is_said_to_be_wrong_in_the_pages_words(
+    browser: Browser, locale: str, refused: str, asks: str
+) -> None:
+    async with (
+        running_agent(ScriptedEngine(), token="open-sesame-please") as agent,
+        shown(browser, agent.url, locale=locale) as page,
+    ):
+        dialog = page.page.get_by_role("dialog")
+        field = dialog.locator("input")
+        await expect(field).to_be_visible()
+        await expect(dialog.get_by_role("alert")).to_have_count(0)
+        await field.fill("close-sesame")
+        await field.press("Enter")
+        await expect(dialog.get_by_role("alert")).to_have_text(refused)
+        await expect(page.page.locator(".banner p")).to_have_text(asks)
+        await field.fill("open-sesame-please")
+        await field.press("Enter")
+        await expect(page.page.get_by_role("alert")).to_have_count(0)
+        await expect(dialog).to_have_count(0)
+        page.complaints.clear()  # The 401s that made it ask.

@@ -31,6 +31,23 @@ def scripts() -> str:
     return "\n".join(path.read_text(encoding="utf-8") for path in ours)
 
 
+# Of the errors that the page's own requests may meet; of the rest it says what the agent said.
+CODES = (
+    "invalid_api_key",
+    "host_not_allowed",
+    "origin_not_allowed",
+    "conversation_not_found",
+    "message_not_found",
+    "setting_fixed",
+    "request_too_large",
+    "request_timeout",
+    "context_length_exceeded",
+    "not_supported",
+    "overloaded",
+    "deadline_exceeded",
+    "unavailable",
+    "internal_error",
+)
 TOLD = [
     *(f"reason.{one}" for one in Reason),
     *(f"class.{one}" for one in PrivacyClass),
@@ -43,6 +60,7 @@ TOLD = [
     *(f"window.{one}" for one in WINDOWS),
     *(f"preset.{one}{part}" for one in Preset for part in ("", "_text")),
     *(f"policy.{one}{part}" for one in PRESETS for part in ("", "_text")),
+    *(f"error.{one}" for one in CODES),
 ]
 
 

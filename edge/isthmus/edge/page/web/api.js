@@ -13,10 +13,13 @@ export class ApiError extends Error {
   }
 }
 
-/** @type {() => void} */
+/** @type {(refused: boolean) => void} */
 let onLocked = () => {};
 
-/** `ask` is called when the agent wants a token that it was not given. @param {() => void} ask */
+/**
+ * `ask` is called when the agent wants a token, and told whether it refused the one it was given.
+ * @param {(refused: boolean) => void} ask
+ */
 export function whenLocked(ask) {
   onLocked = ask;
 }
@@ -26,12 +29,6 @@ export function giveToken(token) {
   sessionStorage.setItem(TOKEN, token);
 }
 
-/** @returns {Record<string, string>} */
-function headers() {
-  const token = sessionStorage.getItem(TOKEN);
-  return token ? { authorization: `Bearer ${token}` } : {};
-}
-
 /**
  * @param {string} method
  * @param {string} path below /v1/isthmus
@@ -39,13 +36,17 @@ function headers() {
  */
 async function ask(method, path, { body, signal }) {
   let response;
+  const token = sessionStorage.getItem(TOKEN);
   try {
     response = await fetch(BASE + path, {
       method,
       signal,
       // What was changed is told to its end, also when the page is left at once.
       keepalive: method !== "GET" && !signal,
-      headers: { ...headers(), ...(body && { "content-type": "application/json" }) },
+      headers: {
+        ...(token && { authorization: `Bearer ${token}` }),
+        ...(body && { "content-type": "application/json" }),
+      },
       body: body && JSON.stringify(body),
     });
   } catch (error) {
@@ -53,7 +54,8 @@ async function ask(method, path, { body, signal }) {
     throw new ApiError(0, "unreachable", String(error));
   }
   if (response.ok) return response;
-  if (response.status === 401) onLocked();
+  // What was asked before a token was given says nothing of that token.
+  if (response.status === 401 && token === sessionStorage.getItem(TOKEN)) onLocked(token !== null);
   const told = (await response.json().catch(() => ({}))).error ?? {};
   throw new ApiError(response.status, told.code ?? "unknown", told.message ?? response.statusText);
 }

@@ -8,7 +8,7 @@ import { Settings } from "./settings/settings.js";
 import { Announcer } from "./ui/announce.js";
 import { Dialogs, askForToken, showShortcuts } from "./ui/dialogs.js";
 import { html, render, useEffect, useState } from "./ui/dom.js";
-import { loadWords, useWords } from "./ui/i18n.js";
+import { errorWords, loadWords, useWords } from "./ui/i18n.js";
 import { Icon } from "./ui/icons.js";
 import { go, route } from "./ui/route.js";
 import { focusComposer, focusSearch } from "./ui/focus.js";
@@ -64,10 +64,9 @@ function Tabs({ view, place }) {
 /** @param {{ error: import("./api.js").ApiError }} props */
 function Trouble({ error }) {
   const { t } = useWords();
-  const words = error.code === "unreachable" ? t("error.unreachable") : error.message;
   return html`<div class="banner bad" role="alert">
     <${Icon} name="warning" />
-    <p>${words}</p>
+    <p>${errorWords(error)}</p>
     <button class="plain" onClick=${() => conversations.set({ error: null })} aria-label=${t("close")}>
       <${Icon} name="close" size=${16} />
     </button>
@@ -101,8 +100,8 @@ function useShortcuts(onEscape) {
   }, []);
 }
 
-whenLocked(() =>
-  askForToken((token) => {
+whenLocked((refused) =>
+  askForToken(refused, (token) => {
     giveToken(token);
     loadList();
   }),

@@ -1,6 +1,6 @@
 // One message: what was said, where it was made, and what can be done with it.
 import { html, useRef, useState } from "../ui/dom.js";
-import { tOrNull, useWords } from "../ui/i18n.js";
+import { errorWords, useWords } from "../ui/i18n.js";
 import { Icon } from "../ui/icons.js";
 import { CopyButton, Prose } from "../ui/prose.js";
 import { Badge } from "./badge.js";
@@ -151,9 +151,8 @@ function Thumbs({ conversation, message }) {
 /** @param {{ error: any, onAgain: () => void, busy: boolean }} props */
 function Failed({ error, onAgain, busy }) {
   const { t } = useWords();
-  const words = (error && (tOrNull(`error.${error.code}`) ?? error.message)) || t("error.unknown");
   return html`<div class="failed" role="alert">
-    <p>${words}</p>
+    <p>${errorWords(error)}</p>
     <button class="button" onClick=${onAgain} disabled=${busy}>${t("again.failed")}</button>
   </div>`;
 }

@@ -4,13 +4,10 @@ import { removeAll } from "../chat/conversations.js";
 import { announce } from "../ui/announce.js";
 import { confirm } from "../ui/dialogs.js";
 import { html, useEffect, useState } from "../ui/dom.js";
-import { tOrNull, useWords } from "../ui/i18n.js";
+import { errorWords, tOrNull, useWords } from "../ui/i18n.js";
 import { Icon } from "../ui/icons.js";
 import { LANGUAGES, THEMES, chooseLanguage, chooseTheme, preferences } from "../ui/preferences.js";
 import { Choice, Fixed, Money, Switch } from "./controls.js";
-
-/** @param {any} error */
-const words = (error) => tOrNull(`error.${error.code}`) ?? error.message;
 
 /** @param {{ onMenu: () => void }} props */
 export function Settings({ onMenu }) {
@@ -18,7 +15,7 @@ export function Settings({ onMenu }) {
   const [settings, setSettings] = useState(/** @type {any} */ (null));
   const [said, setSaid] = useState({ text: "", bad: false });
   useEffect(() => {
-    get("/settings").then(setSettings, (error) => setSaid({ text: words(error), bad: true }));
+    get("/settings").then(setSettings, (error) => setSaid({ text: errorWords(error), bad: true }));
   }, []);
   const change = async (/** @type {object} */ patch) => {
     try {
@@ -26,7 +23,7 @@ export function Settings({ onMenu }) {
       setSaid({ text: t("settings.saved"), bad: false });
       announce(t("settings.saved"));
     } catch (error) {
-      setSaid({ text: words(error), bad: true });
+      setSaid({ text: errorWords(error), bad: true });
       // What was chosen and did not hold goes back to what does.
       setSettings({ ...settings });
     }

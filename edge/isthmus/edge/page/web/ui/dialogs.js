@@ -7,8 +7,11 @@ const asked = createStore(/** @type {{ dialog: any }} */ ({ dialog: null }));
 
 /** @param {{ title: string, text: string, yes: string, onYes: () => void }} dialog */
 export const confirm = (dialog) => asked.set({ dialog: { kind: "confirm", ...dialog } });
-/** @param {(token: string) => void} onToken */
-export const askForToken = (onToken) => asked.set({ dialog: { kind: "token", onToken } });
+/**
+ * @param {boolean} refused whether the last one was
+ * @param {(token: string) => void} onToken
+ */
+export const askForToken = (refused, onToken) => asked.set({ dialog: { kind: "token", refused, onToken } });
 export const showShortcuts = () => asked.set({ dialog: { kind: "shortcuts" } });
 
 export function Dialogs() {
@@ -48,7 +51,7 @@ function Confirm({ title, text, yes, onYes }) {
 }
 
 /** @param {any} props */
-function Token({ onToken }) {
+function Token({ refused, onToken }) {
   const { t } = useWords();
   const place = useRef(/** @type {any} */ (null));
   const submit = (/** @type {Event} */ event) => {
@@ -61,13 +64,15 @@ function Token({ onToken }) {
   return html`<form onSubmit=${submit}>
     <h2 id="dialog-title">${t("token.title")}</h2>
     <p id="token-text">${t("token.text")}</p>
+    ${refused && html`<p class="refused" id="token-refused" role="alert">${t("token.refused")}</p>`}
     <input
       ref=${place}
       class="field"
       type="password"
       autocomplete="current-password"
       aria-labelledby="dialog-title"
-      aria-describedby="token-text"
+      aria-describedby=${refused ? "token-text token-refused" : "token-text"}
+      aria-invalid=${refused ? "true" : undefined}
     />
     <div class="choices"><button class="button primary">${t("token.use")}</button></div>
   </form>`;

@@ -32,6 +32,16 @@ export function t(key, values = {}) {
   return found.replace(/\{(\w+)\}/g, (whole, name) => String(values[name] ?? whole));
 }
 
+/**
+ * What to say of an error: the page's own words where there are any, else what the agent said.
+ * @param {{ code?: string, message?: string } | null | undefined} error
+ */
+export function errorWords(error) {
+  if (!error) return t("error.unknown");
+  const known = tOrNull(`error.${error.code}`) ?? tOrNull(`reason.${error.code}`);
+  return known ?? (error.message ? t("error.other", { message: error.message }) : t("error.unknown"));
+}
+
 /** The words of `key`, or null where there are none. @param {string} key */
 export function tOrNull(key) {
   const found = t(key);
