@@ -25,6 +25,7 @@ from isthmus.core.chat import (
     ToolCall,
 )
 from isthmus.core.deadline import Deadline
+from isthmus.core.tracing.base import NO_SPAN, Span
 from isthmus.privacy.fields import FixedField, Passage, Place, UnscannedField, map_texts
 
 MADE_BY_THE_AGENT = {"request_id"}
@@ -65,6 +66,8 @@ class Planter:
             )
         if isinstance(kind, type) and issubclass(kind, Enum):
             return next(iter(kind))
+        if kind is Span:  # never in the bytes
+            return NO_SPAN
         return {int: 1, float: 1.0, bool: True, Deadline: Deadline.NEVER}[kind]
 
 
