@@ -212,6 +212,34 @@ async def test_an_edit_that_the_agent_did_not_take_is_still_there_to_be_sent(
         await expect(page.page.locator(".bubble")).to_have_text("Written again")
 
 
+async def test_that_the_agent_is_away_is_said_once_until_it_is_back(browser: Browser) -> None:
+    async with running_agent(ScriptedEngine()) as agent, shown(browser, agent.url) as page:
+        await page.answer("Hello")
+        address = page.page.url
+        alert = page.page.get_by_role("alert")
+        await page.page.route("**/v1/isthmus/**", lambda route: route.abort())
+        await page.ask("Still there?")
+        await expect(alert).to_have_count(1)
+        async with page.page.expect_event("requestfailed", lambda asked: "/live?" in asked.url):
+            await page.go("live")
+        await expect(alert).to_have_count(1)
+        await expect(alert).to_contain_text("cannot be reached")
+        await page.page.unroute("**/v1/isthmus/**")
+        await expect(page.page.locator(".live")).to_be_visible()
+        await expect(alert).to_have_count(0)
+
+        # A conversation that could not be read is shown by itself, too.
+        await page.page.route("**/v1/isthmus/**", lambda route: route.abort())
+        await page.page.goto(address)
+        await page.reload()
+        await expect(alert).to_have_count(1)
+        await expect(page.answers).to_have_count(0)
+        await page.page.unroute("**/v1/isthmus/**")
+        await expect(page.answers).to_contain_text(["Hello there."])
+        await expect(alert).to_have_count(0)
+        page.complaints.clear()  # The requests that failed.
+
+
 async def test_thumbs_are_kept_and_taken_back(browser: Browser) -> None:
     async with running_agent(ScriptedEngine()) as agent, shown(browser, agent.url) as page:
         answer = await page.answer("Hello")

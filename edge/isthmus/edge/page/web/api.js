@@ -1,7 +1,17 @@
 // The agent's HTTP API, as the page uses it. The token, where one is set, stays in this tab.
+import { createStore } from "./ui/store.js";
 
 const BASE = "/v1/isthmus";
 const TOKEN = "isthmus.token";
+
+/** Whether the agent could not be reached when it was last asked, and how often it came back. */
+export const agent = createStore({ away: false, returns: 0 });
+
+/** @param {boolean} away */
+function found(away) {
+  const before = agent.get();
+  if (before.away !== away) agent.set({ away, returns: before.returns + (away ? 0 : 1) });
+}
 
 /** What the agent refused, or that it could not be reached (`status` 0). */
 export class ApiError extends Error {
@@ -51,8 +61,10 @@ async function ask(method, path, { body, signal }) {
     });
   } catch (error) {
     if (signal?.aborted) throw error;
+    found(true);
     throw new ApiError(0, "unreachable", String(error));
   }
+  found(false);
   if (response.ok) return response;
   // What was asked before a token was given says nothing of that token.
   if (response.status === 401 && token === sessionStorage.getItem(TOKEN)) onLocked(token !== null);

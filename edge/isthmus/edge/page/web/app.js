@@ -1,5 +1,5 @@
 // The page: a frame with three views. The address says which one (#/chat/ID, #/live, #/settings).
-import { giveToken, whenLocked } from "./api.js";
+import { agent, giveToken, whenLocked } from "./api.js";
 import { Chat } from "./chat/chat.js";
 import { conversations, loadList } from "./chat/conversations.js";
 import { Sidebar } from "./chat/sidebar.js";
@@ -13,12 +13,13 @@ import { Icon } from "./ui/icons.js";
 import { go, route } from "./ui/route.js";
 import { focusComposer, focusSearch } from "./ui/focus.js";
 
+const ASK_AGAIN_MS = 3000;
 const VIEWS = /** @type {const} */ (["chat", "live", "settings"]);
 
 function App() {
   const { t, language } = useWords();
   const { view, id } = route.use();
-  const { error } = conversations.use();
+  const { away } = agent.use();
   const [drawer, setDrawer] = useState(false);
   useEffect(() => setDrawer(false), [view, id]);
   useEffect(() => {
@@ -37,7 +38,7 @@ function App() {
       ${drawer &&
       html`<button class="scrim" aria-label=${t("close")} onClick=${() => setDrawer(false)}></button>`}
       <main class="main" id="main" tabindex="-1">
-        ${error && html`<${Trouble} error=${error} />`}
+        ${away ? html`<${Away} />` : html`<${Trouble} />`}
         ${view === "chat" && html`<${Chat} id=${id} onMenu=${openDrawer} />`}
         ${view === "live" && html`<${Live} onMenu=${openDrawer} />`}
         ${view === "settings" && html`<${Settings} onMenu=${openDrawer} />`}
@@ -61,9 +62,24 @@ function Tabs({ view, place }) {
   </nav>`;
 }
 
-/** @param {{ error: import("./api.js").ApiError }} props */
-function Trouble({ error }) {
+/** Goes by itself when the agent is back, whatever is looked at. */
+function Away() {
   const { t } = useWords();
+  useEffect(() => {
+    const timer = setInterval(loadList, ASK_AGAIN_MS);
+    return () => clearInterval(timer);
+  }, []);
+  return html`<div class="banner bad" role="alert">
+    <${Icon} name="warning" />
+    <p>${t("error.unreachable")}</p>
+  </div>`;
+}
+
+function Trouble() {
+  const { t } = useWords();
+  const { error } = conversations.use();
+  // That it was away is over.
+  if (!error || error.code === "unreachable") return null;
   return html`<div class="banner bad" role="alert">
     <${Icon} name="warning" />
     <p>${errorWords(error)}</p>

@@ -1,4 +1,5 @@
 // The chat: one conversation, from its first message to its newest.
+import { agent } from "../api.js";
 import { html, useEffect, useMemo, useState } from "../ui/dom.js";
 import { useWords } from "../ui/i18n.js";
 import { Icon } from "../ui/icons.js";
@@ -16,13 +17,15 @@ const STARTS = ["start.explain", "start.code", "start.letter"];
 export function Chat({ id, onMenu }) {
   const { t } = useWords();
   const { open: known, runs } = conversations.use();
+  const { returns } = agent.use();
   const [gone, setGone] = useState(false);
   const conversation = id ? known[id] : null;
   const running = Boolean(id && runs[id]);
+  // What the agent could not tell while it was away is asked for when it is back.
   useEffect(() => {
     setGone(false);
     if (id && !conversations.get().runs[id]) open(id).then((found) => setGone(found === null));
-  }, [id]);
+  }, [id, returns]);
 
   const shown = useMemo(
     () => (conversation ? path(conversation.messages, conversation.head) : []),

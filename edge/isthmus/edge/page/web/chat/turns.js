@@ -16,7 +16,7 @@ const ASK_AGAIN_MS = 250;
 export async function take(id, turn, onBegun = () => {}) {
   try {
     const conversation = id ? conversations.get().open[id] : await begin(turn.content ?? "");
-    if (!conversation) throw new ApiError(0, "unreachable", "The conversation could not be read.");
+    if (!conversation) throw new ApiError(0, "conversation_unread", "The conversation could not be read.");
     onBegun(conversation.id);
     await run(conversation.id, turn);
     return true;

@@ -1,5 +1,6 @@
 // The device's live picture: where answers were made, how fast, what they cost, what stayed.
 import { get } from "../api.js";
+import { conversations } from "../chat/conversations.js";
 import { html, useEffect, useState } from "../ui/dom.js";
 import { useWords } from "../ui/i18n.js";
 import { Icon } from "../ui/icons.js";
@@ -15,7 +16,7 @@ const EVERY_MS = 3000;
 export function Live({ onMenu }) {
   const { t } = useWords();
   const [length, setLength] = useState("1h");
-  const { live, failed } = useLive(length);
+  const live = useLive(length);
   return html`
     <header class="bar">
       <button class="plain menu" onClick=${onMenu} aria-label=${t("menu")}><${Icon} name="menu" size=${20} /></button>
@@ -28,7 +29,6 @@ export function Live({ onMenu }) {
       />
     </header>
     <div class="page" tabindex="-1">
-      ${failed && html`<p class="banner bad" role="alert">${t("error.unreachable")}</p>`}
       ${live &&
       html`<div class="live">
         <${Trouble} device=${live.device} />
@@ -47,17 +47,21 @@ export function Live({ onMenu }) {
 
 /** The picture, asked for again while the page is looked at. @param {string} length */
 function useLive(length) {
-  const [state, setState] = useState({ live: /** @type {any} */ (null), failed: false });
+  const [live, setLive] = useState(/** @type {any} */ (null));
   useEffect(() => {
     let on = true;
     let timer = 0;
+    /** @type {any} */
+    let trouble = null;
     const look = async () => {
       if (!document.hidden) {
         try {
-          const live = await get(`/live?window=${length}`);
-          if (on) setState({ live, failed: false });
-        } catch {
-          if (on) setState((before) => ({ ...before, failed: true }));
+          const found = await get(`/live?window=${length}`);
+          if (on) setLive(found);
+          if (trouble && conversations.get().error === trouble) conversations.set({ error: null });
+        } catch (error) {
+          trouble = error;
+          if (on) conversations.set({ error: trouble });
         }
       }
       if (on) timer = setTimeout(look, EVERY_MS);
@@ -68,7 +72,7 @@ function useLive(length) {
       clearTimeout(timer);
     };
   }, [length]);
-  return state;
+  return live;
 }
 
 /** @param {{ device: any }} props */

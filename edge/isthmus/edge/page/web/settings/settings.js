@@ -1,5 +1,5 @@
 // Settings: each is applied to the next request as soon as it is chosen.
-import { get, request } from "../api.js";
+import { agent, get, request } from "../api.js";
 import { removeAll } from "../chat/conversations.js";
 import { announce } from "../ui/announce.js";
 import { confirm } from "../ui/dialogs.js";
@@ -14,16 +14,20 @@ export function Settings({ onMenu }) {
   const { t } = useWords();
   const [settings, setSettings] = useState(/** @type {any} */ (null));
   const [said, setSaid] = useState({ text: "", bad: false });
+  const { returns } = agent.use();
+  // That the agent is away stands above every view.
+  const refused = (/** @type {any} */ error) =>
+    setSaid({ text: error.code === "unreachable" ? "" : errorWords(error), bad: true });
   useEffect(() => {
-    get("/settings").then(setSettings, (error) => setSaid({ text: errorWords(error), bad: true }));
-  }, []);
+    get("/settings").then(setSettings, refused);
+  }, [returns]);
   const change = async (/** @type {object} */ patch) => {
     try {
       setSettings(await request("PATCH", "/settings", patch));
       setSaid({ text: t("settings.saved"), bad: false });
       announce(t("settings.saved"));
     } catch (error) {
-      setSaid({ text: errorWords(error), bad: true });
+      refused(error);
       // What was chosen and did not hold goes back to what does.
       setSettings({ ...settings });
     }
