@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ ALLOWED = {
 PATIENCE_S = 90.0
 """A hang is one after any time; a busy machine is none."""
 FUZZ = settings(
-    max_examples=count(500, 10_000),
+    max_examples=count(200, 4_000),  # five times for each form
     database=None,
     derandomize=not SOAK,
     phases=[Phase.generate],
@@ -182,6 +182,12 @@ def status_of(channel: grpc.Channel, method: MethodDescriptor, data: bytes) -> g
     return grpc.StatusCode.OK
 
 
+def rss_after(pass_: Callable[[], None], gateway: Served) -> float:
+    """The gateway's resident memory, in MB, after one more pass."""
+    pass_()
+    return gateway.rss_mb
+
+
 @pytest.mark.parametrize("form", ["random", "valid", "mutated"])
 def test_no_bytes_bring_a_gateway_down_or_leave_a_call_without_an_end(
     gateway: Served, channel: grpc.Channel, form: str
@@ -198,10 +204,10 @@ def test_no_bytes_bring_a_gateway_down_or_leave_a_call_without_an_end(
         seen.add(status)
         assert status in ALLOWED, (method.name, status)
 
-    one()
-    warm_mb = gateway.rss_mb
-    one()
+    # What is kept for a while, for who asks again, comes and goes: a peak beside a later low.
+    warm_mb = max(rss_after(one, gateway) for _ in range(3))
+    later_mb = min(rss_after(one, gateway) for _ in range(2))
     assert gateway.running
     assert grpc.StatusCode.OK in seen
     assert grpc.StatusCode.INVALID_ARGUMENT in seen
-    assert gateway.rss_mb < 1.1 * warm_mb
+    assert later_mb < 1.1 * warm_mb
