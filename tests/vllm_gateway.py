@@ -100,9 +100,8 @@ class RunningGateway:
         )
 
     async def until_idle(self, within_s):
-        """How long vLLM itself takes to say that nothing runs any more."""
+        """Wait until vLLM itself says that nothing runs any more."""
         began_s = time.monotonic()
         while await asyncio.to_thread(self.sample, "vllm:num_requests_running"):
             assert time.monotonic() - began_s < within_s, "vLLM still runs the request"
             await asyncio.sleep(0.002)
-        return time.monotonic() - began_s
