@@ -24,35 +24,20 @@ from isthmus.cloud.config import CloudConfig
 from isthmus.cloud.server import Gateway
 from isthmus.cloud.testing import ScriptedBackend
 from isthmus.core.chat import PrivacyClass
-from isthmus.core.decision import Outcome, Reason, Status, Target
-from isthmus.core.money import Usage
+from isthmus.core.decision import Outcome, Reason, Status
 from isthmus.edge.ledger import Ledger
 from isthmus.edge.testing import RunningAgent, ScriptedEngine, running_agent
+from past_outcomes import IN_CLOUD, ON_EDGE
 
 WINDOWS = ("15m", "1h", "24h")
-ON_EDGE = Outcome(
-    request_id="",
-    at_unix_s=0.0,
-    route=Target.EDGE,
+KEPT = replace(
+    ON_EDGE,
     reasons=(Reason.PRIVACY_LOCAL_ONLY,),
-    status=Status.OK,
     privacy_class=PrivacyClass.SENSITIVE,
-    usage=Usage(10, 20),
-    ttft_ms=50.0,
-    tpot_ms=5.0,
-    total_ms=150.0,
     saved_micro_usd=2_000_000,
 )
-IN_CLOUD = replace(
-    ON_EDGE,
-    route=Target.CLOUD,
-    reasons=(Reason.VALUE_IN_CLOUD,),
-    privacy_class=PrivacyClass.PUBLIC,
-    ttft_ms=900.0,
-    price_micro_usd=1_500_000,
-    saved_micro_usd=0,
-)
-LOST = replace(IN_CLOUD, status=Status.FAILED, error_kind="unavailable", price_micro_usd=0)
+SENT = replace(IN_CLOUD, ttft_ms=900.0, price_micro_usd=1_500_000)
+LOST = replace(SENT, status=Status.FAILED, error_kind="unavailable", price_micro_usd=0)
 
 
 @asynccontextmanager
@@ -96,7 +81,7 @@ async def until(pilot: Pilot[None], condition: Callable[[], bool]) -> None:
 
 async def test_it_shows_where_answers_were_made_at_what_speed_and_price(tmp_path: Path) -> None:
     async with (
-        busy(tmp_path, ON_EDGE, ON_EDGE, ON_EDGE, IN_CLOUD, LOST) as agent,
+        busy(tmp_path, KEPT, KEPT, KEPT, SENT, LOST) as agent,
         watching(agent.url) as pilot,
     ):
         await until(pilot, lambda: "asked" in shown(pilot, "answers"))
@@ -118,7 +103,7 @@ async def test_it_shows_where_answers_were_made_at_what_speed_and_price(tmp_path
 
 
 async def test_nothing_is_cut_off_on_a_terminal_of_80_by_24(tmp_path: Path) -> None:
-    async with busy(tmp_path, ON_EDGE, LOST) as agent, watching(agent.url) as pilot:
+    async with busy(tmp_path, KEPT, LOST) as agent, watching(agent.url) as pilot:
         await until(pilot, lambda: shown(pilot, "device") != "")
         for panel in pilot.app.query(".panel").results(Static):
             if panel.display:
@@ -129,7 +114,7 @@ async def test_nothing_is_cut_off_on_a_terminal_of_80_by_24(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("size", [(20, 8), (60, 30), (250, 80)])
 async def test_it_stands_any_size_and_a_change_of_it(tmp_path: Path, size: tuple[int, int]) -> None:
-    async with busy(tmp_path, ON_EDGE) as agent, watching(agent.url, size=size) as pilot:
+    async with busy(tmp_path, KEPT) as agent, watching(agent.url, size=size) as pilot:
         await until(pilot, lambda: "asked" in shown(pilot, "answers"))
         await pilot.resize_terminal(80, 24)
         await until(pilot, lambda: len(shown(pilot, "answers").splitlines()) == 4)
@@ -143,7 +128,7 @@ async def test_an_agent_that_is_away_is_told_and_the_picture_returns_with_it(
     async with watching(url) as pilot:
         await until(pilot, lambda: "no agent answers at" in shown(pilot, "notice"))
         assert "trying again" in shown(pilot, "notice")
-        async with busy(tmp_path, ON_EDGE, port=port):
+        async with busy(tmp_path, KEPT, port=port):
             await until(pilot, lambda: "1 asked" in shown(pilot, "answers"))
             assert shown(pilot, "notice") == ""
         await until(pilot, lambda: "no agent answers at" in shown(pilot, "notice"))
@@ -152,7 +137,7 @@ async def test_an_agent_that_is_away_is_told_and_the_picture_returns_with_it(
 
 
 async def test_keys_change_the_window_pause_help_and_quit(tmp_path: Path) -> None:
-    async with busy(tmp_path, ON_EDGE) as agent, watching(agent.url) as pilot:
+    async with busy(tmp_path, KEPT) as agent, watching(agent.url) as pilot:
         assert "the last 1h" in shown(pilot, "head")
         await pilot.press("w")
         assert "the last 24h" in shown(pilot, "head")
@@ -173,12 +158,12 @@ async def test_keys_change_the_window_pause_help_and_quit(tmp_path: Path) -> Non
 
 
 async def test_a_paused_picture_stays_as_it_is(tmp_path: Path) -> None:
-    async with busy(tmp_path, ON_EDGE) as agent, watching(agent.url) as pilot:
+    async with busy(tmp_path, KEPT) as agent, watching(agent.url) as pilot:
         await until(pilot, lambda: "1 asked" in shown(pilot, "answers"))
         await pilot.press("p")
         ledger = agent.agent.ledger
         assert ledger is not None
-        ledger.record(replace(ON_EDGE, request_id="another", at_unix_s=time.time()))
+        ledger.record(replace(KEPT, request_id="another", at_unix_s=time.time()))
         ledger.flush()
         await pilot.pause(0.3)
         assert "1 asked" in shown(pilot, "answers")
@@ -187,7 +172,7 @@ async def test_a_paused_picture_stays_as_it_is(tmp_path: Path) -> None:
 
 
 async def test_a_token_is_asked_for_and_used(tmp_path: Path) -> None:
-    async with busy(tmp_path, ON_EDGE, token="a-token-of-enough-length") as agent:
+    async with busy(tmp_path, KEPT, token="a-token-of-enough-length") as agent:
         async with watching(agent.url) as pilot:
             await until(pilot, lambda: "ISTHMUS_EDGE_TOKEN" in shown(pilot, "notice"))
         async with watching(agent.url, token="a-token-of-enough-length") as pilot:
@@ -203,7 +188,7 @@ async def test_a_gateways_queue_and_speed_stand_beside_it(tmp_path: Path) -> Non
     try:
         address = gateway.metrics_address
         async with (
-            busy(tmp_path, ON_EDGE) as agent,
+            busy(tmp_path, KEPT) as agent,
             watching(agent.url, gateway_metrics=address) as pilot,
         ):
             await until(pilot, lambda: "0 tok/s" in shown(pilot, "gateway"))
@@ -227,7 +212,7 @@ async def top(*arguments: str) -> int:
 async def test_one_look_is_printed_as_text_or_as_an_object(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async with busy(tmp_path, ON_EDGE, IN_CLOUD) as agent:
+    async with busy(tmp_path, KEPT, SENT) as agent:
         assert await top("--once", "--url", agent.url) == 0
         text = capsys.readouterr().out
         assert await top("--json", "--url", agent.url) == 0

@@ -14,34 +14,18 @@ import numpy as np
 import pytest
 
 from isthmus.core.chat import PrivacyClass
-from isthmus.core.decision import Outcome, Reason, Status, Target
-from isthmus.core.money import Usage
+from isthmus.core.decision import Outcome, Reason, Status
 from isthmus.edge.ledger import Ledger
 from isthmus.edge.page.live import WINDOWS
 from isthmus.edge.sensors import Sensors
 from isthmus.edge.testing import RunningAgent, ScriptedEngine, ScriptedTier, running_agent
 from isthmus.router.signals import DeviceHealth
+from past_outcomes import IN_CLOUD, ON_EDGE
 
-ON_EDGE = Outcome(
-    request_id="",
-    at_unix_s=0.0,
-    route=Target.EDGE,
-    reasons=(Reason.VALUE_ON_EDGE,),
-    status=Status.OK,
-    privacy_class=PrivacyClass.PUBLIC,
-    usage=Usage(10, 20),
-    ttft_ms=50.0,
-    tpot_ms=5.0,
-    total_ms=150.0,
-    saved_micro_usd=40,
-)
-IN_CLOUD = replace(
-    ON_EDGE,
-    route=Target.CLOUD,
+REDACTED = replace(
+    IN_CLOUD,
     reasons=(Reason.VALUE_IN_CLOUD, Reason.PRIVACY_REDACTED),
     privacy_class=PrivacyClass.REDACTED,
-    price_micro_usd=700,
-    saved_micro_usd=0,
 )
 
 
@@ -91,11 +75,11 @@ async def test_every_request_is_counted_where_it_was_answered(tmp_path: Path) ->
     )
     blocked = replace(ON_EDGE, reasons=(Reason.PRIVACY_BLOCKED, Reason.FELL_BACK))
     async with seen(tmp_path) as page:
-        page.happened(ON_EDGE, kept, blocked, IN_CLOUD, IN_CLOUD)
+        page.happened(ON_EDGE, kept, blocked, REDACTED, REDACTED)
         page.happened(
             replace(ON_EDGE, status=Status.FAILED), replace(ON_EDGE, status=Status.REFUSED)
         )
-        page.happened(replace(IN_CLOUD, reasons=(Reason.SHADOW,)))
+        page.happened(replace(REDACTED, reasons=(Reason.SHADOW,)))
         told = await page.live()
         assert told["totals"] == {
             "requests": 7,
@@ -201,7 +185,7 @@ async def test_it_tells_how_many_answers_kept_each_promised_time(tmp_path: Path)
 
 
 async def test_it_tells_what_went_wrong_last_by_its_kind(tmp_path: Path) -> None:
-    lost = replace(IN_CLOUD, status=Status.FAILED, error_kind="unavailable")
+    lost = replace(REDACTED, status=Status.FAILED, error_kind="unavailable")
     async with seen(tmp_path) as page:
         page.happened(ON_EDGE)
         assert (await page.live())["last_error"] is None
