@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -65,6 +66,28 @@ def test_only_its_owner_may_read_it(tmp_path: Path) -> None:
 def test_without_a_ledger_there_is_nothing_to_read(tmp_path: Path) -> None:
     assert read_outcomes(tmp_path / "none.sqlite") == ()
     assert not (tmp_path / "none.sqlite").exists()
+
+
+def test_another_program_that_ends_takes_nothing_from_under_the_agent(tmp_path: Path) -> None:
+    """A file's locks go with the first of a process's descriptors of it that is closed, and
+    SQLite's write-ahead log with the last program that seems to use it.
+    """
+    path = tmp_path / "ledger.sqlite"
+    ledger = Ledger(path)
+    ledger.record(outcome("before"))
+    ledger.flush()
+    assert ledger.spent_since(0) == 7
+    other = "import sys; from isthmus.edge.ledger import read_outcomes; read_outcomes()"
+    subprocess.run(
+        [sys.executable, "-c", other], env=os.environ | {"ISTHMUS_HOME": str(tmp_path)}, check=True
+    )
+    ledger.record(outcome("after"))
+    ledger.flush()
+    kept = {one.request_id for one in read_outcomes(path)}
+    ledger.close()
+    assert kept == {"before", "after"}
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
 def test_two_agents_may_share_one_ledger(tmp_path: Path) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 from pathlib import Path
 
 import platformdirs
+
+_making = threading.Lock()
 
 
 def home() -> Path:
@@ -33,7 +37,10 @@ def make_private(path: Path) -> None:
     """Make an empty file that its owner alone can read, with its folder; one that is there stays.
 
     For what names devices, people or money. SQLite gives the files beside a database its mode.
-    Raises `OSError`.
+    A file that is there is not opened: to close it again would drop the locks that this process
+    holds on it (https://sqlite.org/howtocorrupt.html, section 2.2). Raises `OSError`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    # Nor may another thread lock the new file before its first descriptor is closed.
+    with _making, contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
