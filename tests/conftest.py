@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, settings
 
 from cloud_ledgers import postgres_database
 from isthmus.cloud.ledger.database import sqlite_url
+from isthmus.core.paths import cache_dir, models_dir
 from isthmus.engine.gguf import read_gguf
 from isthmus.engine.model import ModelFile
 from isthmus.engine.pull import pull
@@ -27,9 +28,23 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def isthmus_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """An ISTHMUS_HOME for all that has none of its own: with the models and caches of whoever runs
+    the tests, that nothing be downloaded twice, and without their ledger, keys and settings.
+    """
+    folder = tmp_path_factory.mktemp("home")
+    for shared in (models_dir(), cache_dir()):
+        shared.mkdir(parents=True, exist_ok=True)
+        (folder / shared.name).symlink_to(shared)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ISTHMUS_HOME", str(folder))
+        yield
+
+
 @pytest.fixture(scope="session")
 def model_path() -> Path:
-    """The small model's file, downloaded into the user's ISTHMUS_HOME when it is not there yet."""
+    """The small model's file, downloaded when whoever runs the tests does not have it yet."""
     return pull("smollm2-135m")
 
 
