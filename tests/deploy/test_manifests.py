@@ -217,6 +217,13 @@ def test_compose_and_systemd_give_longer_too(tmp_path, monkeypatch):
     assert int(dict(units()["isthmus-gateway.service"])["TimeoutStopSec"]) > drain_s
 
 
+def test_compose_can_write_its_secrets_where_they_are_read():
+    services = compose()["services"]
+    sealed = {name for name, service in services.items() if service.get("read_only")}
+    assert sealed
+    assert not [name for name in sealed if services[name].get("secrets")]
+
+
 def test_no_manifest_holds_a_secret(manifests):
     for name, pod in pods(manifests):
         for container in pod["containers"]:
