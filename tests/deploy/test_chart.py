@@ -29,6 +29,18 @@ def test_one_gateway_keeps_its_ledger_in_a_volume_that_outlives_it():
     assert deployment["spec"]["strategy"]["type"] == "Recreate"
 
 
+def test_alerts_and_dashboards_lead_to_where_the_documentation_is_read():
+    parts = {"prometheusRule": {"enabled": True}, "dashboards": {"enabled": True}}
+    text = render(GOOD | {"monitoring": {"docs": "https://docs.your.org/isthmus/", **parts}})
+    assert "isthmus.example" not in text
+    kinds = {
+        one["kind"]
+        for one in yaml.safe_load_all(text)
+        if "https://docs.your.org/isthmus/runbooks/" in yaml.safe_dump(one, width=10**6)
+    }
+    assert kinds == {"PrometheusRule", "ConfigMap"}
+
+
 @pytest.mark.parametrize(
     "more",
     [
