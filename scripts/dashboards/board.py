@@ -8,6 +8,7 @@ from itertools import count
 from typing import Final
 
 from grafana_foundation_sdk.builders import dashboard
+from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import dashboard as models
 
 from dashboards.panels import DATASOURCE, Panel
@@ -16,7 +17,8 @@ from dashboards.variables import Variable, datasource
 WIDTH: Final = 24
 TAG: Final = "isthmus"
 DOCS: Final = "https://isthmus.example"
-"""Where the pages of docs/ are read; the alerts of deploy/prometheus/rules name it too."""
+"""Stands for where the pages of docs/ are read, here and in the alerts of deploy/prometheus/rules:
+the chart puts `monitoring.docs` in its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class Board:
                 .target_blank(True)
             )
             .with_variable(datasource())
-            .annotation(_alerts())
+            .annotation(_Alerts())
         )
         for variable in self.variables:
             built.with_variable(variable)
@@ -98,13 +100,26 @@ def _packed(row: Row) -> list[list[Panel]]:
     return lines
 
 
-def _alerts() -> dashboard.AnnotationQuery:
+class _Marks(models.AnnotationQuery):
+    """What a mark says when somebody points at it, of which the SDK knows nothing.
+
+    A label that an alert lacks is left out of the tags; in a text Grafana would print its name.
+    """
+
+    def to_json(self) -> dict[str, object]:
+        return super().to_json() | {
+            "titleFormat": "{{alertname}}",
+            "tagKeys": "severity,slo,instance,tenant,device_class",
+        }
+
+
+class _Alerts(Builder[models.AnnotationQuery]):
     """Marks on every graph from when to when alerts fired."""
-    return (
-        dashboard.AnnotationQuery()
-        .name("Alerts of Isthmus")
-        .datasource(DATASOURCE)
-        .enable(True)
-        .icon_color("red")
-        .expr('ALERTS{alertname=~"Isthmus.*",alertstate="firing"}')
-    )
+
+    def build(self) -> models.AnnotationQuery:
+        return _Marks(
+            name="Alerts of Isthmus",
+            datasource=DATASOURCE,
+            icon_color="red",
+            expr='ALERTS{alertname=~"Isthmus.*",alertstate="firing"}',
+        )

@@ -332,8 +332,9 @@ AGENTS_ROW: Final = Row(
             "Bundle in use",
             "The number of the operator's bundle that each agent uses, 0 for none, and what "
             "became of the one that it tried last.",
-            Ask(f"isthmus_edge_bundle_sequence{{{AGENT}}}"),
-            Ask(f"isthmus_edge_bundle_state{{{AGENT}}} == 1"),
+            # By labels of their own: rows that differ in one, a metric's name too, are not merged.
+            Ask(f"max by (instance) (isthmus_edge_bundle_sequence{{{AGENT}}})"),
+            Ask(f"max by (instance, state) (isthmus_edge_bundle_state{{{AGENT}}}) == 1"),
             unit="short",
             columns={"instance": "Agent", "Value #A": "Bundle", "state": "Tried last"},
             width=6,

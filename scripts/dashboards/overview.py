@@ -136,6 +136,7 @@ PROMISES: Final = Row(
             "error, and begun in time, on devices and at the gateway.",
             Ask("1 - isthmus:slo_errors:ratio_rate1h", "{{namespace}} {{slo}}"),
             unit="percentunit",
+            bottom=0.9,
             top=1,
         ),
         lines(

@@ -92,9 +92,13 @@ def lines(
     height: int = 8,
     stacked: bool = False,
     limits: Steps = (),
+    bottom: float = 0,
     top: float | None = None,
 ) -> Panel:
-    """Series over time; `stacked` where their sum means something, `limits` as dashed lines."""
+    """Series over time; `stacked` where their sum means something, `limits` as dashed lines.
+
+    The axis begins at `bottom` unless something is lower, and ends at `top`.
+    """
     panel = (
         timeseries.Panel()
         .legend(
@@ -113,7 +117,7 @@ def lines(
         .fill_opacity(30 if stacked else 8)
         .show_points(common_models.VisibilityMode.AUTO)
         .span_nulls(False)
-        .axis_soft_min(0)
+        .axis_soft_min(bottom)
     )
     if stacked:
         panel.stacking(common.StackingConfig().mode(common_models.StackingMode.NORMAL))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from itertools import combinations
 from typing import Any
@@ -51,6 +52,8 @@ def test_a_dashboard_that_is_stale_missing_or_nobodys_is_told(tmp_path, monkeypa
 
 
 def test_it_is_a_dashboard_by_grafanas_own_types(model: Json) -> None:
+    for marks in model["annotations"]["list"]:  # Prometheus' own, of which the types know nothing
+        del marks["titleFormat"], marks["tagKeys"]
     read = Dashboard.from_json(model)
     assert json.loads(json.dumps(read, cls=JSONEncoder)) == model
     ids = [panel["id"] for panel in model["panels"]]
@@ -122,6 +125,17 @@ def test_graphs_are_marked_while_alerts_fire(model: Json) -> None:
     assert marks["enable"]
     assert marks["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
     assert "ALERTS" in str(promql_parser.parse(marks["expr"]))
+    assert marks["titleFormat"] == "{{alertname}}"
+    assert {"severity", "instance"} < set(marks["tagKeys"].split(","))
+
+
+def test_the_rows_of_a_table_can_be_merged_by_their_labels(model: Json) -> None:
+    """A selector alone brings its metric's name along, in which the rows of two would differ."""
+    for panel in panels(model):
+        if panel["type"] == "table" and len(panel["targets"]) > 1:
+            for query in dashboard({**model, "panels": [panel]}):
+                if query.title == panel["title"]:
+                    assert re.match(r"[\d* ]*\w+ by \(", query.expr), query.expr
 
 
 def test_a_row_with_a_hole_is_refused() -> None:
