@@ -9,6 +9,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,6 +89,26 @@ def test_another_program_that_ends_takes_nothing_from_under_the_agent(tmp_path: 
     assert kept == {"before", "after"}
     with contextlib.closing(sqlite3.connect(path)) as db:
         assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def test_who_reads_waits_for_nobody_who_writes(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    Ledger(path).close()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        assert read_outcomes(path) == ()
+
+
+def test_two_programs_may_make_one_ledger_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    with contextlib.closing(other):
+        other.execute("BEGIN IMMEDIATE")
+        made = threading.Timer(0.2, other.commit)
+        made.start()
+        Ledger(path).close()
+        made.join()
+    assert read_outcomes(path) == ()
 
 
 def test_two_agents_may_share_one_ledger(tmp_path: Path) -> None:
