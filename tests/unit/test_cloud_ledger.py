@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from cloud_ledgers import PHONE, open_ledger, opening, rows, written
 from isthmus.cloud.identity.base import Caller
-from isthmus.cloud.ledger.base import MAX_ATTEMPTS, Acknowledged
+from isthmus.cloud.ledger.base import CHECKPOINT_TOKENS, MAX_ATTEMPTS, Acknowledged
 from isthmus.core.decision import Status
 from isthmus.core.errors import AlreadyExists, InvalidRequest
 from isthmus.core.money import Usage
@@ -113,10 +113,35 @@ async def test_an_answer_that_goes_on_later_is_charged_as_one(ledger_url: sa.URL
         account = await ledger.open(opening())
         assert await account.settle(Usage(10, 20), Status.CANCELLED) == 50
         again = await ledger.open(opening(received=18))
-        assert rows(ledger_url)[0]["charge_micro_usd"] == 10 + 2 * 18
+        assert rows(ledger_url)[0]["charge_micro_usd"] == 50
         # What the first attempt counted of the prompt stands.
         assert await again.settle(Usage(13, 30), Status.OK) == 70
     assert [row["charge_micro_usd"] for row in rows(ledger_url)] == [70]
+
+
+@pytest.mark.parametrize(("shown", "status"), [(0, Status.CANCELLED), (5, Status.OK)])
+async def test_asking_again_and_leaving_takes_nothing_from_what_was_charged(
+    ledger_url: sa.URL, shown: int, status: Status
+) -> None:
+    async with open_ledger(ledger_url) as ledger:
+        account = await ledger.open(opening())
+        assert await account.settle(Usage(10, 200), Status.OK) == 410
+        again = await ledger.open(opening(received=0))
+        assert rows(ledger_url)[0]["charge_micro_usd"] == 410
+        assert await again.settle(Usage(10, shown), status) == 410
+        longer = await ledger.open(opening(received=200))
+        assert await longer.settle(Usage(10, 201), Status.OK) == 412
+
+
+async def test_leaving_an_answer_that_runs_for_another_attempt_takes_nothing_from_it(
+    ledger_url: sa.URL,
+) -> None:
+    async with open_ledger(ledger_url) as ledger:
+        former = await ledger.open(opening())
+        former.wrote(Usage(10, 40))
+        await written(ledger)
+        again = await ledger.open(opening(received=0))
+        assert await again.settle(Usage(10, 0), Status.CANCELLED) == 10 + 2 * CHECKPOINT_TOKENS
 
 
 async def test_one_request_is_not_attempted_for_ever(ledger_url: sa.URL) -> None:

@@ -119,6 +119,26 @@ async def test_going_on_with_a_request_is_no_new_one(ledger_url: sa.URL) -> None
         assert await again.settle(Usage(10, 80), Status.OK) == 170
 
 
+async def test_going_on_with_many_requests_at_once_takes_streams_as_new_ones_do(
+    ledger_url: sa.URL,
+) -> None:
+    async with open_ledger(ledger_url, quotas={"device": {"streams": 1}}) as ledger:
+        for number in range(3):
+            account = await ledger.open(opening(f"r{number}"))
+            await account.settle(Usage(10, 5), Status.CANCELLED)
+        assert await accepted(ledger, range(3), received=5) == 1
+
+
+async def test_a_device_cannot_get_its_quota_back_by_asking_again(ledger_url: sa.URL) -> None:
+    quotas = {"device": {"tokens_per_day": 300}}
+    async with open_ledger(ledger_url, quotas=quotas) as ledger:
+        account = await ledger.open(opening(prompt=10, most=200))
+        await account.settle(Usage(10, 200), Status.OK)
+        again = await ledger.open(opening(prompt=10, most=200))
+        await again.settle(Usage(10, 0), Status.CANCELLED)
+        assert await accepted(ledger, range(2, 4), prompt=10, most=100) == 0
+
+
 async def test_counts_are_right_when_quotas_come_later(ledger_url: sa.URL) -> None:
     async with open_ledger(ledger_url) as ledger:
         for number in range(3):

@@ -79,12 +79,13 @@ class Count:
         else:
             self.used[window] = Use(*row)
 
-    def check(self, tenant: str, device: str, more: Use) -> None:
-        """Raise `QuotaExceeded` where `more` would not fit."""
+    def check(self, tenant: str, device: str, more: Use, streams: int) -> None:
+        """Raise `QuotaExceeded` where `more`, or so many `streams` more, would not fit."""
         for one in self._watch.get((tenant, device), ()):
             used = self.used[one.window]
             for quota in one.quotas:
-                wanted = getattr(more, quota.measure)
+                at_once = one.window.period is Period.AT_ONCE
+                wanted = streams if at_once else getattr(more, quota.measure)
                 if wanted > 0 and getattr(used, quota.measure) + wanted > quota.most:
                     raise QuotaExceeded(
                         f"the quota {quota.name} is used up, or what is left of it is too little "

@@ -7,7 +7,7 @@ owner changes nothing, and that is how a gateway learns that its lease is gone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
@@ -20,7 +20,7 @@ from isthmus.cloud.ledger.base import Opening
 from isthmus.cloud.ledger.counters import Count
 from isthmus.cloud.ledger.memory import refuse_another, shown
 from isthmus.cloud.ledger.quotas import Use
-from isthmus.cloud.ledger.tables import OPEN, requests
+from isthmus.cloud.ledger.tables import ABANDONED, OPEN, requests
 from isthmus.core.decision import Status
 from isthmus.core.errors import QuotaExceeded
 from isthmus.core.money import MICRO_USD_PER_USD, Price, Usage
@@ -47,8 +47,15 @@ class Lease:
     price: Price
     opened_ms: int
     base: Usage
-    """What earlier attempts brought."""
+    """What earlier attempts brought, as the device says."""
     reserved: Use
+    floor: Usage
+    """What a gateway has written down of them itself: the device cannot talk that down by asking
+    again."""
+
+    def owed(self, usage: Usage) -> Usage:
+        """What is charged when `usage` is shown."""
+        return max(usage, self.floor, key=lambda one: one.total_tokens)
 
 
 def open_row(
@@ -63,11 +70,11 @@ def open_row(
     reserved = _reserved(price, opening.prompt_tokens, opening.max_tokens)
     refusal: QuotaExceeded | None = None
     try:
-        count.check(key.tenant, key.device, reserved)
+        count.check(key.tenant, key.device, reserved, streams=1)
     except QuotaExceeded as error:
         refusal = error
     else:
-        lease = Lease(key, owner, 1, price, count.now_ms, Usage(), reserved)
+        lease = Lease(key, owner, 1, price, count.now_ms, Usage(), reserved, Usage())
         # Asked of the database: what a driver counts of an insert says nothing.
         make = _INSERTS[connection.dialect.name]
         if connection.execute(make, _new(lease, opening)).one_or_none() is not None:
@@ -90,28 +97,34 @@ def _take_over(
     price = price_of(row)
     received = _bounded(opening.received_tokens)
     base = Usage(row.prompt_tokens, received, row.cached_tokens)
+    # Only a kill, which no device brings about, can have cost it tokens that were written down.
+    killed = not row.reconciled and (
+        row.status == ABANDONED or (row.status == OPEN and row.owner != owner)
+    )
+    floor = Usage() if killed else replace(base, completion_tokens=row.completion_tokens)
     was = counted(row)
     prompt_tokens = max(row.prompt_tokens, opening.prompt_tokens)
     reserved = _reserved(price, prompt_tokens, received + opening.max_tokens, requests=0)
     more = Use(0, reserved.tokens - was.tokens, reserved.micro_usd - was.micro_usd)
     streams = 0 if row.status == OPEN else 1
-    count.check(key.tenant, key.device, more)
+    count.check(key.tenant, key.device, more, streams)
     count.add(key.tenant, key.device, row.opened_ms, more, streams=streams)
+    lease = Lease(key, owner, row.epoch + 1, price, row.opened_ms, base, reserved, floor)
     connection.execute(
         sa.update(requests)
         .where(*is_row(key))
         .values(
             owner=owner,
-            epoch=row.epoch + 1,
+            epoch=lease.epoch,
             status=OPEN,
             settled_ms=None,
             reconciled=False,
             reserved_tokens=reserved.tokens,
             reserved_micro_usd=reserved.micro_usd,
-            **shown_values(base, price),
+            **shown_values(lease.owed(base), price),
         )
     )
-    return Lease(key, owner, row.epoch + 1, price, row.opened_ms, base, reserved)
+    return lease
 
 
 _INSERTS: Final = {
@@ -146,7 +159,9 @@ def checkpoint_rows(
     if not shown:
         return frozenset()
     ordered = sorted(shown, key=lambda one: one[0].key)
-    values = [_written(lease, shown_values(usage, lease.price)) for lease, usage in ordered]
+    values = [
+        _written(lease, shown_values(lease.owed(usage), lease.price)) for lease, usage in ordered
+    ]
     if connection.execute(_CHECKPOINT, values).rowcount == len(values):
         return frozenset()
     return frozenset(lease.key for lease, _ in ordered if not _holds(connection, lease))
@@ -159,6 +174,7 @@ def settle_row(
 
     Done again, it changes nothing and tells the same.
     """
+    usage = lease.owed(usage)
     values = shown_values(usage, lease.price)
     ended = {"status": status, "settled_ms": count.now_ms}
     closed = connection.execute(_SETTLE, _written(lease, values | ended))
@@ -212,7 +228,7 @@ def closed_row(
 ) -> dict[str, Any]:
     """The columns of a request that ended before its row was made."""
     opening = Opening(Caller(key.tenant, key.device), key.request_id, body_hash, model, 0, 0)
-    lease = Lease(key, owner, 1, price, opened_ms, Usage(), Use())
+    lease = Lease(key, owner, 1, price, opened_ms, Usage(), Use(), Usage())
     ended = {"status": status, "settled_ms": now_ms}
     return _new(lease, opening) | ended | shown_values(usage, price)
 

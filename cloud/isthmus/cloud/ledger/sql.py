@@ -211,7 +211,7 @@ class SqlLedger:
                 "",
                 lease.price,
                 lease.opened_ms,
-                usage,
+                lease.owed(usage),
                 status,
             )
         )
