@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -32,16 +30,6 @@ async def openai_client(
         base_url=f"{agent.url}/v1", api_key=key, max_retries=0, timeout=20
     ) as client:
         yield client
-
-
-async def eventually(condition: Callable[[], bool], within_s: float = 5.0) -> bool:
-    """Whether `condition` comes true in time."""
-    end_s = time.monotonic() + within_s
-    while not condition():
-        if time.monotonic() > end_s:
-            return False
-        await asyncio.sleep(0.01)
-    return True
 
 
 def sample(agent: RunningAgent, name: str, **labels: str) -> float:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import time
 
 import grpc
 import grpc.aio
@@ -46,10 +44,3 @@ async def collected(tier, request=REQUEST):
 
 def text_of(collected_events):
     return "".join(event.text for event in collected_events if isinstance(event, events.Delta))
-
-
-async def eventually(condition, within_s=1.0):
-    until_s = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < until_s, "it did not happen in time"
-        await asyncio.sleep(0.002)

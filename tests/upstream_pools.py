@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import random
-import time
 
 from isthmus.cloud.backends.base import BackendConfig
 from isthmus.cloud.upstreams.pool import UpstreamPool
@@ -76,10 +74,3 @@ async def faulty_pair(*faults, **limits):
         favourite.faults[:] = faults
         favourite.bodies.clear()
         yield pool, favourite, other
-
-
-async def until(true, within_s=3):
-    until_s = time.monotonic() + within_s
-    while not true():
-        assert time.monotonic() < until_s
-        await asyncio.sleep(0.002)

@@ -13,7 +13,7 @@ from typing import Any
 import openai
 import pytest
 
-from agent_client import HELLO, eventually, openai_client, sample
+from agent_client import HELLO, openai_client, sample
 from isthmus.core.chat import ChatRequest
 from isthmus.core.decision import Outcome
 from isthmus.core.errors import Unavailable
@@ -27,6 +27,7 @@ from isthmus.edge.tiers import Check
 from isthmus.edge.trail import Trail
 from isthmus.router.config import BudgetLimits, RouterConfig
 from isthmus.router.signals import DeviceHealth
+from waiting import eventually
 
 IN_CLOUD = {"isthmus": {"route": "prefer_in_cloud"}}
 ONLY_CLOUD = {"isthmus": {"route": "only_in_cloud"}}

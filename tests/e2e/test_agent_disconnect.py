@@ -9,11 +9,12 @@ import httpx
 import openai
 import pytest
 
-from agent_client import HELLO, eventually, openai_client, sample
+from agent_client import HELLO, openai_client, sample
 from isthmus.core.decision import Status
 from isthmus.edge import server
 from isthmus.edge.ledger import Ledger, read_outcomes
 from isthmus.edge.testing import ScriptedEngine, ScriptedTier, running_agent
+from waiting import eventually
 
 ENDLESS = ["word "] * 10_000
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from agent_client import HELLO, eventually, openai_client
+from agent_client import HELLO, openai_client
 from fleet_operator import Operator
 from isthmus.cloud.server import Gateway
 from isthmus.cloud.testing import ScriptedBackend, gateway_config
@@ -27,6 +27,7 @@ from isthmus.privacy.policy import PrivacyConfig
 from isthmus.v1 import fleet_pb2
 from processes import Program
 from program import run
+from waiting import eventually
 
 ALWAYS_CLOUD, NEVER_CLOUD = "threshold = -1.0", "threshold = 1.5"
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 
-from agent_client import HELLO, eventually, openai_client
+from agent_client import HELLO, openai_client
 from isthmus.cloud.testing import ScriptedBackend, gateway_config, running_gateway
 from isthmus.core.errors import Unavailable
 from isthmus.core.tier import ModelInfo
 from isthmus.edge.remote import RemoteConfig, RemoteTier
 from isthmus.edge.testing import ScriptedEngine, running_agent
 from isthmus.privacy.policy import PrivacyConfig
+from waiting import eventually
 
 WORDS = ("Paris", " is", " the", " capital", ".")
 TEXT = "".join(WORDS)

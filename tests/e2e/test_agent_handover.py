@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agent_client import HELLO, eventually, openai_client, sample
+from agent_client import HELLO, openai_client, sample
 from isthmus.cloud.testing import ScriptedBackend, running_gateway
 from isthmus.core.decision import Decision, Reason, Target
 from isthmus.core.tier import ModelInfo
@@ -13,6 +13,7 @@ from isthmus.edge.testing import RunningAgent, ScriptedEngine, ScriptedTier, run
 from isthmus.router.config import RouterConfig
 from isthmus.router.doubt.cascade import WatchConfig
 from isthmus.router.doubt.handover import CascadeConfig
+from waiting import eventually
 
 WORDS = ("one", " two", " three", " four", " five", " six", " seven", " eight.")
 TEXT = "".join(WORDS)

@@ -11,9 +11,10 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from agent_client import HELLO, eventually
+from agent_client import HELLO
 from isthmus.core.errors import ContextTooLong
 from isthmus.edge.testing import ScriptedEngine, running_agent
+from waiting import eventually
 
 PATH = "/v1/chat/completions"
 JSON = {"content-type": "application/json"}

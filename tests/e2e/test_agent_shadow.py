@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from agent_client import eventually, sample
+from agent_client import sample
 from isthmus.core.chat import Priority
 from isthmus.core.decision import Outcome, Reason, Status, Target
 from isthmus.core.errors import Unavailable
@@ -18,6 +18,7 @@ from isthmus.edge.ledger import Ledger, read_outcomes
 from isthmus.edge.testing import RunningAgent, ScriptedEngine, ScriptedTier, running_agent
 from isthmus.privacy.policy import PrivacyConfig
 from isthmus.router.config import RouterConfig
+from waiting import eventually
 
 EVERY_ONE = RouterConfig(shadow_share=1.0)
 HARMLESS = "Name a colour of the rainbow."

@@ -9,7 +9,6 @@ import grpc
 import grpc.aio
 import pytest
 
-from agent_client import eventually
 from asked import REQUEST, anew
 from device_tokens import Signer, auth_settings, write_jwks
 from isthmus.cloud.load.chaos import ChaosProxy, Faults
@@ -21,6 +20,7 @@ from isthmus.core.decision import Status
 from isthmus.core.money import Usage
 from isthmus.edge.remote import RemoteConfig, RemoteTier
 from isthmus.v1.gateway_pb2_grpc import GatewayServiceStub
+from waiting import eventually
 
 WORDS = [f" {n}" for n in range(30)]
 WHOLE = "".join(WORDS)

@@ -6,11 +6,11 @@ import contextlib
 
 import pytest
 
-from agent_client import eventually
 from asked import REQUEST, anew
 from isthmus.cloud.testing import ScriptedBackend, running_gateway
 from isthmus.core import chat, errors, events
 from isthmus.edge.remote import RemoteConfig, RemoteTier
+from waiting import eventually
 
 
 @contextlib.asynccontextmanager

@@ -14,7 +14,6 @@ from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
-from agent_client import eventually
 from asked import anew
 from isthmus.cloud.server import Gateway
 from isthmus.cloud.testing import ScriptedBackend, gateway_config
@@ -23,6 +22,7 @@ from isthmus.core.chat import RouteMode, RoutePreference
 from isthmus.edge.remote import RemoteConfig, RemoteTier
 from isthmus.v1 import gateway_pb2
 from isthmus.v1.gateway_pb2_grpc import GatewayServiceStub
+from waiting import eventually
 
 WORDS = [f" {n}" for n in range(40)]
 

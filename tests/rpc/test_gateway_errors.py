@@ -15,7 +15,8 @@ from asked import REQUEST, anew
 from isthmus.cloud.testing import ScriptedBackend, running_gateway
 from isthmus.core import chat, errors, events, wire
 from isthmus.core.decision import Reason
-from scripted_gateway import collected, eventually, gateway_and_tier, raw_stub, text_of
+from scripted_gateway import collected, gateway_and_tier, raw_stub, text_of
+from waiting import eventually
 
 
 @pytest.mark.parametrize(
@@ -137,7 +138,7 @@ async def test_an_answer_never_costs_more_than_its_limit():
     backend = ScriptedBackend(["x"] * 50, delay_s=0.001)
     async with gateway_and_tier(backend, prices=[price]) as tier:
         answer = await collected(tier, replace(REQUEST, preference=limit))
-        await eventually(lambda: backend.stopped_at_s)
+        assert await eventually(lambda: backend.stopped_at_s)
     assert text_of(answer) == "xxx"
     assert answer[-1].reason is events.FinishReason.LENGTH
     assert answer[-1].usage.completion_tokens == 3

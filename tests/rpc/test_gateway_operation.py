@@ -21,7 +21,8 @@ from isthmus.cloud.testing import ScriptedBackend, gateway_config, running_gatew
 from isthmus.core import chat, errors, wire
 from isthmus.core.decision import Outcome, Status, Target
 from isthmus.core.tier import ModelInfo
-from scripted_gateway import collected, connected, eventually, gateway_and_tier, text_of
+from scripted_gateway import collected, connected, gateway_and_tier, text_of
+from waiting import eventually
 
 
 async def test_health_follows_the_backend_the_ledger_and_the_drain(monkeypatch):
@@ -89,7 +90,7 @@ async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back():
     backend = ScriptedBackend(["x"] * 1000, delay_s=0.02)
     async with gateway_and_tier(backend, max_running_requests=1, max_waiting_requests=1) as tier:
         first = asyncio.create_task(collected(tier))
-        await eventually(lambda: backend.running == 1)
+        assert await eventually(lambda: backend.running == 1)
         second = asyncio.create_task(collected(tier))
         load = await tier.load()
         while not load.waiting_requests:
@@ -167,7 +168,7 @@ async def test_metrics_count_requests_tokens_times_and_cancellations():
         answer = tier.generate(anew())
         await anext(answer)
         await answer.aclose()
-        await eventually(lambda: backend.stopped_at_s)
+        assert await eventually(lambda: backend.stopped_at_s)
         # The call ends a moment after its backend.
         while "isthmus_cloud_cancellations_total 1.0" not in (
             text := await scraped(gateway.metrics_address)

@@ -15,7 +15,8 @@ from isthmus.cloud.server import Gateway
 from isthmus.cloud.testing import ScriptedBackend, gateway_config, running_gateway
 from isthmus.core import errors, events, wire
 from isthmus.core.deadline import Deadline
-from scripted_gateway import collected, connected, eventually, gateway_and_tier, raw_stub
+from scripted_gateway import collected, connected, gateway_and_tier, raw_stub
+from waiting import eventually
 
 
 async def test_a_caller_that_leaves_stops_the_backend_within_100_ms():
@@ -27,7 +28,7 @@ async def test_a_caller_that_leaves_stops_the_backend_within_100_ms():
                 break
         left_s = time.monotonic()
         await answer.aclose()
-        await eventually(lambda: backend.stopped_at_s)
+        assert await eventually(lambda: backend.stopped_at_s)
     assert backend.stopped_at_s[0] - left_s < 0.1
 
 
@@ -35,10 +36,10 @@ async def test_a_caller_that_leaves_before_the_first_token_stops_the_backend_too
     backend = ScriptedBackend(first_delay_s=60)
     async with gateway_and_tier(backend) as tier:
         task = asyncio.create_task(collected(tier))
-        await eventually(lambda: backend.requests)
+        assert await eventually(lambda: backend.requests)
         left_s = time.monotonic()
         task.cancel()
-        await eventually(lambda: backend.stopped_at_s)
+        assert await eventually(lambda: backend.stopped_at_s)
         with pytest.raises(asyncio.CancelledError):
             await task
     assert backend.stopped_at_s[0] - left_s < 0.1
@@ -51,7 +52,7 @@ async def test_a_deadline_ends_the_answer_on_both_sides():
         with pytest.raises(errors.DeadlineExceeded):
             await collected(tier, replace(REQUEST, deadline=Deadline.after(0.2)))
         assert time.monotonic() - began_s < 0.5
-        await eventually(lambda: backend.stopped_at_s)
+        assert await eventually(lambda: backend.stopped_at_s)
     assert backend.requests[0].deadline.at_s - began_s == pytest.approx(0.2, abs=0.1)
 
 

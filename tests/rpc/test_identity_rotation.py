@@ -6,7 +6,6 @@ import time
 
 import pytest
 
-from agent_client import eventually
 from asked import anew
 from device_tokens import Signer, write_jwks
 from gateway_with_tokens import device, gateway_with, refusals
@@ -15,6 +14,7 @@ from isthmus.cloud.server import Gateway
 from isthmus.cloud.testing import ScriptedBackend, gateway_config
 from isthmus.core.errors import Unauthenticated
 from isthmus.core.events import Delta
+from waiting import eventually
 
 SIGNER = Signer()
 

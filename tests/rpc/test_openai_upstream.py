@@ -23,6 +23,7 @@ from isthmus.cloud.upstreams.pool import UpstreamPool
 from isthmus.core import chat, errors, events
 from isthmus.core.money import Usage
 from isthmus.edge.remote import RemoteConfig, RemoteTier
+from waiting import eventually
 
 REQUEST = chat.ChatRequest("r1", (chat.Message(chat.Role.USER, (chat.TextPart("hello"),)),))
 USAGE = {"prompt_tokens": 5, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 3}}
@@ -83,10 +84,7 @@ async def tier_over(upstream, **settings):
         uvicorn.Config(app, port=0, log_level="error", lifespan="off", ws="none")
     )
     serving = asyncio.create_task(server.serve())
-    until_s = time.monotonic() + 5
-    while not server.started:
-        assert time.monotonic() < until_s
-        await asyncio.sleep(0.005)
+    assert await eventually(lambda: server.started)
     port = server.servers[0].sockets[0].getsockname()[1]
     settings = {"url": f"http://127.0.0.1:{port}/v1", "model": "m"} | settings
     backend = UpstreamPool(BackendConfig(kind="openai", **settings))
@@ -326,9 +324,7 @@ async def test_a_caller_that_leaves_closes_the_upstreams_response_within_100_ms(
         await anext(answer)
         left_s = time.monotonic()
         await answer.aclose()
-        while not upstream.left_at_s:
-            assert time.monotonic() - left_s < 1
-            await asyncio.sleep(0.002)
+        assert await eventually(lambda: upstream.left_at_s)
     assert upstream.left_at_s[0] - left_s < 0.1
 
 

@@ -10,7 +10,6 @@ from dataclasses import replace
 import pytest
 import trustme
 
-from agent_client import eventually
 from asked import REQUEST, anew
 from isthmus.cloud.server import Gateway
 from isthmus.cloud.testing import ScriptedBackend, gateway_config, running_gateway
@@ -20,6 +19,7 @@ from isthmus.edge.config import EdgeConfig
 from isthmus.edge.remote import RemoteConfig, RemoteTier, Tls
 from isthmus.edge.server import build_agent
 from isthmus.edge.testing import ScriptedEngine
+from waiting import eventually
 
 
 def free_port():

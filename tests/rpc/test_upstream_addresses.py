@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import pytest
 
-from agent_client import eventually
 from isthmus.cloud.backends.base import BackendConfig
 from isthmus.cloud.upstreams import discovery
 from isthmus.cloud.upstreams.pool import UpstreamPool
@@ -26,8 +25,8 @@ from upstream_pools import (
     sample,
     serving,
     text_of,
-    until,
 )
+from waiting import eventually
 
 
 async def test_a_host_that_takes_no_connection_holds_nobody_up_for_longer_than_two_probes():
@@ -63,19 +62,19 @@ async def test_an_upstream_that_is_down_gets_no_requests_until_it_is_back():
         port = one.port
         await one.die()
         assert text_of(await collected(pool)) == WHOLE
-        await until(lambda: sample(pool, STATES, state="down") == 1)
+        assert await eventually(lambda: sample(pool, STATES, state="down") == 1)
         assert text_of(await collected(pool)) == WHOLE
         await pool.health()
         assert sample(pool, "isthmus_cloud_upstream_failovers_total") <= 1
         await one.listen(port)
-        await until(lambda: sample(pool, STATES, state="available") == 2)
+        assert await eventually(lambda: sample(pool, STATES, state="available") == 2)
         asked_before = len(other.bodies)
         await collected(pool)
         assert len(one.bodies) == 1
         assert len(other.bodies) == asked_before
         await one.die()
         await other.die()
-        await until(lambda: sample(pool, STATES, state="down") == 2)
+        assert await eventually(lambda: sample(pool, STATES, state="down") == 2)
         with pytest.raises(errors.Unavailable):
             await pool.health()
         with pytest.raises(errors.Unavailable):
@@ -155,7 +154,7 @@ async def test_addresses_that_dns_adds_and_drops_come_and_go_without_breaking_an
         told += [event async for event in stream]
         assert text_of(told) == WHOLE
         assert len(old.bodies) == 1
-        await until(lambda: sample(pool, STATES) == 1)
+        assert await eventually(lambda: sample(pool, STATES) == 1)
         pool.update([])  # the resolver failed: what is known stays
         assert text_of(await collected(pool)) == WHOLE
         await pool.close()

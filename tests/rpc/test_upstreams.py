@@ -24,8 +24,8 @@ from upstream_pools import (
     sample,
     serving,
     text_of,
-    until,
 )
+from waiting import eventually
 
 
 async def test_only_an_upstream_that_can_continue_is_asked_to():
@@ -85,7 +85,7 @@ async def test_a_caller_that_leaves_closes_the_upstreams_connection():
         await anext(stream)
         assert pool.load().running_requests == slow.running == 1
         await stream.aclose()
-        await until(lambda: not slow.running, within_s=0.1)
+        assert await eventually(lambda: not slow.running, within_s=0.1)
         assert pool.load().running_requests == 0
         assert sample(pool, "isthmus_cloud_upstream_requests_total", result="cancelled") == 1
 

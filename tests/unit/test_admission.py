@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from agent_client import eventually
 from isthmus.cloud.admission import Admission, Shed
 from isthmus.core.chat import Priority
 from isthmus.core.deadline import Deadline
 from isthmus.core.errors import Overloaded, Unavailable
+from waiting import eventually
 
 INTERACTIVE, NORMAL, BATCH = Priority
 

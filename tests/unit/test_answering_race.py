@@ -7,7 +7,6 @@ from decimal import Decimal
 
 import pytest
 
-from agent_client import eventually
 from isthmus.core.chat import (
     RoutePreference,
 )
@@ -32,6 +31,7 @@ from scripted_agent import (
     request,
     text_of,
 )
+from waiting import eventually
 
 
 @pytest.mark.parametrize("winner", Target)

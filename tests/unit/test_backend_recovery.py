@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -23,6 +22,7 @@ from isthmus.kernels.base import Backend
 from isthmus.kernels.errors import DeviceHung, DeviceLost, OutOfDeviceMemory
 from isthmus.kernels.numpy_ref import NumpyBackend
 from isthmus.kernels.testing import FlakyBackend
+from waiting import eventually
 
 GREEDY = Sampling(temperature=0, ignore_eos=True)
 PROMPT = "more than one block of a prompt, to be computed again from its tokens"
@@ -76,18 +76,6 @@ async def undisturbed(*prompts: str) -> list[list[int]]:
     return list(found)
 
 
-async def until(happened: Callable[[], bool]) -> None:
-    """Wait for the engine's thread."""
-
-    def wait() -> None:
-        late = time.monotonic() + 20
-        while not happened():
-            assert time.monotonic() < late
-            time.sleep(0.01)
-
-    await asyncio.to_thread(wait)
-
-
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("at", [1, 2, 6])
 async def test_a_device_that_hangs_is_given_up_and_every_answer_goes_on(
@@ -132,7 +120,7 @@ async def test_a_lost_backend_goes_on_when_it_works_again(
     again = FlakyBackend(NumpyBackend(), "gpu")
     engine = engine_on(gpu, NumpyBackend(), renew=lambda: loaded_on(again))
     assert [await tokens_of(engine)] == expected
-    await until(lambda: engine.decode_backend == "gpu")
+    assert await eventually(lambda: engine.decode_backend == "gpu")
     before = again.ran
     assert [await tokens_of(engine)] == expected
     assert again.ran > before
@@ -158,7 +146,7 @@ async def test_it_is_tried_again_until_it_works_and_may_be_lost_again() -> None:
     made.append(FlakyBackend(NumpyBackend(), "gpu", steps={2: gone}))
     engine = engine_on(made[0], NumpyBackend(), renew=renew)
     assert [await tokens_of(engine)] == expected
-    await until(lambda: engine.decode_backend == "gpu")
+    assert await eventually(lambda: engine.decode_backend == "gpu")
     assert len(made) == 4
     assert engine.fallbacks[Fallback("numpy", "gpu", RECOVERED)] == 1
     assert [await tokens_of(engine)] == expected
@@ -192,7 +180,7 @@ async def test_nothing_is_tried_while_answers_are_being_written() -> None:
     gpu = FlakyBackend(NumpyBackend(), "gpu", steps={2: DeviceLost("gone")})
     engine = engine_on(gpu, NumpyBackend(), renew=renew)
     await tokens_of(engine, PROMPT * 3)
-    await until(lambda: engine.decode_backend == "gpu")
+    assert await eventually(lambda: engine.decode_backend == "gpu")
     assert running == [0]
     engine.close()
 
@@ -227,7 +215,7 @@ async def test_an_idle_engine_leaves_memory_with_a_lost_backend_too(
     )
     with caplog.at_level(logging.INFO):
         assert [await tokens_of(engine)] == expected
-        await until(lambda: not engine.loaded)
+        assert await eventually(lambda: not engine.loaded)
     assert [await tokens_of(engine)] == expected
     assert engine.decode_backend == "numpy"
     engine.close()

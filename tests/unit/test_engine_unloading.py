@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import weakref
 
@@ -18,14 +17,7 @@ from isthmus.engine.prepared import LoadedModel, pack_model
 from isthmus.kernels.base import Embed
 from isthmus.kernels.native import NativeBackend, PackedTiles
 from tiny_engine import chat, engine_on, run
-
-
-async def until_unloaded(engine: Engine) -> None:
-    for _ in range(500):
-        if not engine.loaded:
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("the engine stayed in memory")
+from waiting import eventually
 
 
 async def test_an_idle_engine_leaves_memory_and_comes_back_by_itself() -> None:
@@ -40,7 +32,7 @@ async def test_an_idle_engine_leaves_memory_and_comes_back_by_itself() -> None:
     assert idle.loaded
     first, text, _ = await run(idle, chat("hello there, who are you?"))
     for times in (1, 2):
-        await until_unloaded(idle)
+        assert await eventually(lambda: not idle.loaded)
         assert idle.kv_used_tokens == 0
         again, same, _ = await run(idle, chat("hello there, who are you?"))
         assert same == text
@@ -62,7 +54,7 @@ async def test_an_unloaded_engine_holds_no_weights() -> None:
 
     idle = Engine(model, backend, idle_unload_s=0.05, reload=reload)
     del model, embed
-    await until_unloaded(idle)
+    assert await eventually(lambda: not idle.loaded)
     gc.collect()
     assert weight() is None
     idle.close()
@@ -78,7 +70,7 @@ async def test_a_model_that_does_not_come_back_is_said_so_and_may_come_back_late
         return pack_model(tiny_qwen2.model(), backend)
 
     idle = engine_on(backend, idle_unload_s=0.05, reload=reload)
-    await until_unloaded(idle)
+    assert await eventually(lambda: not idle.loaded)
     with pytest.raises(ModelUnavailable, match="gone"):
         await run(idle, chat("x"))
     lost = False
@@ -88,7 +80,7 @@ async def test_a_model_that_does_not_come_back_is_said_so_and_may_come_back_late
 
 async def test_an_unloaded_engine_can_be_closed() -> None:
     idle = engine_on(NativeBackend(threads=1), idle_unload_s=0.01)
-    await until_unloaded(idle)
+    assert await eventually(lambda: not idle.loaded)
     idle.close()
     with pytest.raises(Unavailable):
         await run(idle, chat("x"))

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from agent_client import eventually
 from isthmus.core.chat import PrivacyClass
 from isthmus.core.decision import Outcome, Status, Target
 from isthmus.core.errors import InvalidRequest, Overloaded, Unavailable
@@ -20,6 +19,7 @@ from isthmus.edge.fleet.reporter import Reporter
 from isthmus.edge.fleet.spool import Spool, SpoolRow, ledger_spool
 from isthmus.edge.ledger import Ledger, open_ledger
 from isthmus.v1 import fleet_pb2
+from waiting import eventually
 
 
 class Gateway:

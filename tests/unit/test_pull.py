@@ -6,8 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from isthmus.engine import download
 from isthmus.engine.download import Progress
 from isthmus.engine.errors import ModelUnavailable
 from isthmus.engine.pull import pull
+from waiting import happens
 
 WHEEL = """
 [[models.sources]]
@@ -71,7 +71,7 @@ def target(home: Path) -> Path:
 def kill_halfway(home: Path) -> None:
     """Pull in a process of its own, and kill it when some of the file has arrived."""
     killed = subprocess.Popen([sys.executable, "-c", PULL])
-    wait_for(lambda: sum(f.stat().st_size for f in partials(home)) >= 200_000)
+    assert happens(lambda: sum(f.stat().st_size for f in partials(home)) >= 200_000)
     killed.send_signal(signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL
     assert not target(home).exists()
@@ -79,13 +79,6 @@ def kill_halfway(home: Path) -> None:
 
 def partials(home: Path) -> list[Path]:
     return [path for path in (target(home).parent / ".partial").rglob("*") if path.is_file()]
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < until, "waited too long"
-        time.sleep(0.01)
 
 
 def assert_whole(home: Path) -> None:

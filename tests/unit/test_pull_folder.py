@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from isthmus.engine.errors import ModelNotSupported, ModelUnavailable, UnknownMo
 from isthmus.engine.huggingface import read_folder
 from isthmus.engine.pull import pull
 from isthmus.engine.safetensors import Described
+from waiting import happens
 
 NAME = "someone/tiny"
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
@@ -175,10 +175,7 @@ def test_a_pull_that_was_killed_is_continued_by_the_next(
     sources.pause_s = 0.05
     killed = subprocess.Popen([sys.executable, "-c", PULL])
     part = partial(home) / "folder" / SHARDS[0]
-    until = time.monotonic() + 20
-    while not (part.exists() and part.stat().st_size > 200_000):
-        assert time.monotonic() < until, "waited too long"
-        time.sleep(0.01)
+    assert happens(lambda: part.exists() and part.stat().st_size > 200_000)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     assert not target(home).exists()

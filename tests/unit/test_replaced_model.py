@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from isthmus.core.events import Delta
 from isthmus.engine.engine import Engine
 from isthmus.engine.errors import ModelDamaged, ModelUnavailable
 from isthmus.engine.opening import open_runners
+from waiting import eventually
 
 
 @pytest.fixture
@@ -29,14 +29,6 @@ async def answer(engine: Engine) -> list[int]:
     sampling = Sampling(temperature=0, ignore_eos=True)
     events = engine.complete("the one", sampling, max_tokens=6)
     return [i async for event in events if isinstance(event, Delta) for i in event.token_ids]
-
-
-async def until_unloaded(engine: Engine) -> None:
-    for _ in range(1000):
-        if not engine.loaded:
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("the engine stayed in memory")
 
 
 def replaced(path: Path, write: Callable[[Path], object]) -> None:
@@ -52,7 +44,7 @@ async def test_new_weights_of_the_same_model_are_used(path: Path) -> None:
     engine = opened(path)
     try:
         first = await answer(engine)
-        await until_unloaded(engine)
+        assert await eventually(lambda: not engine.loaded)
         replaced(path, lambda to: write_tiny(to, matrix_type=Kind.Q4_0))
         second = await answer(engine)
     finally:
@@ -89,7 +81,7 @@ async def test_another_model_is_told_and_the_first_may_come_back(
     engine = opened(path)
     try:
         first = await answer(engine)
-        await until_unloaded(engine)
+        assert await eventually(lambda: not engine.loaded)
         replaced(path, write)
         with pytest.raises(error, match=told):
             await answer(engine)

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent_client import eventually
 from isthmus.core.errors import ConfigError
 from isthmus.core.tier import ModelInfo
 from isthmus.edge import trained as module
@@ -20,6 +19,7 @@ from isthmus.router.learned.pair import INPUTS, Calibration, Pair
 from isthmus.router.learned.rating import scores
 from isthmus.router.learned.router_file import RouterFile, shipped
 from isthmus.router.quality import Basis
+from waiting import eventually
 
 EDGE, CLOUD = "e" * 64, "c" * 64
 INFO = ModelInfo(model="big", backend="test", sha256=CLOUD)
