@@ -22,6 +22,8 @@ from isthmus.edge.config import EdgeConfig
 from isthmus.edge.gateway import gateway_of
 from isthmus.edge.remote import RemoteTier
 
+pytestmark = pytest.mark.usefixtures("files_always_looked_at")
+
 DAY_S = 86_400
 
 
@@ -67,8 +69,7 @@ class Fleet:
 
 
 @pytest.fixture
-def fleet(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("isthmus.core.watched.LOOK_S", 0.0)
+def fleet(tmp_path, capsys):
     return Fleet(tmp_path / "identity", capsys)
 
 

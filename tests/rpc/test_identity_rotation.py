@@ -16,11 +16,12 @@ from isthmus.core.errors import Unauthenticated
 from isthmus.core.events import Delta
 from waiting import eventually
 
+pytestmark = pytest.mark.usefixtures("files_always_looked_at")
+
 SIGNER = Signer()
 
 
-async def test_keys_are_rotated_while_the_gateway_runs(tmp_path, monkeypatch):
-    monkeypatch.setattr("isthmus.core.watched.LOOK_S", 0.0)
+async def test_keys_are_rotated_while_the_gateway_runs(tmp_path):
     new = Signer("k2", "EdDSA")
     async with gateway_with(tmp_path, SIGNER) as gateway:
 
@@ -45,8 +46,7 @@ async def test_keys_are_rotated_while_the_gateway_runs(tmp_path, monkeypatch):
         assert told(name, {"setting": "auth.jwks_file", "result": "failed"}) == 1
 
 
-async def test_a_device_is_revoked_while_the_gateway_runs(tmp_path, monkeypatch):
-    monkeypatch.setattr("isthmus.core.watched.LOOK_S", 0.0)
+async def test_a_device_is_revoked_while_the_gateway_runs(tmp_path):
     revoked = tmp_path / "revoked"
     revoked.write_text("# nobody yet\n")
     async with (
@@ -62,7 +62,6 @@ async def test_a_device_is_revoked_while_the_gateway_runs(tmp_path, monkeypatch)
 
 
 async def test_a_running_answer_ends_when_its_device_is_revoked(tmp_path, monkeypatch):
-    monkeypatch.setattr("isthmus.core.watched.LOOK_S", 0.0)
     monkeypatch.setattr("isthmus.cloud.identity.patrol._LOOK_S", 0.02)
     revoked = tmp_path / "revoked"
     revoked.write_text("")
@@ -106,8 +105,7 @@ async def test_an_answer_whose_token_ends_goes_on_with_the_next_one(tmp_path, mo
         assert refusals(gateway, Refusal.EXPIRED) == 1
 
 
-async def test_a_static_token_is_replaced_while_the_gateway_runs(tmp_path, monkeypatch):
-    monkeypatch.setattr("isthmus.core.watched.LOOK_S", 0.0)
+async def test_a_static_token_is_replaced_while_the_gateway_runs(tmp_path):
     path = tmp_path / "token"
     path.write_text("old")
     gateway = Gateway(gateway_config(token_file=path), ScriptedBackend())
