@@ -2,102 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import json
 import math
 import time
 from dataclasses import replace
 
 import pytest
-import uvicorn
-from starlette.applications import Starlette
-from starlette.responses import JSONResponse, StreamingResponse
-from starlette.routing import Route
 
 from asked import anew
 from isthmus.cloud.backends.base import BackendConfig
-from isthmus.cloud.backends.openai_stream import Answer, ServerSentEvents
 from isthmus.cloud.testing import running_gateway
 from isthmus.cloud.upstreams.pool import UpstreamPool
 from isthmus.core import chat, errors, events
 from isthmus.core.money import Usage
 from isthmus.edge.remote import RemoteConfig, RemoteTier
+from openai_upstream import REQUEST, Upstream, chunk, collected, tier_over
 from waiting import eventually
-
-REQUEST = chat.ChatRequest("r1", (chat.Message(chat.Role.USER, (chat.TextPart("hello"),)),))
-USAGE = {"prompt_tokens": 5, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 3}}
-
-
-def chunk(content=None, finish=None, **more):
-    delta = {} if content is None else {"content": content}
-    return {"choices": [{"index": 0, "delta": delta | more, "finish_reason": finish}]}
-
-
-class Upstream:
-    """Says what it is told to and remembers what it was asked."""
-
-    def __init__(self):
-        self.chunks = [chunk(""), chunk("Par"), chunk("is\u2028!"), chunk(finish="stop")]
-        self.tail = [{"choices": [], "usage": USAGE}, "[DONE]"]
-        self.delay_s = 0.0
-        self.refusal = None
-        self.owner = "somebody"
-        self.prompt_logprobs = None
-        self.bodies = []
-        self.keys = []
-        self.left_at_s = []
-
-    async def models(self, request):
-        return JSONResponse({"data": [{"id": "m", "max_model_len": 2048, "owned_by": self.owner}]})
-
-    async def chat(self, request):
-        self.bodies.append(await request.json())
-        self.keys.append(request.headers.get("authorization"))
-        if self.refusal is not None:
-            status, body, headers = self.refusal
-            return JSONResponse(body, status, headers)
-        if not self.bodies[-1]["stream"]:
-            return JSONResponse({"choices": [], "prompt_logprobs": self.prompt_logprobs})
-        return StreamingResponse(self.stream(), media_type="text/event-stream")
-
-    async def stream(self):
-        try:
-            for data in [*self.chunks, *self.tail]:
-                await asyncio.sleep(self.delay_s)
-                text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
-                yield f"data: {text}\r\n\r\n"
-        except asyncio.CancelledError:
-            self.left_at_s.append(time.monotonic())
-            raise
-
-
-@contextlib.asynccontextmanager
-async def tier_over(upstream, **settings):
-    app = Starlette(
-        routes=[
-            Route("/v1/models", upstream.models),
-            Route("/v1/chat/completions", upstream.chat, methods=["POST"]),
-        ]
-    )
-    server = uvicorn.Server(
-        uvicorn.Config(app, port=0, log_level="error", lifespan="off", ws="none")
-    )
-    serving = asyncio.create_task(server.serve())
-    assert await eventually(lambda: server.started)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    settings = {"url": f"http://127.0.0.1:{port}/v1", "model": "m"} | settings
-    backend = UpstreamPool(BackendConfig(kind="openai", **settings))
-    async with running_gateway(backend) as address:
-        tier = RemoteTier(RemoteConfig(address))
-        yield tier
-        await tier.close()
-    server.should_exit = True
-    await serving
-
-
-async def collected(tier, request=REQUEST):
-    return [event async for event in tier.generate(anew(request))]
 
 
 async def test_an_upstreams_answer_streams_through():
@@ -204,52 +123,6 @@ async def test_every_wish_of_the_request_reaches_the_upstream():
     assert upstream.keys == ["Bearer hush"]
 
 
-async def test_an_answer_begun_elsewhere_is_handed_over_to_be_continued():
-    upstream = Upstream()
-    upstream.owner = "vllm"
-    async with tier_over(upstream) as tier:
-        info = await tier.info()
-        answer = await collected(tier, replace(REQUEST, answer_so_far="Once upon"))
-    body = upstream.bodies[0]
-    assert info.continues_answers
-    assert body["messages"][-1] == {"role": "assistant", "content": "Once upon"}
-    assert (body["continue_final_message"], body["add_generation_prompt"]) == (True, False)
-    assert not answer[0].anew
-
-
-async def test_an_upstream_that_cannot_continue_begins_anew_and_says_so():
-    upstream = Upstream()
-    async with tier_over(upstream) as tier:
-        info = await tier.info()
-        answer = await collected(tier, replace(REQUEST, answer_so_far="Once upon"))
-    (body,) = upstream.bodies
-    assert not info.continues_answers
-    assert body["messages"][-1] == {"role": "user", "content": "hello"}
-    assert "continue_final_message" not in body
-    assert answer[0].anew
-
-
-@pytest.mark.parametrize(
-    ("pieces", "told"),
-    [
-        (["\n", "\nThe end"], "The end"),
-        (["\n\nThe end"], "The end"),
-        (["The end"], "The end"),
-        (["\n", "The end"], "The end"),
-        (["\n\n", "\nThe end"], "\nThe end"),
-    ],
-)
-async def test_the_spaces_that_a_begun_answer_ends_with_are_not_said_twice(pieces, told):
-    upstream = Upstream()
-    upstream.owner = "vllm"
-    upstream.chunks = [*(chunk(piece) for piece in pieces), chunk(finish="stop")]
-    upstream.delay_s = 0.005
-    async with tier_over(upstream) as tier:
-        answer = await collected(tier, replace(REQUEST, answer_so_far="Once.\n\n"))
-    assert upstream.bodies[0]["messages"][-1]["content"] == "Once."
-    assert "".join(one.text for one in answer[1:-1]) == told
-
-
 async def test_a_vllm_server_tells_the_tokens_of_every_piece():
     upstream = Upstream()
     upstream.owner = "vllm"
@@ -268,21 +141,6 @@ async def test_a_vllm_server_tells_the_tokens_of_every_piece():
     assert upstream.bodies[0]["stream_options"]["continuous_usage_stats"] is True
     assert answer[0].prompt_tokens == 7
     assert [(one.text, one.tokens) for one in answer[1:-1]] == [("Par", 3), ("is", 1)]
-
-
-def test_events_that_come_together_are_one_piece():
-    events_of = [chunk("a"), chunk("b"), chunk("c"), chunk(finish="stop")]
-    answer = Answer()
-    delta, failure = answer.read([json.dumps(one).encode() for one in events_of])
-    assert (delta, failure) == (events.Delta("abc", 3), None)
-    assert answer.end() == events.Finished(events.FinishReason.STOP, Usage(0, 3))
-
-
-def test_what_came_before_an_error_in_one_piece_is_told():
-    answer = Answer()
-    delta, failure = answer.read([json.dumps(chunk("a")).encode(), b'{"error": {"code": 500}}'])
-    assert delta == events.Delta("a")
-    assert isinstance(failure, errors.Unavailable)
 
 
 async def test_log_probabilities_and_tool_calls_are_carried():
@@ -392,63 +250,3 @@ async def test_an_upstream_that_is_not_there_is_unavailable():
         with pytest.raises(errors.Unavailable):
             await collected(tier)
         await tier.close()
-
-
-def test_events_are_found_however_the_bytes_are_cut():
-    raw = (
-        'data: {"a":"é"}\r\n\r\n: note\n\ndata: 1\ndata: 2\n\ndata: [DONE]\n\ndata: x\n\n'.encode()
-    )
-
-    for size in (1, 2, 7, len(raw)):
-        events = ServerSentEvents()
-        pieces = [raw[i : i + size] for i in range(0, len(raw), size)]
-        assert [data for piece in pieces for data in events.feed(piece)] == [
-            '{"a":"é"}'.encode(),
-            b"1\n2",
-        ]
-        assert events.ended
-
-
-DRAFTED = replace(REQUEST, answer_so_far="It is", draft=" Paris or Rome")
-
-
-def rows(*told):
-    return [None, *({"7": {"decoded_token": t, "logprob": lp, "rank": 2}} for t, lp in told)]
-
-
-async def test_a_vllm_server_judges_a_draft_by_the_log_probabilities_of_the_prompt():
-    upstream = Upstream()
-    upstream.owner = "vllm"
-    upstream.prompt_logprobs = rows(
-        ("hello", -7.0), (" is", -6.0), (" Paris", -0.1), (" or", -0.5), (" Rome", -8.0)
-    )
-    async with tier_over(upstream) as tier:
-        info = await tier.info()
-        answer = await collected(tier, DRAFTED)
-    judging, answering = upstream.bodies
-    assert info.verifies_drafts
-    assert answer[0].draft == events.DraftVerdict(True, len(" Paris or"), 2, 3)
-    assert (judging["prompt_logprobs"], judging["max_tokens"], judging["stream"]) == (0, 1, False)
-    assert judging["messages"][-1]["content"] == "It is Paris or Rome"
-    assert judging["continue_final_message"] is True
-    assert answering["messages"][-1]["content"] == "It is Paris or"
-    assert "prompt_logprobs" not in answering
-
-
-async def test_an_upstream_that_tells_no_log_probabilities_of_prompts_gets_no_say():
-    upstream = Upstream()
-    upstream.owner = "vllm"
-    async with tier_over(upstream) as tier:
-        answer = await collected(tier, DRAFTED)
-    assert answer[0].draft == events.DraftVerdict(judged=False)
-    assert upstream.bodies[-1]["messages"][-1]["content"] == "It is"
-
-
-async def test_an_upstream_that_is_not_vllm_is_not_asked_to_judge():
-    upstream = Upstream()
-    async with tier_over(upstream) as tier:
-        info = await tier.info()
-        await collected(tier, DRAFTED)
-    assert not info.verifies_drafts
-    assert len(upstream.bodies) == 1
-    assert "continue_final_message" not in upstream.bodies[0]
