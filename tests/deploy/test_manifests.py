@@ -5,28 +5,21 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 import tomllib
 import typing
 from importlib import resources
 from pathlib import Path
 
-import promql_parser
 import pytest
 import typer
-import yaml
 from pydantic import BaseModel
 from typer.exceptions import TyperException
-from watching.exported import exported
 
 from deploy_manifests import (
     DEPLOY,
-    ROOT,
     VALUES,
     Start,
     compose,
-    dockerfiles,
     of_pods,
     pods,
     starts,
@@ -181,6 +174,24 @@ def test_compose_asks_only_for_what_its_example_names():
     assert asked == given
 
 
+def test_what_compose_mounts_is_there():
+    for name, service in compose()["services"].items():
+        for volume in service.get("volumes", []):
+            if volume.startswith("."):
+                assert (DEPLOY / "compose" / volume.split(":")[0]).exists(), f"{name}: {volume}"
+                assert volume.endswith(":ro")
+
+
+def test_values_are_for_a_laptop_one_gpu_eight_gpus_llm_d_and_production_stack():
+    assert [path.stem.removeprefix("values-") for path in VALUES] == [
+        "eight-gpus",
+        "laptop",
+        "llm-d",
+        "one-gpu",
+        "production-stack",
+    ]
+
+
 # --- what runs can be probed, stopped and trusted with little ---
 
 
@@ -283,189 +294,3 @@ def test_a_vllm_of_the_charts_logs_as_little_as_one_in_the_gateway(manifests):
             file = Path(start.env["VLLM_LOGGING_CONFIG_PATH"])
             assert json.loads(config_maps(manifests)[start.where][file.name]) == json.loads(ours)
             assert "--no-enable-log-requests" in start.words
-
-
-# --- what is watched is measured ---
-
-
-def test_rules_triggers_and_dashboards_ask_for_metrics_that_there_are(manifests):
-    known = {series for metric in exported() for series in metric.series}
-    name = r"(?:isthmus_(?:cloud|edge|fleet)|gen_ai_(?:client|server))_\w+"
-    assert set(re.findall(name, yaml.safe_dump(manifests, width=10_000))) <= known
-
-
-def rules_of(manifests) -> list[dict[str, typing.Any]]:
-    found = [one for one in manifests if one["kind"] == "PrometheusRule"]
-    return [rule for one in found for group in one["spec"]["groups"] for rule in group["rules"]]
-
-
-def test_a_releases_rules_ask_for_what_is_in_its_own_namespace(manifests):
-    for rule in rules_of(manifests):
-        asked = list(selectors(promql_parser.parse(rule["expr"])))
-        assert asked or rule["expr"].startswith("vector(")
-        for selector in asked:
-            assert 'namespace="isthmus"' in selector, (selector, rule)
-        if "record" in rule:
-            assert rule["labels"]["namespace"] == "isthmus"
-
-
-def selectors(node: typing.Any) -> typing.Iterator[str]:
-    """The vector selectors of a query."""
-    match node:
-        case promql_parser.VectorSelector():
-            yield str(node)
-        case promql_parser.MatrixSelector():
-            yield str(node.vector_selector)
-        case promql_parser.BinaryExpr():
-            yield from selectors(node.lhs)
-            yield from selectors(node.rhs)
-        case promql_parser.Call():
-            for argument in node.args:
-                yield from selectors(argument)
-        case promql_parser.AggregateExpr() | promql_parser.ParenExpr() | promql_parser.UnaryExpr():
-            yield from selectors(node.expr)
-
-
-def test_the_charts_rules_are_those_of_prometheus_beside_it(manifests):
-    if not rules_of(manifests):
-        return
-    files = sorted((DEPLOY / "prometheus" / "rules").glob("*.yaml"))
-    beside = [
-        rule
-        for file in files
-        for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]
-        for rule in group["rules"]
-    ]
-    names = [rule.get("alert") or rule["record"] for rule in beside]
-    assert [rule.get("alert") or rule["record"] for rule in rules_of(manifests)] == names
-
-
-def test_the_scraped_jobs_have_the_names_that_rules_ask_for(manifests):
-    jobs = {
-        relabeling["replacement"]
-        for one in manifests
-        if one["kind"] == "ServiceMonitor"
-        for endpoint in one["spec"]["endpoints"]
-        for relabeling in endpoint["relabelings"]
-    }
-    assert jobs <= {"isthmus-gateway", "vllm"}
-    text = (DEPLOY / "compose" / "prometheus.yml").read_text(encoding="utf-8")
-    found = {job["job_name"] for job in yaml.safe_load(text)["scrape_configs"]}
-    assert found == {"isthmus-gateway", "isthmus-agent", "vllm"}
-
-
-def test_grafana_finds_every_dashboard(manifests):
-    maps = [
-        one
-        for one in manifests
-        if one["kind"] == "ConfigMap" and "grafana_dashboard" in one["metadata"]["labels"]
-    ]
-    if not rules_of(manifests):
-        assert not maps
-        return
-    found = {
-        json.loads(text)["uid"]: len(text.encode()) for one in maps for text in one["data"].values()
-    }
-    assert set(found) == {f"isthmus-{path.stem}" for path in (DEPLOY / "grafana").glob("*.json")}
-    assert max(found.values()) < 1_000_000
-
-
-def test_what_compose_mounts_is_there():
-    for name, service in compose()["services"].items():
-        for volume in service.get("volumes", []):
-            if volume.startswith("."):
-                assert (DEPLOY / "compose" / volume.split(":")[0]).exists(), f"{name}: {volume}"
-                assert volume.endswith(":ro")
-
-
-# --- images hold what they need, and nothing that is not known ---
-
-
-@pytest.mark.parametrize("name", list(dockerfiles()))
-def test_an_image_is_built_on_a_base_with_a_digest_and_runs_as_nobody(name):
-    instructions = dockerfiles()[name]
-    bases = [value.split()[0] for key, value in instructions if key == "FROM"]
-    assert set(bases) == {"${PYTHON_IMAGE}@${PYTHON_DIGEST}"}
-    # Without a default nothing can be built on a base that nobody looked up.
-    assert ("ARG", "PYTHON_DIGEST") in instructions
-    assert dict(instructions)["USER"] == "65532:65532"
-    installs = [value for key, value in instructions if key == "RUN" and "pip" in value]
-    assert all("--require-hashes" in value or "--no-deps" in value for value in installs)
-
-
-def locked(name: str) -> dict[str, str]:
-    text = (DEPLOY / "docker" / f"{name}.txt").read_text(encoding="utf-8")
-    packages = re.findall(r"^([\w.-]+)==(\S+)", text, flags=re.M)
-    assert text.count("--hash=sha256:") >= len(packages) > 3
-    return {re.sub(r"[-_.]+", "-", package).lower(): version for package, version in packages}
-
-
-@pytest.mark.parametrize("name", ["gateway", "edge"])
-def test_an_image_has_the_versions_that_the_tests_run_with(name):
-    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    tested = dict(line.split("==") for line in lines if "==" in line)
-    tested = {re.sub(r"[-_.]+", "-", key).lower(): value for key, value in tested.items()}
-    told = locked(name)
-    # The others are for systems that are none of ours, or came with a newer version.
-    assert len(set(told) & set(tested)) > 0.9 * len(told)
-    assert {key: told[key] for key in told if key in tested} == {
-        key: tested[key] for key in told if key in tested
-    }
-
-
-def test_the_agents_image_has_every_dependency():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = {
-        re.split(r"[>=\[]", one)[0].replace("_", "-").lower() for one in project["dependencies"]
-    }
-    assert wanted <= set(locked("edge"))
-
-
-IMPORTS = """
-import re, sys
-from importlib.abc import MetaPathFinder
-from importlib.metadata import packages_distributions
-
-class OnlyThese(MetaPathFinder):
-    there = {*sys.argv[1:], "isthmus"}
-    owners = packages_distributions()
-
-    def find_spec(self, name, path, target=None):
-        owners = {re.sub(r"[-_.]+", "-", one).lower() for one in self.owners.get(name, ())}
-        if owners and not owners & self.there:
-            raise ModuleNotFoundError(f"{name} is not in the image", name=name)
-
-sys.meta_path.insert(0, OnlyThese())
-import isthmus.cli.cloud, isthmus.cli.main, isthmus.cloud.server
-import isthmus.cloud.backends.openai, isthmus.cloud.ledger, isthmus.cloud.identity.door
-import alembic, psycopg
-"""
-
-
-def imports(packages: list[str]) -> str:
-    """What is missing when the gateway is imported with these packages alone."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", IMPORTS, *packages],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    return "".join(done.stderr.splitlines()[-1:])
-
-
-def test_the_gateways_image_has_what_the_gateway_imports():
-    packages = list(locked("gateway"))
-    assert "numpy" not in packages
-    assert imports(packages) == ""
-    assert "grpc is not in the image" in imports([one for one in packages if "grpc" not in one])
-
-
-def test_values_are_for_a_laptop_one_gpu_eight_gpus_llm_d_and_production_stack():
-    assert [path.stem.removeprefix("values-") for path in VALUES] == [
-        "eight-gpus",
-        "laptop",
-        "llm-d",
-        "one-gpu",
-        "production-stack",
-    ]
