@@ -217,7 +217,7 @@ LEDGER: Final = Row(
         lines(
             "Ledger",
             "How long the last transaction's oldest change waited, and how long the database is "
-            "away. Requests are served meanwhile and written later.",
+            "away. By `when_away` new requests are refused meanwhile, or served and written later.",
             Ask(f"isthmus_cloud_ledger_lag_seconds{{{GATEWAY}}}", "{{instance}} lag"),
             Ask(f"isthmus_cloud_ledger_away_seconds{{{GATEWAY}}}", "{{instance}} away"),
             unit="s",
