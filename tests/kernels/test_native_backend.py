@@ -16,8 +16,9 @@ from isthmus.engine.huggingface import read_folder
 from isthmus.engine.prepared import pack_model
 from isthmus.kernels import _native
 from isthmus.kernels.base import Batch, Head, KVShape, KVType, QuantizedWeight, RopeStyle
-from isthmus.kernels.native import NativeBackend, pack
+from isthmus.kernels.native import NativeBackend
 from isthmus.kernels.numpy_ref import NumpyBackend
+from isthmus.kernels.tiled_weights import pack_weight
 from random_steps import Sizes, batch, random_graph, random_weight, shaped_model
 
 ISAS = _native.runnable_kernels().split(",")
@@ -50,7 +51,7 @@ def test_a_product_agrees_with_the_dequantized_one(
     weight = random_weight(rng, *form, rows, cols)
     x = rng.standard_normal((tokens, cols)).astype(np.float32)
     out = np.full((tokens, rows), np.nan, np.float32)
-    _native.matmul(pack(weight), x, out, isa, activation_bits // 8)
+    _native.matmul(pack_weight(weight), x, out, isa, activation_bits // 8)
     expected = x @ weight.dequantize().T
     # What a half step of error in every factor could add up to, and as much again for rounding.
     largest = np.abs(x).max(axis=1, keepdims=True)
@@ -64,7 +65,7 @@ def test_all_instruction_sets_agree_with_the_scalar_one() -> None:
     rng = np.random.default_rng(1)
     x = rng.standard_normal((9, 576)).astype(np.float32)
     for bits, group in ((4, 32), (8, 32), (6, 16)):
-        packed = pack(random_weight(rng, bits, group, 40, 576))
+        packed = pack_weight(random_weight(rng, bits, group, 40, 576))
         results = []
         for isa in ISAS:
             out = np.full((9, 40), np.nan, np.float32)
@@ -85,7 +86,7 @@ def test_the_largest_codes_do_not_overflow(codes: int) -> None:
         for isa in ISAS:
             for sign in (x, np.abs(x)):
                 out = np.full((1, 8), np.nan, np.float32)
-                _native.matmul(pack(weight), sign, out, isa, 2)
+                _native.matmul(pack_weight(weight), sign, out, isa, 2)
                 np.testing.assert_allclose(out, sign @ weight.dequantize().T, rtol=1e-2, atol=1e-2)
 
 
@@ -97,7 +98,7 @@ def test_what_is_no_number_shows_in_the_product(isa: str, poison: float) -> None
     x[4, 50] = poison
     for bits in (4, 8):
         out = np.zeros((9, 20), np.float32)
-        _native.matmul(pack(random_weight(rng, bits, 32, 20, 70)), x, out, isa, 2)
+        _native.matmul(pack_weight(random_weight(rng, bits, 32, 20, 70)), x, out, isa, 2)
         assert not np.isfinite(out[4]).any()
         assert np.isfinite(np.delete(out, 4, axis=0)).all()
 

@@ -15,7 +15,8 @@ from isthmus.engine.engine import Engine
 from isthmus.engine.errors import ModelUnavailable
 from isthmus.engine.prepared import LoadedModel, pack_model
 from isthmus.kernels.base import Embed
-from isthmus.kernels.native import NativeBackend, PackedTiles
+from isthmus.kernels.native import NativeBackend
+from isthmus.kernels.tiled_weights import PackedTiles
 from tiny_engine import chat, engine_on, run
 from waiting import eventually
 

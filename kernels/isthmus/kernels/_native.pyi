@@ -1,7 +1,7 @@
 from collections.abc import Sequence
 
 from isthmus.kernels.base import F32, I32, U8
-from isthmus.kernels.native import PackedTiles
+from isthmus.kernels.tiled_weights import PackedTiles
 
 sources: str
 """The digest of what it was built from (`compiled.digest`)."""
