@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -12,10 +12,8 @@ from isthmus.kernels.opencl import blocks
 from isthmus.kernels.opencl.capabilities import DeviceKind
 from isthmus.kernels.opencl.layouts import padded
 from isthmus.kernels.opencl.programs import Source
-from isthmus.kernels.opencl.runtime import Device, Launch
-
-if TYPE_CHECKING:
-    from isthmus.kernels.opencl.plan import Shape, Sized
+from isthmus.kernels.opencl.runtime import Device, Launch, Sized
+from isthmus.kernels.opencl.step import Shape
 
 _MOST_PARTS = 16
 _PART_BLOCKS = 8

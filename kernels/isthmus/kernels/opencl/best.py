@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -10,10 +10,7 @@ from isthmus.kernels.base import F32
 from isthmus.kernels.opencl.capabilities import DeviceKind
 from isthmus.kernels.opencl.layouts import padded
 from isthmus.kernels.opencl.programs import Source
-
-if TYPE_CHECKING:
-    from isthmus.kernels.opencl.plan import Sized
-    from isthmus.kernels.opencl.runtime import Device
+from isthmus.kernels.opencl.runtime import Device, Sized
 
 _PARTS = 16
 """Parts of a row, each looked through by a work-group."""

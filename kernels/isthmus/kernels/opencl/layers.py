@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from isthmus.kernels.opencl.attention import AttentionKernels
 from isthmus.kernels.opencl.capabilities import DeviceKind
 from isthmus.kernels.opencl.layouts import PackedWeight, padded
 from isthmus.kernels.opencl.products import Norming, Part
 from isthmus.kernels.opencl.programs import Source
-from isthmus.kernels.opencl.runtime import Device, Launch
-
-if TYPE_CHECKING:
-    from isthmus.kernels.opencl.plan import Sized
+from isthmus.kernels.opencl.runtime import Device, Launch, Sized
 
 COUNTERS = 16
 """Numbers of a step that belong to a launch: it counts in two of a cache line."""

@@ -134,6 +134,10 @@ class Launch:
     holds: tuple[Any, ...]
 
 
+Sized = tuple[Launch, Size]
+"""A launch and how many work-items it is sent with."""
+
+
 class Device:
     """A device opened: its memory, its compiler, its one queue (in order, without profiling)."""
 
@@ -257,7 +261,7 @@ class Device:
         """Queue a launch of `size` work-items."""
         cl.enqueue_nd_range_kernel(self._queue, launch.kernel, size, launch.local)
 
-    def submit(self, launches: Sequence[tuple[Launch, Size]]) -> None:
+    def submit(self, launches: Sequence[Sized]) -> None:
         """Queue launches one after the other; on a CPU none begins before all are queued.
 
         What queues them would else take a core from those that have begun.

@@ -1,12 +1,14 @@
-"""A step's numbers in one buffer, so that a step is one write.
+"""What makes one step differ from another: its shape, and its numbers in one buffer.
 
-A header (`common.h` names its entries), then for each token its id, its position, where its block
-table begins, the wanted rows, cos and sin of each of its turns as float32, the block tables, and
-zeros in which the groups of a launch count what they have done.
+One write brings them to the device: a header (`common.h` names its entries), then for each token
+its id, its position, where its block table begins, the wanted rows, cos and sin of each of its
+turns as float32, the block tables, and zeros in which the groups of a launch count what they have
+done.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
@@ -32,6 +34,21 @@ class Entry(IntEnum):
 
 
 HEADER = len(Entry)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the launches of a step depend on."""
+
+    tokens: int
+    wanted: int
+    fused: bool
+    """No token sees another of the step."""
+    parts: int
+    """Parts of the context that are attended to apart."""
+    capture: bool
+    greedy: bool
+    """The best token of a row is all that is asked for."""
 
 
 def capacity(max_tokens: int, blocks: int, head_dim: int, counters: int) -> int:
