@@ -21,7 +21,8 @@ from isthmus.engine.resident import ResidentPlan
 from isthmus.engine.split import SplitBackend
 from isthmus.kernels import LAST_RESORT
 from isthmus.kernels.base import Backend, Batch, KVShape, Op, Step
-from isthmus.kernels.errors import BackendLost, BackendUnavailable, InvalidResult
+from isthmus.kernels.checks import check_logits
+from isthmus.kernels.errors import BackendLost, BackendUnavailable
 
 _log = logging.getLogger(__name__)
 
@@ -157,7 +158,9 @@ class FallbackPlan:
             if self._broken:
                 self._backend, self._plan = self._made_anew(self._at)
                 self._broken = False
-            return _checked(self._plan.run(batch), self._backend)
+            step = self._plan.run(batch)
+            check_logits(step.logits, self._backend.name)
+            return step
         except Exception as error:
             raise self._failed(error) from error
 
@@ -192,7 +195,7 @@ class FallbackPlan:
         try:
             backend, plan = self._made_anew(lost)
             try:
-                _checked(plan.run(_one_token()), backend)
+                check_logits(plan.run(_one_token()).logits, backend.name)
             except BaseException:
                 with contextlib.suppress(Exception):
                     plan.close()
@@ -284,14 +287,6 @@ class FallbackPlan:
 
 def _reload(runner: Runner) -> Callable[[], Sequence[Op]]:
     return lambda: runner.load()[1]
-
-
-def _checked(step: Step, backend: Backend) -> Step:
-    """`step`, when its logits are numbers. Raises `InvalidResult`."""
-    # The largest of a row with a NaN is NaN.
-    if step.logits.size and not np.isfinite(step.logits.max(axis=1)).all():
-        raise InvalidResult(f"the {backend.name} backend returned no numbers")
-    return step
 
 
 def _one_token() -> Batch:

@@ -1,8 +1,11 @@
-"""Checks of a batch before it reaches kernels that trust what they are given."""
+"""Checks of what reaches kernels, which trust it, and of what comes out of them."""
 
 from __future__ import annotations
 
-from isthmus.kernels.base import Batch, KVShape
+import numpy as np
+
+from isthmus.kernels.base import F32, Batch, KVShape
+from isthmus.kernels.errors import InvalidResult
 
 
 def check_batch(batch: Batch, *, kv: KVShape, max_tokens: int, vocab: int) -> None:
@@ -29,3 +32,19 @@ def check_batch(batch: Batch, *, kv: KVShape, max_tokens: int, vocab: int) -> No
             used = batch.block_tables[index, : positions.max() // kv.block_tokens + 1]
             if used.min() < 0 or used.max() >= kv.blocks:
                 raise ValueError(f"block table {index} names a block outside the pool")
+
+
+def check_blocks(*blocks: int, kv: KVShape) -> None:
+    """Raise ValueError when one of `blocks` is not in the pool."""
+    if not all(0 <= block < kv.blocks for block in blocks):
+        named = " and ".join(map(str, blocks))
+        raise ValueError(f"block {named} must be in the pool of {kv.blocks}")
+
+
+def check_logits(logits: F32, backend: str) -> None:
+    """Raise InvalidResult when no token of a row could be chosen. logits: [wanted, vocab]
+
+    The largest of a row with a NaN is NaN.
+    """
+    if logits.size and not np.isfinite(logits.max(axis=1)).all():
+        raise InvalidResult(f"the {backend} backend returned logits that are no numbers")

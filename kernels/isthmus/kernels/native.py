@@ -34,7 +34,7 @@ from isthmus.kernels.base import (
     RopeStyle,
     Step,
 )
-from isthmus.kernels.checks import check_batch
+from isthmus.kernels.checks import check_batch, check_blocks
 from isthmus.kernels.compiled import _native
 from isthmus.kernels.tiled_blocks import pack_block, unpack_block
 from isthmus.kernels.tiled_weights import PackedTiles, pack_weight
@@ -156,13 +156,12 @@ class NativePlan:
 
     def run(self, batch: Batch) -> Step:
         """Run one step; the GIL is free meanwhile."""
-        if self._plan is None:
-            raise RuntimeError("the plan is closed")
+        plan = self._open
         check_batch(batch, kv=self._kv, max_tokens=self._max_tokens, vocab=self._vocab)
         wanted = len(batch.rows)
         logits = np.empty((wanted, self._vocab), np.float32)
         hidden = np.empty((wanted, self._hidden), np.float32) if batch.capture else None
-        read = self._plan.run(
+        read = plan.run(
             np.ascontiguousarray(batch.tokens, np.int32),
             np.ascontiguousarray(batch.positions, np.int32),
             np.ascontiguousarray(batch.sequence, np.int32),
@@ -176,12 +175,13 @@ class NativePlan:
 
     def copy_block(self, source: int, target: int) -> None:
         """Copy a block of the pool in all layers."""
-        plan = self._with_blocks(source, target)
-        plan.copy_block(source, target)
+        check_blocks(source, target, kv=self._kv)
+        self._open.copy_block(source, target)
 
     def read_block(self, block: int) -> F16:
         """A block in the form that all backends share."""
-        plan = self._with_blocks(block)
+        check_blocks(block, kv=self._kv)
+        plan = self._open
         raw = np.empty(plan.block_bytes, np.uint8)
         plan.read_block(block, raw)
         heads, width = self._heads.kv_heads, self._heads.head_dim
@@ -189,19 +189,17 @@ class NativePlan:
 
     def write_block(self, block: int, values: F16) -> None:
         """Take a block in the form that all backends share."""
-        plan = self._with_blocks(block)
+        check_blocks(block, kv=self._kv)
+        plan = self._open
         raw = pack_block(values, self._kv.dtype)
         if raw.nbytes != plan.block_bytes:
             raise ValueError(f"a block of shape {values.shape} is of another model")
         plan.write_block(block, raw)
 
-    def _with_blocks(self, *blocks: int) -> _native.Plan:
-        """The plan, when it has these blocks."""
+    @property
+    def _open(self) -> _native.Plan:
         if self._plan is None:
             raise RuntimeError("the plan is closed")
-        if not all(0 <= block < self._kv.blocks for block in blocks):
-            named = " and ".join(map(str, blocks))
-            raise ValueError(f"blocks {named} must be in the pool of {self._kv.blocks}")
         return self._plan
 
     def close(self) -> None:

@@ -31,7 +31,7 @@ from isthmus.kernels.base import (
     RopeStyle,
     Step,
 )
-from isthmus.kernels.checks import check_batch
+from isthmus.kernels.checks import check_batch, check_blocks
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,16 +108,19 @@ class NumpyPlan:
 
     def copy_block(self, source: int, target: int) -> None:
         """Copy a block of the pool in all layers."""
+        check_blocks(source, target, kv=self._kv)
         self._keys[:, target] = self._keys[:, source]
         self._values[:, target] = self._values[:, source]
 
     def read_block(self, block: int) -> F16:
         """A block in the form that all backends share."""
+        check_blocks(block, kv=self._kv)
         both = np.stack([self._keys[:, block], self._values[:, block]], axis=1)
         return both.swapaxes(2, 3).astype(np.float16)
 
     def write_block(self, block: int, values: F16) -> None:
         """Take a block in the form that all backends share."""
+        check_blocks(block, kv=self._kv)
         tokens_first = values.astype(np.float32).swapaxes(2, 3)
         self._keys[:, block] = _stored(tokens_first[:, 0], self._kv.dtype)
         self._values[:, block] = _stored(tokens_first[:, 1], self._kv.dtype)

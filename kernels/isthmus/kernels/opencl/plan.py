@@ -24,8 +24,7 @@ from isthmus.kernels.base import (
     Op,
     Step,
 )
-from isthmus.kernels.checks import check_batch
-from isthmus.kernels.errors import InvalidResult
+from isthmus.kernels.checks import check_batch, check_blocks, check_logits
 from isthmus.kernels.opencl.attention import AttentionKernels
 from isthmus.kernels.opencl.best import BestKernel
 from isthmus.kernels.opencl.layers import (
@@ -102,7 +101,7 @@ class OpenCLPlan:
         return self._buffers
 
     def run(self, batch: Batch) -> Step:
-        """Run one step. Raises `BackendLost` when the device fails."""
+        """Run one step. Raises `BackendLost` when the device fails or computes no numbers."""
         buffers = self._open
         check_batch(batch, kv=self._kv, max_tokens=self._max_tokens, vocab=self._vocab)
         shape = self._shape(batch)
@@ -116,8 +115,7 @@ class OpenCLPlan:
         else:
             logits = self._rows(buffers.logits, shape.wanted, self._vocab)
         hidden = self._rows(buffers.n, shape.wanted, self._hidden) if batch.capture else None
-        if logits.size and not np.isfinite(logits.max()):
-            raise InvalidResult("the OpenCL device returned logits that are no numbers")
+        check_logits(logits, "opencl")
         return Step(logits, hidden)
 
     def _rows(self, buffer: Any, rows: int, width: int) -> F32:
@@ -146,24 +144,17 @@ class OpenCLPlan:
 
     def read_block(self, block: int) -> F16:
         """A block in the form that all backends share."""
-        self._check_block(block)
+        check_blocks(block, kv=self._kv)
         return self._attention.read_block(block)
 
     def write_block(self, block: int, values: F16) -> None:
         """Take a block in the form that all backends share."""
-        self._check_block(block)
+        check_blocks(block, kv=self._kv)
         self._attention.write_block(block, values)
-
-    def _check_block(self, block: int) -> None:
-        if not 0 <= block < self._kv.blocks:
-            raise ValueError(f"block {block} must be in the pool of {self._kv.blocks}")
 
     def copy_block(self, source: int, target: int) -> None:
         """Copy a block of the pool in all layers."""
-        if not (0 <= source < self._kv.blocks and 0 <= target < self._kv.blocks):
-            raise ValueError(
-                f"blocks {source} and {target} must be in the pool of {self._kv.blocks}"
-            )
+        check_blocks(source, target, kv=self._kv)
         self._attention.copy_block(source, target)
 
     def close(self) -> None:
