@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from isthmus.core.chat import ChatRequest
 from isthmus.core.errors import ContextTooLong, Unavailable
 from isthmus.core.events import Event
 from isthmus.core.tier import ModelInfo
 from isthmus.edge.ledger import Ledger
+from isthmus.edge.page import turns
 from isthmus.edge.page.kept import Kept
 from isthmus.edge.page.store import Store
 from isthmus.edge.testing import RunningAgent, ScriptedEngine, ScriptedTier, running_agent
@@ -176,6 +178,33 @@ async def test_a_question_whose_asker_is_gone_at_once_is_kept_and_not_left_runni
                 break
             await asyncio.sleep(0.02)
         assert answers == ["stopped"] * 5
+
+
+async def test_an_answer_is_not_made_to_its_end_once_its_conversation_is_deleted_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(turns, "_SAVED_EVERY_S", 0.02)
+    engine = ScriptedEngine(("on", " and") * 500, delay_s=0.02)
+    async with page(engine) as browser:
+        conversation = await browser.new()
+        path, body = f"{ALL}/{conversation}/turns", {"content": "Go on"}
+        async with browser.http.stream("POST", path, json=body) as told:
+            lines = [line async for line in _deleting(told, browser, conversation)]
+        assert json.loads(lines[-2].removeprefix("data: "))["assistant"]["status"] == "stopped"
+        assert engine.stopped == 1
+
+
+async def _deleting(
+    told: httpx.Response, browser: Browser, conversation: str
+) -> AsyncGenerator[str, None]:
+    """The lines of an answer whose conversation is deleted with its third piece."""
+    pieces = 0
+    async for line in told.aiter_lines():
+        pieces += '" and"' in line
+        if pieces == 3:
+            await browser.http.delete(f"{ALL}/{conversation}")
+        if line:
+            yield line
 
 
 async def test_a_failed_answer_says_why_and_is_not_shown_to_the_model() -> None:

@@ -212,10 +212,10 @@ class Store:
 
         return await self._do(work)
 
-    async def save(self, conversation: str, message: StoredMessage) -> None:
-        """Store `message` as it is now. One that was deleted stays so."""
-        row = message.row()
-        await self._do(lambda db: db.execute(_UPDATE, (*row, message.id, conversation)))
+    async def save(self, conversation: str, message: StoredMessage) -> bool:
+        """Store `message` as it is now; False: it was deleted, and stays so."""
+        row = (*message.row(), message.id, conversation)
+        return await self._do(lambda db: db.execute(_UPDATE, row).rowcount > 0)
 
     async def taint(self, conversation: str, labels: str) -> None:
         """Keep the labels of what was private in it."""

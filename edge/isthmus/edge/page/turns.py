@@ -63,14 +63,17 @@ class Turns:
             turn.answer.status = MessageStatus.STOPPED
         await self._save(turn)
 
-    async def _save(self, turn: Turn) -> None:
+    async def _save(self, turn: Turn) -> bool:
+        """False: somebody has deleted the conversation."""
         # The store says in the log what is wrong with it; the answer goes on.
         with contextlib.suppress(Unavailable):
-            await self._store.save(turn.conversation, turn.answer)
+            if not await self._store.save(turn.conversation, turn.answer):
+                return False
             labels = ",".join(sorted(self._agent.screen.taint_of(turn.conversation)))
             if labels and labels != turn.taint:
                 turn.taint = labels
                 await self._store.taint(turn.conversation, labels)
+        return True
 
     async def _chunks(self, turn: Turn) -> AsyncGenerator[bytes, None]:
         self._make_room(turn)
@@ -124,7 +127,8 @@ class Turns:
                         yield sse(writer.chunk(event, with_usage=False))
                         if time.monotonic() - saved_s > _SAVED_EVERY_S:
                             answer.content = trail.text
-                            await self._save(turn)
+                            if not await self._save(turn):
+                                return
                             saved_s = time.monotonic()
                     elif isinstance(event, Finished):
                         answer.finish_reason = event.reason.value
