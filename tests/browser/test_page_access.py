@@ -32,6 +32,16 @@ def count(text: str) -> int:
 """
 
 
+HAS_COLOUR = """([canvas, name]) => {
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    const colour = getComputedStyle(document.documentElement).getPropertyValue(name);
+    const parts = colour.match(/[0-9a-f]{2}/g).map((part) => parseInt(part, 16));
+    for (let at = 0; at < data.length; at += 4)
+        if (parts.every((part, n) => data[at + n] === part)) return true;
+    return false;
+}"""
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def agent() -> AsyncIterator[RunningAgent]:
     cloud = ScriptedTier((ANSWER,), model_name="big")
@@ -100,7 +110,9 @@ async def test_a_phone_has_the_conversations_in_a_drawer(
     browser: Browser, agent: RunningAgent
 ) -> None:
     async with shown(browser, agent.url, size=PHONE, has_touch=True) as page:
-        await page.answer("On the road")
+        await page.composer.fill("On the road")
+        await page.button("Send").tap()
+        await expect(page.answers.first).to_have_attribute("aria-busy", "false")
         side = page.page.locator(".side")
         await expect(side).to_be_hidden()
         await page.button("Open the menu").tap()
@@ -184,3 +196,42 @@ async def test_the_answer_is_announced_once_it_is_whole(
         await expect(status).to_contain_text("Answered on the device. A plan")
         # Code is there to be read, not to be heard.
         assert "def count" not in await status.inner_text()
+
+
+async def test_what_is_written_from_the_right_is_set_from_the_right(browser: Browser) -> None:
+    text = (
+        "مرحبا!\n\n- واحد\n\n| الاسم | السعر |\n|---|---|\n| تفاح | 12 |\n\nAnd this from the left."
+    )
+    async with running_agent(ScriptedEngine((text,))) as agent, shown(browser, agent.url) as page:
+        answer = await page.answer("مرحبا")
+        directions = await answer.locator(".block > *").evaluate_all(
+            "all => all.map(one => getComputedStyle(one).direction)"
+        )
+        assert directions == ["rtl", "rtl", "rtl", "ltr"]
+        cell = answer.locator("td").first
+        row, table = await cell.bounding_box(), await answer.locator(".scrolls").bounding_box()
+        assert row is not None
+        assert table is not None
+        assert abs(row["x"] + row["width"] - table["x"] - table["width"]) < 2
+
+
+async def test_a_cell_may_break_its_line(browser: Browser) -> None:
+    text = "| a | b |\n|---|---|\n| one<br>two | <b>three</b> |\n"
+    async with running_agent(ScriptedEngine((text,))) as agent, shown(browser, agent.url) as page:
+        answer = await page.answer("Hello")
+        await expect(answer.locator("td")).to_have_text(
+            ["one\ntwo", "<b>three</b>"], use_inner_text=True
+        )
+
+
+async def test_a_single_value_is_seen_in_the_chart_of_times(browser: Browser) -> None:
+    ledger = Ledger()
+    async with (
+        running_agent(ScriptedEngine(), ledger=ledger) as agent,
+        shown(browser, agent.url) as page,
+    ):
+        await page.answer("Hello")
+        await page.go("live")
+        times = page.page.get_by_role("figure").filter(has_text="Time to the first token")
+        canvas = await times.locator("canvas").element_handle()
+        await page.page.wait_for_function(HAS_COLOUR, arg=[canvas, "--warn"])

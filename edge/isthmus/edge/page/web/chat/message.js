@@ -55,6 +55,7 @@ function Asked({ message, conversation, siblings, busy }) {
           }}
           defaultValue=${draft}
           onKeyDown=${onKeyDown}
+          dir="auto"
           aria-label=${t("edit.label")}
         ></textarea>
         <div class="choices">

@@ -90,6 +90,7 @@ function Row({ one, current, onOpen }) {
       aria-current=${current ? "page" : undefined}
       onClick=${onOpen}
       title=${title}
+      dir="auto"
       >${title}</a
     >
     <span class="tools">

@@ -49,6 +49,16 @@ function stacked(/** @type {any[]} */ [times, ...values], /** @type {string} */ 
   return [times, ...sums.reverse()];
 }
 
+/**
+ * The values that no line reaches, where there are too many to mark them all.
+ * @param {any} self @param {number} series @param {boolean} all
+ */
+function alone(self, series, all) {
+  if (all) return null;
+  const values = self.data[series];
+  return [...values.keys()].filter((at) => values[at] != null && values[at - 1] == null && values[at + 1] == null);
+}
+
 /** @param {any} asked */
 function optionsOf({ series, kind, windowS, format, onPoint, colour, language }) {
   const line = { stroke: colour("line"), width: 1 };
@@ -78,7 +88,7 @@ function optionsOf({ series, kind, windowS, format, onPoint, colour, language })
         stroke: colour(one.colour),
         fill: bars ? colour(one.colour) : undefined,
         width: bars ? 0 : 2,
-        points: bars ? { show: false } : { size: 5 },
+        points: bars ? { show: false } : { size: 5, filter: alone },
         spanGaps: false,
         paths: bars ? uPlot.paths.bars?.({ size: [0.72, 22], align: 1 }) : undefined,
       })),

@@ -10,6 +10,7 @@ const TAGS = [
   ..."table thead tbody tr th td sup sub span input".split(" "),
 ];
 const ATTRIBUTES = ["href", "title", "align", "start", "class", "type", "checked", "disabled"];
+const BREAK = /^<br *\/?>$/i;
 const SAFE_ADDRESS = /^(?:https?|mailto):/i;
 
 const purify = DOMPurify(window);
@@ -44,8 +45,8 @@ marked.use({
       const level = Math.min(6, depth + shift);
       return `<h${level}>${/** @type {any} */ (this).parser.parseInline(tokens)}</h${level}>`;
     },
-    // HTML in an answer is text.
-    html: (/** @type {any} */ { text }) => escape(text),
+    // HTML in an answer is text, but for the line breaks that a cell of a table cannot do without.
+    html: (/** @type {any} */ { text }) => (BREAK.test(text) ? "<br>" : escape(text)),
     image: (/** @type {any} */ { href, text }) =>
       `<a href="${escape(href)}">${escape(text || href)}</a>`,
   },

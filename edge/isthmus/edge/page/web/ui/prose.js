@@ -21,7 +21,7 @@ export function Prose({ text }) {
 function Block({ raw, tokens }) {
   const place = useRef(/** @type {any} */ (null));
   useLayoutEffect(() => place.current.replaceChildren(fragmentOf(tokens)), [raw]);
-  return html`<div class="block" ref=${place}></div>`;
+  return html`<div class="block" dir="auto" ref=${place}></div>`;
 }
 
 /** @param {{ code: string, language: string }} props */
