@@ -37,6 +37,8 @@ export function whenLocked(ask) {
 /** @param {string} token */
 export function giveToken(token) {
   sessionStorage.setItem(TOKEN, token);
+  // What could not be read without it is asked for again.
+  agent.set({ returns: agent.get().returns + 1 });
 }
 
 /**

@@ -1,7 +1,7 @@
 // The page: a frame with three views. The address says which one (#/chat/ID, #/live, #/settings).
 import { agent, giveToken, whenLocked } from "./api.js";
 import { Chat } from "./chat/chat.js";
-import { conversations, loadList } from "./chat/conversations.js";
+import { conversations, loadList, stop } from "./chat/conversations.js";
 import { Sidebar } from "./chat/sidebar.js";
 import { Live } from "./live/live.js";
 import { Settings } from "./settings/settings.js";
@@ -20,13 +20,18 @@ function App() {
   const { t, language } = useWords();
   const { view, id } = route.use();
   const { away } = agent.use();
+  const { open } = conversations.use();
+  const title = (view === "chat" && id && open[id]?.title) || t(`tab.${view}`);
   const [drawer, setDrawer] = useState(false);
   useEffect(() => setDrawer(false), [view, id]);
   useEffect(() => {
     document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
-    document.title = `${t(`tab.${view}`)} · Isthmus`;
-  }, [language, view]);
-  useShortcuts(() => setDrawer(false));
+    document.title = `${title} · Isthmus`;
+  }, [language, title]);
+  useShortcuts((leaving) => {
+    if (!leaving && !document.querySelector(".side.open")) stop(route.get().id);
+    setDrawer(false);
+  });
   const openDrawer = () => setDrawer(true);
 
   return html`
@@ -95,14 +100,17 @@ function toMain(event) {
   document.getElementById("main")?.focus();
 }
 
-/** @param {() => void} onEscape */
+/** @param {(leaving: boolean) => void} onEscape told whether it was pressed to leave a field */
 function useShortcuts(onEscape) {
   useEffect(() => {
     const onKey = (/** @type {KeyboardEvent} */ event) => {
-      const typing = /** @type {HTMLElement} */ (event.target).matches?.("input, textarea, select");
+      // A dialog, an input method, and a field that is left by Escape come first.
+      if (event.isComposing || document.querySelector("dialog[open]")) return;
+      const place = /** @type {HTMLElement} */ (event.target);
+      const typing = place.matches?.("input, textarea, select");
       const command = event.ctrlKey || event.metaKey;
       const key = event.key.toLowerCase();
-      if (event.key === "Escape") onEscape();
+      if (event.key === "Escape") onEscape(typing && place.id !== "composer");
       else if (command && key === "k") focusSearch();
       else if (command && event.shiftKey && key === "o") go("chat");
       else if (typing || command || event.altKey) return;

@@ -5,12 +5,14 @@ import { useWords } from "../ui/i18n.js";
 import { Icon } from "../ui/icons.js";
 import { go } from "../ui/route.js";
 import { Composer } from "./composer.js";
-import { conversations, open } from "./conversations.js";
+import { conversations, loadList, open, stop } from "./conversations.js";
+import { giveBack } from "./drafts.js";
 import { Message } from "./message.js";
 import { useFollowing } from "./following.js";
 import { path, siblings } from "./tree.js";
-import { stop, take } from "./turns.js";
+import { take } from "./turns.js";
 
+const LOOK_EVERY_MS = 1000;
 const STARTS = ["start.explain", "start.code", "start.letter"];
 
 /** @param {{ id: string | null, onMenu: () => void }} props */
@@ -21,33 +23,57 @@ export function Chat({ id, onMenu }) {
   const [gone, setGone] = useState(false);
   const conversation = id ? known[id] : null;
   const running = Boolean(id && runs[id]);
+  const elsewhere = !running && conversation?.messages.some((one) => one.status === "running");
   // What the agent could not tell while it was away is asked for when it is back.
   useEffect(() => {
+    let on = true;
+    const read = async () => {
+      if (!id || conversations.get().runs[id]) return;
+      const found = await open(id);
+      if (on) setGone(found === null);
+    };
+    const look = () => {
+      read();
+      loadList();
+    };
     setGone(false);
-    if (id && !conversations.get().runs[id]) open(id).then((found) => setGone(found === null));
-  }, [id, returns]);
+    read();
+    // Another tab may have gone on with it, or be about to.
+    addEventListener("focus", look);
+    addEventListener("visibilitychange", look);
+    const timer = elsewhere ? setInterval(read, LOOK_EVERY_MS) : undefined;
+    return () => {
+      on = false;
+      removeEventListener("focus", look);
+      removeEventListener("visibilitychange", look);
+      clearInterval(timer);
+    };
+  }, [id, returns, elsewhere]);
 
   const shown = useMemo(
     () => (conversation ? path(conversation.messages, conversation.head) : []),
     [conversation],
   );
   const follow = useFollowing(conversation, id);
-  const ask = (/** @type {string} */ content, /** @type {string} */ route) => {
+  const ask = async (/** @type {string} */ content) => {
     follow.toEnd();
+    let at = id;
     // What is written where a conversation is gone begins another.
-    return take(gone ? null : id, { content, parent: conversation?.head ?? null, route }, (begun) => {
+    const taken = await take(gone ? null : id, { content, parent: conversation?.head ?? null }, (begun) => {
+      at = begun;
       if (begun !== id) go("chat", begun);
     });
+    if (!taken) giveBack(at, content);
   };
 
   return html`
     <header class="bar">
       <button class="plain menu" onClick=${onMenu} aria-label=${t("menu")}><${Icon} name="menu" size=${20} /></button>
-      <h1>${conversation?.title || t("chat.new")}</h1>
+      <h1 dir="auto">${conversation?.title || t("chat.new")}</h1>
     </header>
     <div class="thread" ref=${follow.place} onScroll=${follow.onScroll} tabindex="-1">
       ${gone && html`<p class="welcome">${t("chat.gone")}</p>`}
-      ${!id && html`<${Welcome} onAsk=${(/** @type {string} */ text) => ask(text, "auto")} />`}
+      ${!id && html`<${Welcome} onAsk=${ask} />`}
       ${shown.length > 0 &&
       html`<div class="messages">
         ${shown.map(
@@ -68,7 +94,7 @@ export function Chat({ id, onMenu }) {
         </button>
       </div>`}
     </div>
-    <${Composer} id=${id} running=${running} onSend=${ask} onStop=${() => id && stop(id)} />
+    <${Composer} id=${id} running=${running} onSend=${ask} onStop=${() => stop(id)} />
   `;
 }
 

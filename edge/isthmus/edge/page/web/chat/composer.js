@@ -1,39 +1,39 @@
 // Where one writes.
-import { html, useEffect, useLayoutEffect, useRef, useState } from "../ui/dom.js";
+import { html, useEffect, useLayoutEffect, useRef } from "../ui/dom.js";
 import { useWords } from "../ui/i18n.js";
 import { Icon } from "../ui/icons.js";
 import { Select } from "../ui/select.js";
+import { ROUTES, chooseRoute, drafts, write } from "./drafts.js";
 
-const ROUTES = ["auto", "prefer_on_device", "only_on_device", "prefer_in_cloud", "only_in_cloud"];
+// A phone's keyboard is not to jump up by itself, and has no Shift + Enter for a new line.
+const hasKeyboard = () => matchMedia("(pointer: fine)").matches;
 
 /**
- * @param {{ id: string | null, running: boolean, onSend: (text: string, route: string) => Promise<boolean>, onStop: () => void }} props
+ * @param {{ id: string | null, running: boolean, onSend: (text: string) => void, onStop: () => void }} props
  */
 export function Composer({ id, running, onSend, onStop }) {
   const { t } = useWords();
-  const [text, setText] = useState("");
-  const [route, setRoute] = useState("auto");
+  const { texts, route } = drafts.use();
+  const text = texts[id ?? ""] ?? "";
   const place = useRef(/** @type {any} */ (null));
   useLayoutEffect(() => grow(place.current), [text]);
   useEffect(() => {
-    // A phone's keyboard is not to jump up when a conversation is opened.
-    if (matchMedia("(pointer: fine)").matches) place.current.focus();
+    if (hasKeyboard()) place.current.focus();
   }, [id]);
 
-  const send = async () => {
+  const send = () => {
     if (!text.trim() || running) return;
-    setText("");
-    // What the agent did not take is there to be sent again.
-    if (!(await onSend(text.trim(), route))) setText((now) => now || text);
+    write(id, "");
+    onSend(text.trim());
   };
   const onKeyDown = (/** @type {KeyboardEvent} */ event) => {
     // While an input method composes, Enter chooses a word.
     if (event.isComposing || event.keyCode === 229) return;
-    if (event.key === "Enter" && !event.shiftKey) {
+    const command = event.ctrlKey || event.metaKey;
+    if (event.key === "Enter" && (command || (hasKeyboard() && !event.shiftKey))) {
       event.preventDefault();
       send();
     }
-    if (event.key === "Escape" && running) onStop();
   };
   return html`<form class="composer" onSubmit=${(/** @type {Event} */ e) => (e.preventDefault(), send())}>
     <div class="box">
@@ -42,7 +42,7 @@ export function Composer({ id, running, onSend, onStop }) {
         ref=${place}
         rows="1"
         value=${text}
-        onInput=${(/** @type {any} */ event) => setText(event.target.value)}
+        onInput=${(/** @type {any} */ event) => write(id, event.target.value)}
         onKeyDown=${onKeyDown}
         placeholder=${t("composer.placeholder")}
         aria-label=${t("composer.label")}
@@ -53,7 +53,7 @@ export function Composer({ id, running, onSend, onStop }) {
           label=${t("route.label")}
           value=${route}
           options=${ROUTES.map((name) => ({ value: name, title: t(`route.${name}`) }))}
-          onChange=${setRoute}
+          onChange=${chooseRoute}
         />
         <span class="spring"></span>
         ${running

@@ -70,7 +70,10 @@ export async function open(id) {
     if (!conversations.get().runs[id]) know(found);
     return found;
   } catch (error) {
-    if (/** @type {any} */ (error).status === 404) return null;
+    if (/** @type {any} */ (error).status === 404) {
+      forget(id);
+      return null;
+    }
     conversations.set({ error: /** @type {any} */ (error) });
     return undefined;
   }
@@ -98,17 +101,29 @@ export function rename(id, title) {
   });
 }
 
+/** Stop the answer that is on its way. @param {string | null} id */
+export function stop(id) {
+  if (id) conversations.get().runs[id]?.abort();
+}
+
+/** @param {string} id */
+function forget(id) {
+  const { list, open: known } = conversations.get();
+  const { [id]: _, ...left } = known;
+  conversations.set({ list: list.filter((one) => one.id !== id), open: left });
+}
+
 /** @param {string} id */
 export function remove(id) {
+  stop(id);
   return told(async () => {
     await request("DELETE", `/conversations/${encodeURIComponent(id)}`);
-    const { list, open: known } = conversations.get();
-    const { [id]: _, ...left } = known;
-    conversations.set({ list: list.filter((one) => one.id !== id), open: left });
+    forget(id);
   });
 }
 
 export function removeAll() {
+  Object.keys(conversations.get().runs).forEach(stop);
   return told(async () => {
     await request("DELETE", "/conversations");
     conversations.set({ list: [], next: null, open: {} });

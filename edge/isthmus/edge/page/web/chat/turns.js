@@ -1,6 +1,7 @@
 // A turn: what is asked goes out, the answer comes in piece by piece.
 import { ApiError, turnOf } from "../api.js";
 import { begin, change, conversations, loadList, open } from "./conversations.js";
+import { drafts } from "./drafts.js";
 import { announce, announceAnswer } from "../ui/announce.js";
 import { t } from "../ui/i18n.js";
 
@@ -9,7 +10,7 @@ const ASK_AGAIN_MS = 250;
 
 /**
  * @param {string | null} id the conversation; null begins one
- * @param {{ content?: string, parent?: string | null, regenerate?: string, route?: string }} turn
+ * @param {{ content?: string, parent?: string | null, regenerate?: string }} turn answered where the composer says
  * @param {(id: string) => void} [onBegun] told the conversation before the answer comes
  * @returns {Promise<boolean>} whether the agent took it
  */
@@ -18,17 +19,12 @@ export async function take(id, turn, onBegun = () => {}) {
     const conversation = id ? conversations.get().open[id] : await begin(turn.content ?? "");
     if (!conversation) throw new ApiError(0, "conversation_unread", "The conversation could not be read.");
     onBegun(conversation.id);
-    await run(conversation.id, turn);
+    await run(conversation.id, { ...turn, route: drafts.get().route });
     return true;
   } catch (error) {
     conversations.set({ error: /** @type {any} */ (error) });
     return false;
   }
-}
-
-/** @param {string} id */
-export function stop(id) {
-  conversations.get().runs[id]?.abort();
 }
 
 /** @param {string} id @param {object} turn */
@@ -56,6 +52,7 @@ async function run(id, turn) {
 async function settle(/** @type {string} */ id, /** @type {Answer} */ answer) {
   for (let attempt = 0; attempt < 8; attempt += 1) {
     const found = await open(id);
+    if (found === null) return;
     const stored = found?.messages.find((/** @type {any} */ m) => m.id === answer.messageId);
     if (stored && stored.status !== "running") return;
     await new Promise((resolve) => setTimeout(resolve, ASK_AGAIN_MS));
