@@ -61,7 +61,7 @@ def page(metrics: Sequence[Metric], queries: Sequence[Query]) -> str:
     parts = [_INTRODUCTION]
     for where, introduction in _SECTIONS.items():
         own = [one for one in metrics if one.where == where]
-        parts.append(f"{introduction}\n\n{_table(own, queries)}")
+        parts.append(f"{introduction}\n\n{''.join(_item(one, queries) for one in own)}")
     foreign = sorted({name for query in queries for name in names(query.expr) if ":" in name})
     asked = [name for name in foreign if name.startswith("vllm:")]
     if asked:
@@ -89,17 +89,14 @@ def users(metric: Metric, queries: Iterable[Query]) -> list[str]:
     ]
 
 
-def _table(metrics: Iterable[Metric], queries: Sequence[Query]) -> str:
-    rows = ["| name | type | unit | labels | meaning | asked for by |", "|---|---|---|---|---|---|"]
-    rows += [_row(metric, queries) for metric in metrics]
-    return "\n".join(rows) + "\n"
-
-
-def _row(metric: Metric, queries: Sequence[Query]) -> str:
+def _item(metric: Metric, queries: Sequence[Query]) -> str:
+    """An item of a list: names are too long for a table's column."""
     labels = ", ".join(f"`{label}`" for label in metric.labels)
-    asked = ", ".join(users(metric, queries))
-    cells = (f"`{metric.shown}`", metric.kind, metric.unit, labels, metric.meaning, asked)
-    return "| " + " | ".join(cells) + " |"
+    by = f", by {labels}" if labels else ""
+    lines = [f"- `{metric.shown}`: {metric.kind}, {metric.unit}{by}.", f"  {metric.meaning}"]
+    if asked := ", ".join(users(metric, queries)):
+        lines.append(f"  *Asked for by {asked}.*")
+    return "\n".join(lines) + "\n"
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -84,13 +84,13 @@ def test_a_metric_tells_who_asks_for_any_of_its_series() -> None:
     assert users(timed, asked) == ["Overview (dashboard)", "`TooSlow`"]
 
 
-def test_the_page_has_a_row_for_each_metric_and_the_foreign_ones_that_are_asked_for() -> None:
+def test_the_page_has_an_item_for_each_metric_and_the_foreign_ones_that_are_asked_for() -> None:
     text = page(
         [REQUESTS], queries("isthmus_edge_requests_total", "vllm:kv_cache_usage_perc > 0.9")
     )
     assert (
-        "| `isthmus_edge_requests_total` | counter | requests | `route` | Requests. | "
-        "Overview (dashboard) |" in text
+        "- `isthmus_edge_requests_total`: counter, requests, by `route`.\n  Requests.\n"
+        "  *Asked for by Overview (dashboard).*\n" in text
     )
     assert "- `vllm:kv_cache_usage_perc`" in text
 
