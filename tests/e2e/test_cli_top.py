@@ -92,7 +92,7 @@ async def test_it_shows_where_answers_were_made_at_what_speed_and_price(tmp_path
         assert "█" in answers[1]
         latency = shown(pilot, "latency").splitlines()
         assert latency[1].split() == ["edge", "first", "token", "50ms", "50ms", "50ms"]
-        assert latency[-1] == "speed  edge 200 tok/s  cloud 200 tok/s"
+        assert latency[-1] == "tok/s  edge 200  cloud 200"
         promises = shown(pilot, "promises").splitlines()
         assert promises[1].split() == ["first", "token", "≤500ms", "100%", "0%", "75%"]
         assert shown(pilot, "money").splitlines()[0] == "spent $1.50   saved $6.00"

@@ -65,11 +65,14 @@ def _answers(live: Json, width: int, rows: int) -> Iterator[Text]:
     totals, buckets = live["totals"], live["buckets"]
     asked, edge, cloud = (int(totals[name]) for name in ("requests", "edge", "cloud"))
     answered = edge + cloud
-    yield Text.assemble(
-        (f"{asked:,}", "bold"),
-        " asked   ",
-        (f"failed {totals['failed']:,}", BAD if totals["failed"] else FAINT),
-        (f"   refused {totals['refused']:,}", WARN if totals["refused"] else FAINT),
+    failed, refused = f"failed {totals['failed']:,}", f"refused {totals['refused']:,}"
+    gap = "   " if len(f"{asked:,} asked   {failed}   {refused}") < width else " "
+    yield Text(gap).join(
+        [
+            Text.assemble((f"{asked:,}", "bold"), " asked"),
+            Text(failed, BAD if totals["failed"] else FAINT),
+            Text(refused, WARN if totals["refused"] else FAINT),
+        ]
     )
     cells = max(8, width - _TOLD)
     shown = {tier: folded([one[tier] for one in buckets], cells) for tier in ("edge", "cloud")}
@@ -94,11 +97,11 @@ def _latency(live: Json, width: int, rows: int) -> Iterator[Text]:
         for name, told in _TIMES:
             row = "".join(f"{_ms(times[name][p]):>6}" for p in ("p50", "p95", "p99"))
             yield Text.assemble((f"{tier:5} ", style), f"{told:11}", row)
-    speed = Text("speed")
+    speed = Text("tok/s")
     for tier, style in (("edge", EDGE), ("cloud", CLOUD)):
         tpot_ms = live["latency"][tier]["tpot_ms"]["p50"]
         told = _NONE if not tpot_ms else f"{1000 / tpot_ms:.0f}"
-        speed.append(f"  {tier} {told} tok/s", style)
+        speed.append(f"  {tier} {told}", style)
     yield speed
     if rows > 1:
         slowest = folded([one["ttft_p95_ms"] or 0 for one in live["buckets"]], width - _TOLD, max)
@@ -121,7 +124,7 @@ def _money(live: Json) -> Iterator[Text]:
     yield Text.assemble(
         "spent ", (_usd(money["spent_usd"]), "bold"), "   saved ", (_usd(money["saved_usd"]), EDGE)
     )
-    for name, told in (("day", "today"), ("month", "this month")):
+    for name, told in (("day", "today"), ("month", "month")):
         period = money[name]
         line = Text(f"{told}: {_usd(period['spent_usd'])}")
         if period["limit_usd"] is None:
@@ -135,9 +138,10 @@ def _money(live: Json) -> Iterator[Text]:
 
 def _privacy(live: Json) -> Iterator[Text]:
     totals, privacy = live["totals"], live["privacy"]
+    # What must not be cut off at the edge comes first.
     yield Text.assemble(
-        f"kept here {totals['kept_private']}  redacted {totals['redacted']}  ",
         (f"blocked {totals['blocked']}", BAD if totals["blocked"] else FAINT),
+        f"  kept here {totals['kept_private']}  redacted {totals['redacted']}",
     )
     yield Text(_counts(privacy["classes"]) or "no requests", FAINT)
     yield Text.assemble(("found: ", FAINT), _counts(privacy["labels"]) or "nothing")
