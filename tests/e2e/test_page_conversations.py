@@ -354,6 +354,23 @@ async def test_conversations_survive_a_restart_and_a_running_answer_reads_as_fai
         assert b"Zambezi" not in contents(tmp_path)
 
 
+def delete(folder: Path) -> None:
+    for file in folder.glob("conversations.db*"):
+        file.unlink()
+
+
+async def test_a_file_that_is_deleted_under_the_agent_is_begun_anew(tmp_path: Path) -> None:
+    path = tmp_path / "conversations.db"
+    async with page(kept=Kept(Store(path))) as browser:
+        await browser.say(await browser.new(), "Before")
+        delete(tmp_path)
+        await browser.say(await browser.new(), "After")
+    with sqlite3.connect(path) as db:
+        asked = db.execute("SELECT content FROM messages WHERE role = 'user'").fetchall()
+    db.close()
+    assert asked == [("After",)]
+
+
 async def test_a_damaged_file_keeps_nobody_from_chatting(tmp_path: Path) -> None:
     path = tmp_path / "conversations.db"
     path.write_text("no database, but long enough to look like one to nobody at all")

@@ -43,6 +43,10 @@ class Seen:
             self.ledger.record(replace(outcome, request_id=f"r{self._count}", at_unix_s=at))
         self.ledger.flush()
 
+    def ledger_is_deleted(self) -> None:
+        for file in self.ledger.path.parent.glob("ledger.sqlite*"):
+            file.unlink()
+
     async def live(self, window: str = "1h") -> Any:
         told = await self.http.get("/v1/isthmus/live", params={"window": window})
         assert told.status_code == 200, told.text
@@ -57,6 +61,15 @@ async def seen(tmp_path: Path, **more: Any) -> AsyncIterator[Seen]:
         httpx.AsyncClient(base_url=running.url, trust_env=False, timeout=20) as client,
     ):
         yield Seen(client, running, ledger)
+
+
+async def test_a_ledger_that_was_begun_anew_is_read_from_its_start(tmp_path: Path) -> None:
+    async with seen(tmp_path) as page:
+        page.happened(ON_EDGE, ON_EDGE)
+        assert (await page.live())["totals"]["requests"] == 2
+        page.ledger_is_deleted()
+        page.happened(ON_EDGE)
+        assert (await page.live())["totals"]["requests"] == 1
 
 
 async def test_an_agent_that_answered_nothing_yet_knows_no_times(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -241,7 +240,7 @@ async def test_the_ledger_tells_every_leg(tmp_path: Path) -> None:
     ) as agent:
         await answer_of(agent, trail)
         await asyncio.to_thread(ledger.flush)
-    with closing(open_ledger(tmp_path / "ledger.sqlite")) as db:
+    with open_ledger(tmp_path / "ledger.sqlite") as db:
         rows = db.execute(
             "SELECT target, ended, dropped_tokens, sent_bytes > 0, price_micro_usd FROM legs "
             "ORDER BY number"

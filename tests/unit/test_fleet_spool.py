@@ -164,7 +164,7 @@ async def test_however_long_the_outage_the_spool_stays_within_its_bounds(path: P
 
 def test_rows_that_became_too_old_are_dropped(path: Path) -> None:
     record(path, shared("a"), shared("b"))
-    with contextlib.closing(open_ledger(path)) as db, db:
+    with open_ledger(path) as db, db:
         db.execute("UPDATE spool SET at_unix_s = 0 WHERE sequence = 1")
     state = spool(path).trim(shares=True)
     assert (state.rows, state.dropped) == (1, 1)

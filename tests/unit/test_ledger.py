@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -160,9 +161,67 @@ def test_a_ledger_of_a_newer_isthmus_is_left_alone(tmp_path: Path) -> None:
 def test_a_damaged_file_says_which_one_and_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     path.write_bytes(b"this is no database, and long enough to be looked at" * 40)
-    with pytest.raises(ConfigError, match=r"ledger\.sqlite.*move a damaged file") as caught:
+    with pytest.raises(ConfigError, match=r"ledger\.sqlite.*it is damaged; move it away") as caught:
         Ledger(path)
     assert caught.value.field == "ISTHMUS_HOME"
+
+
+def test_a_file_that_is_damaged_further_in_says_so_too(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    ledger = Ledger(path)
+    for number in range(200):
+        ledger.record(outcome(f"r{number}"))
+    ledger.close()
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * (path.stat().st_size - 4096))
+    damaged = Ledger(path)
+    with pytest.raises(ConfigError, match=r"ledger\.sqlite.*it is damaged; move it away"):
+        damaged.spent_since(0.0)
+    damaged.close()
+
+
+def test_a_ledger_that_is_moved_away_under_an_agent_is_begun_anew(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    ledger = Ledger(path)
+    ledger.record(outcome("before"))
+    ledger.flush()
+    for file in tmp_path.glob("ledger.sqlite*"):
+        file.rename(tmp_path / f"moved-{file.name}")
+    ledger.record(outcome("after"))
+    ledger.close()
+    assert [o.request_id for o in read_outcomes(path)] == ["after"]
+    assert [o.request_id for o in read_outcomes(tmp_path / "moved-ledger.sqlite")] == ["before"]
+
+
+def test_rows_wait_for_another_program_longer_than_sqlite_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("isthmus.edge.database._PATIENCE_S", 0.01)
+    lost: list[int] = []
+    ledger = Ledger(tmp_path / "ledger.sqlite", on_loss=lost.append)
+    with contextlib.closing(sqlite3.connect(ledger.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        ledger.record(outcome())
+        while not caplog.records:
+            time.sleep(0.01)
+    ledger.flush()
+    ledger.close()
+    assert (read_outcomes(ledger.path), lost) == ((outcome(),), [])
+    assert "SQLITE_BUSY" in caplog.text
+
+
+def test_what_cannot_be_written_until_the_end_is_lost_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("isthmus.edge.database._PATIENCE_S", 0.01)
+    lost: list[int] = []
+    ledger = Ledger(tmp_path / "ledger.sqlite", on_loss=lost.append)
+    with contextlib.closing(sqlite3.connect(ledger.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        ledger.record(outcome())
+        ledger.close()
+    assert sum(lost) == 1
 
 
 def test_rows_that_cannot_be_written_are_counted_not_raised(tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ def _recorded(folder: Path, receipts: Sequence[Receipt]) -> Path:
 def test_what_the_ledger_records_is_a_sound_chain_over_restarts(tmp_path: Path) -> None:
     _recorded(tmp_path, [receipt(n) for n in range(3)])
     path = _recorded(tmp_path, [receipt(n) for n in range(3, 5)])
-    with closing(open_ledger(path)) as db:
+    with open_ledger(path) as db:
         checked = check(read_chain(db), read_head(db), device_key(tmp_path).public)
     assert (checked.receipts, checked.problems) == (5, ())
 
@@ -168,7 +168,7 @@ def test_two_agents_that_share_a_ledger_make_one_chain(tmp_path: Path) -> None:
         ledgers[number % 2].record(outcome(f"r{number}"), receipt(number))
     for ledger in ledgers:
         ledger.close()
-    with closing(open_ledger(ledgers[0].path)) as db:
+    with open_ledger(ledgers[0].path) as db:
         checked = check(read_chain(db), read_head(db), device_key(tmp_path).public)
     assert (checked.receipts, checked.problems) == (200, ())
 
@@ -194,7 +194,7 @@ def test_a_ledger_from_before_receipts_is_brought_up_to_date(tmp_path: Path) -> 
         )
         db.execute("PRAGMA user_version=1")
     _recorded(tmp_path, [receipt()])
-    with closing(open_ledger(path)) as db:
+    with open_ledger(path) as db:
         assert len(list(read_chain(db))) == 1
 
 
@@ -220,7 +220,7 @@ def test_the_program_verifies_its_ledger_and_an_export_of_it(home: Path) -> None
 
 
 def test_a_ledger_that_somebody_changed_does_not_verify(home: Path) -> None:
-    with closing(open_ledger(home / "ledger.sqlite")) as db, db:
+    with open_ledger(home / "ledger.sqlite") as db, db:
         db.execute("DELETE FROM receipts WHERE sequence = 3")
     done = program.run("privacy", "verify")
     assert done.exit_code == 1
@@ -238,7 +238,7 @@ def test_a_ledger_that_somebody_changed_does_not_verify(home: Path) -> None:
 def test_a_receipt_that_somebody_filed_elsewhere_does_not_verify(
     home: Path, change: str, what: str
 ) -> None:
-    with closing(open_ledger(home / "ledger.sqlite")) as db, db:
+    with open_ledger(home / "ledger.sqlite") as db, db:
         db.execute(change)
     done = program.run("privacy", "verify")
     assert done.exit_code == 1

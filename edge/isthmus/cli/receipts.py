@@ -9,7 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -147,7 +147,7 @@ def summary(statements: Iterator[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _ledger() -> closing[sqlite3.Connection]:
+def _ledger() -> AbstractContextManager[sqlite3.Connection]:
     from isthmus.edge.ledger import ledger_path, open_ledger
 
     if not ledger_path().exists():
@@ -156,7 +156,7 @@ def _ledger() -> closing[sqlite3.Connection]:
             "isthmus up or isthmus edge serve",
             field="ISTHMUS_HOME",
         )
-    return closing(open_ledger(ledger_path()))
+    return open_ledger(ledger_path())
 
 
 def _own_key() -> str:

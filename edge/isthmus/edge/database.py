@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,58 @@ from isthmus.core.paths import make_private
 _PATIENCE_S: Final = 10.0
 """How long another program that writes is waited for."""
 _PAUSE_S: Final = 0.01
+_PASSING: Final = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_READONLY,
+}
+_CURES: Final = {
+    ("SQLITE_BUSY", "SQLITE_LOCKED"): "end the program that has been writing in it for long",
+    ("SQLITE_FULL",): "make room on its disk",
+    ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR", "UnicodeDecodeError"): (
+        "it is damaged; move it away, with the -wal and -shm beside it, and a new one is begun"
+    ),
+}
+_CURE: Final = "make its folder writable, or set ISTHMUS_HOME to another folder"
+
+
+class Database:
+    """One connection to the file at a path. Whoever moves or deletes that file while it is open
+    begins a new one: what was written on into the old one would be seen by nobody.
+    """
+
+    def __init__(self, path: Path | None, opening: Callable[[], sqlite3.Connection]) -> None:
+        """`opening`: makes the connection; `path` None: to no file."""
+        self._path = path
+        self._opening = opening
+        self._opened: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
+
+    def connection(self) -> sqlite3.Connection:
+        """The connection to the file that lies there now. Raises what `opening` raises."""
+        if self._opened is None or self._file != file_at(self._path):
+            self.close()
+            self._opened = self._opening()
+            self._file = file_at(self._path)
+        return self._opened
+
+    def close(self) -> None:
+        """Close it; `connection` opens it again."""
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.close()
+
+
+def file_at(path: Path | None) -> tuple[int, int] | None:
+    """Which file lies at `path`: another one than before, when it was moved or deleted."""
+    try:
+        status = None if path is None else path.stat()
+    except OSError:
+        return None
+    return None if status is None else (status.st_dev, status.st_ino)
 
 
 def open_database(path: Path, schemas: Sequence[str], what: str) -> sqlite3.Connection:
@@ -23,24 +76,42 @@ def open_database(path: Path, schemas: Sequence[str], what: str) -> sqlite3.Conn
     """
     try:
         make_private(path)
+    except OSError as error:
+        raise _unusable(path, what, error) from None
+    with mapped(path, what):
         # Only one thread uses it at a time, but not always the one that opened it.
         db = sqlite3.connect(
             path, timeout=_PATIENCE_S, check_same_thread=False, isolation_level="IMMEDIATE"
         )
-    except (OSError, sqlite3.Error) as error:
-        raise _unusable(path, what, type(error).__name__) from None
-    try:
-        _use_wal(db)
-        # In WAL mode this survives a kill of the process; only a power cut may lose the last rows.
-        db.execute("PRAGMA synchronous=NORMAL")
-        _migrate(db, path, schemas, what)
-    except sqlite3.Error as error:
-        db.close()
-        raise _unusable(path, what, error.sqlite_errorname) from None
-    except ConfigError:
-        db.close()
-        raise
+        try:
+            _use_wal(db)
+            # In WAL mode this survives a kill of the process; only a power cut may lose the last
+            # rows.
+            db.execute("PRAGMA synchronous=NORMAL")
+            _migrate(db, path, schemas, what)
+        except BaseException:
+            db.close()
+            raise
     return db
+
+
+@contextlib.contextmanager
+def mapped(path: Path, what: str) -> Iterator[None]:
+    """Raise SQLite's errors as a `ConfigError` that says what to do."""
+    try:
+        yield
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # a damaged schema need not be text
+        raise _unusable(path, what, error) from None
+
+
+def name_of(error: Exception) -> str:
+    """SQLite's name of an error, where it has one."""
+    return getattr(error, "sqlite_errorname", None) or type(error).__name__
+
+
+def may_pass(error: sqlite3.Error) -> bool:
+    """Whether the disk or another program was in the way: the same may be written later."""
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in _PASSING
 
 
 def _use_wal(db: sqlite3.Connection) -> None:
@@ -81,9 +152,7 @@ def _version(db: sqlite3.Connection) -> int:
     return int(version)
 
 
-def _unusable(path: Path, what: str, why: str) -> ConfigError:
-    return ConfigError(
-        f"cannot use {what} {path} ({why}): make its folder writable, move a damaged file "
-        "away, or set ISTHMUS_HOME to another folder",
-        field="ISTHMUS_HOME",
-    )
+def _unusable(path: Path, what: str, error: Exception) -> ConfigError:
+    name = name_of(error)
+    cure = next((cure for names, cure in _CURES.items() if name.startswith(names)), _CURE)
+    return ConfigError(f"cannot use {what} {path} ({name}): {cure}", field="ISTHMUS_HOME")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import sqlite3
 from collections.abc import Callable
@@ -43,9 +42,9 @@ class Learning:
         self.correction = Correction()
         if ledger is not None:
             try:
-                with contextlib.closing(open_ledger(ledger.path)) as db:
+                with open_ledger(ledger.path) as db:
                     self.correction = learnt(lessons.latest(db), pace)
-            except (sqlite3.Error, ConfigError) as error:
+            except ConfigError as error:
                 log.warning("what was learnt before cannot be read: %s", type(error).__name__)
 
     def apply(self, quality: Quality) -> Quality:
@@ -63,7 +62,7 @@ class Learning:
         if self._ledger is None:
             return None
         self._ledger.flush()
-        with contextlib.closing(open_ledger(self._ledger.path)) as db:
+        with open_ledger(self._ledger.path) as db:
             known = lessons.expected(db, request_id)
             if known is None:
                 return None
@@ -92,11 +91,11 @@ class Learning:
     async def _doubted(self, ledger: Ledger, request_id: str, lesson: Lesson) -> None:
         try:
             await asyncio.to_thread(self._note_doubt, ledger, request_id, lesson)
-        except (sqlite3.Error, ConfigError) as error:
+        except ConfigError as error:
             log.warning("a lesson was lost: %s", type(error).__name__)
 
     def _note_doubt(self, ledger: Ledger, request_id: str, lesson: Lesson) -> None:
-        with contextlib.closing(open_ledger(ledger.path)) as db:
+        with open_ledger(ledger.path) as db:
             self._learn(db, request_id, Source.DOUBT, lesson)
 
     def _learn(

@@ -10,17 +10,18 @@ import logging
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from isthmus.core.chat import PrivacyClass
 from isthmus.core.decision import Outcome, Reason, Status, Target
+from isthmus.core.errors import ConfigError
 from isthmus.core.money import Usage
 from isthmus.core.paths import home
 from isthmus.edge import leg_rows, lessons, receipts
-from isthmus.edge.database import open_database
+from isthmus.edge.database import Database, mapped, may_pass, name_of, open_database
 from isthmus.edge.fleet import spool
 from isthmus.edge.fleet.spool import SpoolRow
 from isthmus.edge.leg_rows import LegRow
@@ -68,6 +69,9 @@ _BATCH = 256
 
 _PATIENCE_S = 10.0
 """How long what is just being written is waited for."""
+_PAUSE_S: Final = 0.2
+"""Before rows are written again that the disk could not take."""
+_WHAT: Final = "the ledger"
 
 _Row = tuple[str | float | int | None, ...]
 _Hold = tuple[str, float, int]
@@ -98,15 +102,16 @@ class Ledger:
         """Open or create `path` (default: under ISTHMUS_HOME). Raises `ConfigError`.
 
         `key` signs the receipts; None: the device's own, which lies beside the ledger. At most
-        `capacity` rows wait for the disk; `on_loss` hears how many rows were lost when it is
-        slower than that or fails.
+        `capacity` rows wait for a disk that is slow, full or taken by another program; `on_loss`
+        hears how many were lost when there are more, when the file is damaged, or at the end.
         """
         self.path = ledger_path() if path is None else path
         self.key = receipts.device_key(self.path.parent) if key is None else key
         self._waiting: queue.Queue[_Entry | threading.Event | None] = queue.Queue(capacity)
         self._on_loss = on_loss
-        self._closed = False
-        self._db = open_ledger(self.path)
+        self._closing = threading.Event()
+        self._file = Database(self.path, lambda: open_database(self.path, _SCHEMAS, _WHAT))
+        self._file.connection()
         self._writer = threading.Thread(target=self._write, name="isthmus-ledger", daemon=True)
         self._writer.start()
 
@@ -129,14 +134,14 @@ class Ledger:
 
     def spent_since(self, unix_s: float) -> int:
         """What the cloud was paid from a moment on, what is still set aside included: in
-        micro-dollars. Not for an event loop.
+        micro-dollars. Raises `ConfigError`. Not for an event loop.
         """
-        with contextlib.closing(open_ledger(self.path)) as db:
+        with open_ledger(self.path) as db:
             (spent,) = db.execute(_SPENT, (unix_s, unix_s)).fetchone()
         return int(spent)
 
     def _put(self, entry: _Entry) -> None:
-        if self._closed:
+        if self._closing.is_set():
             self._lost(1, "closed")
             return
         try:
@@ -147,21 +152,24 @@ class Ledger:
     def flush(self) -> None:
         """Wait until what was recorded is on the disk, within reason. Not for an event loop."""
         written = threading.Event()
-        if not self._closed:
+        if not self._closing.is_set():
             with contextlib.suppress(queue.Full):
                 self._waiting.put(written, timeout=_PATIENCE_S)
                 written.wait(_PATIENCE_S)
 
     def receipt(self, request_id: str) -> Entry | None:
-        """The receipt of a request that was recorded. Waits for the disk; not for an event loop."""
+        """The receipt of a request that was recorded. Waits for the disk; not for an event loop.
+
+        Raises `ConfigError`.
+        """
         self.flush()
-        with contextlib.closing(open_ledger(self.path)) as db:
+        with open_ledger(self.path) as db:
             return receipts.find(db, request_id)
 
     def close(self) -> None:
         """Write what waits and close. Idempotent."""
-        if not self._closed:
-            self._closed = True
+        if not self._closing.is_set():
+            self._closing.set()
             self._waiting.put(None)
         self._writer.join()
 
@@ -172,41 +180,59 @@ class Ledger:
             while len(batch) < _BATCH and not self._waiting.empty():
                 batch.append(self._waiting.get_nowait())
             last = None in batch
-            self._store([entry for entry in batch if isinstance(entry, _Entry)])
+            self._keep([entry for entry in batch if isinstance(entry, _Entry)])
             for entry in batch:
                 if isinstance(entry, threading.Event):
                     entry.set()
-        self._db.close()
+        self._file.close()
 
-    def _store(self, entries: list[_Entry]) -> None:
+    def _keep(self, entries: list[_Entry]) -> None:
+        """Store them, as soon as the disk can take them."""
+        said = ""
+        while why := self._store(entries):
+            if why != said:
+                log.error("the ledger cannot be written now, rows wait (%s): %s", why, self.path)
+                said = why
+            if self._closing.wait(_PAUSE_S):
+                self._lost(len(entries), why)
+                return
+
+    def _store(self, entries: list[_Entry]) -> str:
+        """Why they cannot be stored now; empty: they are, or are lost."""
         if not entries:
-            return
+            return ""
         try:
-            with self._db:
+            db = self._file.connection()
+            with db:
                 # The lock before the look at the chain's end: two agents may share the file.
-                self._db.execute("BEGIN IMMEDIATE")
-                self._write_down(entries)
+                db.execute("BEGIN IMMEDIATE")
+                self._write_down(db, entries)
+        except ConfigError as error:
+            return error.message
         except sqlite3.Error as error:
-            self._lost(len(entries), getattr(error, "sqlite_errorname", type(error).__name__))
+            if may_pass(error):
+                return name_of(error)
+            self._lost(len(entries), name_of(error))
         except (OverflowError, ValueError) as error:
             # A gateway may count to 2**64, a column to 2**63: such a row is lost, and it alone.
             if len(entries) == 1:
                 self._lost(1, type(error).__name__)
             else:
                 for entry in entries:
-                    self._store([entry])
+                    self._keep([entry])
+        return ""
 
-    def _write_down(self, entries: list[_Entry]) -> None:
+    def _write_down(self, db: sqlite3.Connection, entries: list[_Entry]) -> None:
         outcomes = [entry.outcome for entry in entries if entry.outcome is not None]
         holds = [entry.hold for entry in entries if entry.hold is not None]
-        self._db.executemany("INSERT OR REPLACE INTO holds VALUES (?, ?, ?)", holds)
-        self._db.executemany(_INSERT, map(_row, outcomes))
-        self._db.executemany(leg_rows.INSERT, [row for entry in entries for row in entry.legs])
+        db.executemany("INSERT OR REPLACE INTO holds VALUES (?, ?, ?)", holds)
+        db.executemany(_INSERT, map(_row, outcomes))
+        db.executemany(leg_rows.INSERT, [row for entry in entries for row in entry.legs])
         settled = [(outcome.request_id,) for outcome in outcomes]
-        self._db.executemany("DELETE FROM holds WHERE request_id = ?", settled)
+        db.executemany("DELETE FROM holds WHERE request_id = ?", settled)
         signed = [entry.receipt for entry in entries if entry.receipt is not None]
-        receipts.append(self._db, self.key, signed)
-        spool.append(self._db, [row for entry in entries for row in entry.spooled])
+        receipts.append(db, self.key, signed)
+        spool.append(db, [row for entry in entries for row in entry.spooled])
 
     def _lost(self, rows: int, why: str) -> None:
         log.error("the ledger lost %d rows (%s): %s", rows, why, self.path)
@@ -218,7 +244,7 @@ def read_outcomes(path: Path | None = None, *, limit: int = 100) -> tuple[Outcom
     path = ledger_path() if path is None else path
     if not path.exists():
         return ()
-    with contextlib.closing(open_ledger(path)) as db:
+    with open_ledger(path) as db:
         rows = db.execute("SELECT * FROM outcomes ORDER BY at_unix_s DESC LIMIT ?", (limit,))
         return tuple(_outcome(row) for row in rows)
 
@@ -228,9 +254,17 @@ def ledger_path() -> Path:
     return home() / "ledger.sqlite"
 
 
-def open_ledger(path: Path) -> sqlite3.Connection:
-    """The ledger's file, made or brought up to date where need be. Raises `ConfigError`."""
-    return open_database(path, _SCHEMAS, "the ledger")
+@contextlib.contextmanager
+def open_ledger(path: Path) -> Iterator[sqlite3.Connection]:
+    """The ledger's file, made or brought up to date where need be.
+
+    Raises `ConfigError`, also for what fails while it is open.
+    """
+    with (
+        mapped(path, _WHAT),
+        contextlib.closing(open_database(path, _SCHEMAS, _WHAT)) as db,
+    ):
+        yield db
 
 
 def _row(outcome: Outcome) -> _Row:

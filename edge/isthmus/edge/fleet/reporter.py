@@ -5,9 +5,7 @@ without the gateway knowing it again.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import sqlite3
 from collections.abc import Callable, Sequence
 
 from isthmus.core.errors import ConfigError, InvalidRequest, IsthmusError, Overloaded
@@ -53,7 +51,7 @@ class Reporter:
                 pause_s = self._pauses.after_success()
             except Overloaded as error:
                 pause_s = self._pauses.after_failure(error.retry_after_s)
-            except (IsthmusError, sqlite3.Error) as error:
+            except IsthmusError as error:
                 log.info("the spool is not sent now: %s", type(error).__name__)
                 pause_s = self._pauses.after_failure()
 
@@ -64,8 +62,7 @@ class Reporter:
             await asyncio.sleep(step_s)
             pause_s -= step_s
             if pause_s > 0:
-                with contextlib.suppress(sqlite3.Error):
-                    await self._trim()
+                await self._trim()
 
     async def send(self) -> None:
         """Send what there is, if it may leave. Raises what the call raises, the rows kept."""

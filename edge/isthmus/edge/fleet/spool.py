@@ -8,10 +8,10 @@ what is shared (outcomes) are kept apart: an owner who stops sharing has the lat
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -67,10 +67,17 @@ def append(db: sqlite3.Connection, rows: Sequence[SpoolRow]) -> None:
 
 
 class Spool:
-    """Reads and empties the spool in the ledger's file. Blocking: not for an event loop."""
+    """Reads and empties the spool in the ledger's file. Blocking: not for an event loop.
+
+    Raises what `connect` raises.
+    """
 
     def __init__(
-        self, connect: Callable[[], sqlite3.Connection], *, max_rows: int, max_days: float
+        self,
+        connect: Callable[[], AbstractContextManager[sqlite3.Connection]],
+        *,
+        max_rows: int,
+        max_days: float,
     ) -> None:
         self._connect = connect
         self._max_rows = max_rows
@@ -78,7 +85,7 @@ class Spool:
 
     def read(self, limit: int) -> tuple[SpoolRow, ...]:
         """The oldest rows."""
-        with contextlib.closing(self._connect()) as db:
+        with self._connect() as db:
             rows = db.execute(
                 "SELECT outcome, acknowledgement, sequence FROM spool ORDER BY sequence LIMIT ?",
                 (limit,),
@@ -87,7 +94,7 @@ class Spool:
 
     def remove(self, rows: Sequence[SpoolRow], *, dropped: bool = False) -> None:
         """Take out rows that were sent, or (`dropped`) that nobody will take."""
-        with contextlib.closing(self._connect()) as db, db:
+        with self._connect() as db, db:
             for row in rows:
                 db.execute("DELETE FROM spool WHERE sequence = ?", (row.sequence,))
             if dropped:
@@ -95,7 +102,7 @@ class Spool:
 
     def trim(self, *, shares: bool) -> SpoolState:
         """Keep the bounds, and delete what is no longer shared; how full it is after that."""
-        with contextlib.closing(self._connect()) as db, db:
+        with self._connect() as db, db:
             if not shares:
                 db.execute("DELETE FROM spool WHERE acknowledgement IS NULL")
                 db.execute("UPDATE spool SET outcome = NULL WHERE outcome IS NOT NULL")

@@ -71,6 +71,7 @@ _ERROR: Final = (
     "SELECT at_unix_s, route, status, error_kind FROM outcomes "
     "WHERE rowid > ? AND at_unix_s >= ? AND error_kind != '' ORDER BY rowid DESC LIMIT 1"
 )
+_TIME: Final = "SELECT at_unix_s FROM outcomes WHERE rowid = ?"
 _AT_ONCE: Final = 10_000
 """Rows that are read in one piece: what stands between two chances for others to run."""
 _KEPT_S: Final = 31 * 86_400
@@ -125,6 +126,7 @@ class Outcomes:
         self._file = f"{ledger.path.resolve().as_uri()}?mode=ro"
         self._held = Table.empty()
         self._last = 0
+        self._last_at: tuple[float] | None = None
         self._since_unix_s = np.inf
         self.last_error: LastError | None = None
         """Of what was read so far."""
@@ -132,14 +134,21 @@ class Outcomes:
     def since(self, unix_s: float) -> Table:
         """All that arrived from `unix_s` on, in the last 31 days. Raises `sqlite3.Error`."""
         with contextlib.closing(sqlite3.connect(self._file, uri=True)) as db:
-            if unix_s < self._since_unix_s:
+            # In a ledger that was begun anew another outcome has the last one's number, or none.
+            anew = self._time_of_last(db) != self._last_at
+            if unix_s < self._since_unix_s or anew:
                 (first,) = db.execute(_FIRST, (unix_s,)).fetchone()
                 self._held, self._last, self._since_unix_s = Table.empty(), first - 1, unix_s
             self._read(db)
+            self._last_at = self._time_of_last(db)
         old = self._held["at_unix_s"] < time.time() - _KEPT_S
         if old.any():
             self._held = self._held.of(~old)
         return self._held.of(self._held["at_unix_s"] >= unix_s)
+
+    def _time_of_last(self, db: sqlite3.Connection) -> tuple[float] | None:
+        time_of_last: tuple[float] | None = db.execute(_TIME, (self._last,)).fetchone()
+        return time_of_last
 
     def _read(self, db: sqlite3.Connection) -> None:
         read = [self._held.rows]

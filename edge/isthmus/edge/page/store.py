@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from isthmus.core.errors import ConfigError, Unavailable
-from isthmus.edge.database import open_database
+from isthmus.edge.database import Database, mapped, open_database
 from isthmus.edge.page.messages import (
     MessageStatus,
     StoredConversation,
@@ -80,6 +80,7 @@ SELECT {_COLUMNS} FROM messages JOIN branch ON id = message ORDER BY depth DESC
 """
 _HEAD = "id, title, created_unix_s, updated_unix_s, head, taint"
 _INTERRUPTED = '{"code": "interrupted", "message": "the agent ended before the answer did"}'
+_WHAT = "the conversations"
 Page = tuple[list[StoredConversation], tuple[float, str] | None]
 
 
@@ -89,7 +90,7 @@ class Store:
     def __init__(self, path: Path | None = None) -> None:
         """`path`: None: in memory, for as long as this object lives."""
         self.path = path
-        self._db: sqlite3.Connection | None = None
+        self._file = Database(path, lambda: _open(path))
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="isthmus-conversations")
 
     async def create(self, title: str = "") -> StoredConversation:
@@ -238,9 +239,7 @@ class Store:
     def close(self) -> None:
         """Write what waits and close. Idempotent; not for an event loop."""
         self._worker.shutdown()
-        if self._db is not None:
-            self._db.close()
-            self._db = None
+        self._file.close()
 
     async def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
@@ -251,19 +250,13 @@ class Store:
 
     def _work(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
-            if self._db is None:
-                self._db = _open(self.path)
-            with self._db:
-                return work(self._db)
+            with mapped(self.path or Path(":memory:"), _WHAT):
+                db = self._file.connection()
+                with db:
+                    return work(db)
         except ConfigError as error:
+            log.warning("%s", error.message)
             raise Unavailable(error.message, field=error.field) from None
-        except sqlite3.Error as error:
-            name = getattr(error, "sqlite_errorname", type(error).__name__)
-            log.warning("the conversations cannot be used (%s): %s", name, self.path)
-            raise Unavailable(
-                f"the conversations in {self.path} cannot be used ({name}): make room on the disk, "
-                "or move a damaged file away"
-            ) from None
 
 
 def _open(path: Path | None) -> sqlite3.Connection:
@@ -271,7 +264,7 @@ def _open(path: Path | None) -> sqlite3.Connection:
         db = sqlite3.connect(":memory:", check_same_thread=False)
         db.executescript(";".join(_SCHEMAS))
     else:
-        db = open_database(path, _SCHEMAS, "the conversations")
+        db = open_database(path, _SCHEMAS, _WHAT)
     db.execute("PRAGMA foreign_keys=ON")
     # What a person deletes is overwritten.
     db.execute("PRAGMA secure_delete=ON")
