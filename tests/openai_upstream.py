@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import json
 import time
+from types import MappingProxyType
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.responses import JSONResponse, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from asked import anew
@@ -38,12 +39,15 @@ class Upstream:
         self.delay_s = 0.0
         self.refusal = None
         self.owner = "somebody"
+        self.listed = None
         self.prompt_logprobs = None
         self.bodies = []
         self.keys = []
         self.left_at_s = []
 
     async def models(self, request):
+        if self.listed is not None:
+            return Response(self.listed)
         return JSONResponse({"data": [{"id": "m", "max_model_len": 2048, "owned_by": self.owner}]})
 
     async def chat(self, request):
@@ -68,7 +72,7 @@ class Upstream:
 
 
 @contextlib.asynccontextmanager
-async def tier_over(upstream, **settings):
+async def tier_over(upstream, *, limits=MappingProxyType({}), **settings):
     app = Starlette(
         routes=[
             Route("/v1/models", upstream.models),
@@ -83,7 +87,7 @@ async def tier_over(upstream, **settings):
     port = server.servers[0].sockets[0].getsockname()[1]
     settings = {"url": f"http://127.0.0.1:{port}/v1", "model": "m"} | settings
     backend = UpstreamPool(BackendConfig(kind="openai", **settings))
-    async with running_gateway(backend) as address:
+    async with running_gateway(backend, limits=dict(limits)) as address:
         tier = RemoteTier(RemoteConfig(address))
         yield tier
         await tier.close()

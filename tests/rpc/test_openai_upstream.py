@@ -205,6 +205,7 @@ SECRET = "the user's own words"
         (413, {"message": SECRET}, {}, errors.InvalidRequest),
         (429, {"message": SECRET}, {"retry-after": "7"}, errors.Overloaded),
         (429, {"message": SECRET}, {"retry-after": "Tue, 3 Jun"}, errors.Overloaded),
+        (429, {"message": SECRET}, {"retry-after": "nan"}, errors.Overloaded),
         (500, {"message": SECRET}, {}, errors.Unavailable),
         (504, {"message": SECRET}, {}, errors.DeadlineExceeded),
     ],
@@ -232,8 +233,29 @@ async def test_an_upstreams_refusal_is_ours_without_its_words(status, error, hea
         ([chunk("a"), {"choices": ["?"]}], []),
         ([chunk("a"), chunk(finish="abort")], []),
         ([chunk("a"), {"error": {"message": SECRET, "code": 500}}], []),
+        ([chunk("a"), "[" * 100_000], []),
+        ([chunk("a"), chunk("b") | {"usage": {"completion_tokens": math.inf}}], []),
+        ([chunk("a"), chunk("b") | {"usage": {"completion_tokens": -1}}], []),
+        ([chunk("a"), '{"choices": [{"delta": {"content": "b\\ud83d"}}]}'], []),
+        ([chunk("a"), chunk(5)], []),
+        ([chunk("a"), chunk(tool_calls=[{"function": {"arguments": {"b": 1}}}])], []),
+        ([chunk("a"), chunk(tool_calls=[{"index": 2**40, "id": "b"}])], []),
     ],
-    ids=["cut off", "no finish", "no json", "odd json", "aborted", "error"],
+    ids=[
+        "cut off",
+        "no finish",
+        "no json",
+        "odd json",
+        "aborted",
+        "error",
+        "deep json",
+        "endless count",
+        "negative count",
+        "half a character",
+        "no text",
+        "no json text",
+        "odd index",
+    ],
 )
 async def test_a_stream_that_breaks_is_unavailable_and_never_a_short_answer(chunks, tail):
     upstream = Upstream()
@@ -241,6 +263,46 @@ async def test_a_stream_that_breaks_is_unavailable_and_never_a_short_answer(chun
     async with tier_over(upstream) as tier:
         with pytest.raises(errors.Unavailable):
             await collected(tier)
+
+
+@pytest.mark.parametrize("wanted", [None, 3])
+async def test_an_upstream_that_writes_more_than_it_was_asked_for_is_cut_off(wanted):
+    upstream = Upstream()
+    upstream.chunks = [chunk("a")] * 40
+    async with tier_over(upstream, limits={"max_completion_tokens": 20}) as tier:
+        answer = await collected(tier, replace(REQUEST, max_tokens=wanted))
+    told = sum(event.tokens for event in answer if isinstance(event, events.Delta))
+    assert answer[-1].reason is events.FinishReason.LENGTH
+    assert answer[-1].usage.completion_tokens == told <= (wanted or 20)
+
+
+@pytest.mark.parametrize("count", [1_000, 10**15])
+async def test_a_count_that_cannot_be_true_is_charged_to_nobody(count):
+    upstream = Upstream()
+    usage = {"prompt_tokens": count, "completion_tokens": count}
+    upstream.tail = [{"choices": [], "usage": usage}, "[DONE]"]
+    limits = {"max_prompt_tokens": 500, "max_completion_tokens": 500}
+    async with tier_over(upstream, limits=limits) as tier:
+        answer = await collected(tier)
+    assert answer[-1].usage.completion_tokens == 2
+    assert answer[-1].usage.prompt_tokens <= 500
+
+
+async def test_an_error_that_is_none_is_none():
+    upstream = Upstream()
+    upstream.chunks = [one | {"error": None} for one in upstream.chunks]
+    async with tier_over(upstream) as tier:
+        answer = await collected(tier)
+    assert answer[-1].reason is events.FinishReason.STOP
+
+
+@pytest.mark.parametrize("context", ["1e999", "-5", "1" + "0" * 30, "[" * 100_000])
+async def test_an_absurd_list_of_models_is_none(context):
+    upstream = Upstream()
+    told = '{"data": [{"id": "m", "max_model_len": ' + context + "}]}"
+    upstream.listed = told
+    async with tier_over(upstream) as tier:
+        assert (await tier.info()).model == "m"
 
 
 async def test_an_upstream_that_is_not_there_is_unavailable():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from isthmus.cloud.backends.openai_stream import Answer, ServerSentEvents
 from isthmus.core import errors, events
 from isthmus.core.money import Usage
@@ -38,3 +40,16 @@ def test_events_are_found_however_the_bytes_are_cut():
             b"1\n2",
         ]
         assert events.ended
+
+
+def test_a_mark_of_the_byte_order_is_no_part_of_the_first_event():
+    assert ServerSentEvents().feed(b"\xef\xbb\xbfdata: 1\n\n") == [b"1"]
+
+
+@pytest.mark.parametrize("piece", [b"data: " + b"x" * 2**16, b"data: " + b"x" * 2**16 + b"\n"])
+def test_an_event_without_an_end_is_given_up(piece):
+    reader = ServerSentEvents()
+    for _ in range(100):
+        reader.feed(piece)
+    with pytest.raises(errors.Unavailable):
+        any(reader.feed(piece) for _ in range(100))

@@ -56,7 +56,7 @@ class Work:
             asked.body,
             request.model or self.backend.info().model,
             asked.prompt_tokens,
-            max(0, self._most(request) - answer.log.last.tokens),
+            max(0, self.most(request) - answer.log.last.tokens),
             request.received_tokens,
         )
         answer.tab = tab = Tab(self.ledger, opening)
@@ -70,7 +70,7 @@ class Work:
                 tab.check()
                 await self._answer(request, answer, tab, asked.arrived_s)
 
-    def _most(self, request: ChatRequest) -> int:
+    def most(self, request: ChatRequest) -> int:
         """The most tokens that an answer to `request` may have."""
         most = self.limits.max_completion_tokens
         return most if request.max_tokens is None else min(most, request.max_tokens)
@@ -82,7 +82,7 @@ class Work:
         run = Run(self, answer, tab, request, arrived_s)
         if request.draft and request.received is None and not log.last.pieces:
             log.stands(await self._verdict(request, run), request.draft)
-        if log.last.tokens >= self._most(request):
+        if log.last.tokens >= run.most:
             await run.started(Started(self.backend.info().model, 0))
             run.finished(Finished(FinishReason.LENGTH))
             return
@@ -155,6 +155,8 @@ class Run:
         self._before = log.last.tokens - log.begin.tokens
         """Tokens of the answer that earlier attempts wrote; a draft's are the prompt's."""
         self._begun = log.last.pieces > log.begin.pieces
+        self.most = work.most(request)
+        """Tokens of the whole answer."""
         self._price = Price()
         self._prompt = Usage()
         self._written = 0
@@ -194,8 +196,7 @@ class Run:
 
     def may_add(self, delta: Delta) -> bool:
         """Whether the answer may take this piece: neither too long nor too dear with it."""
-        total = self._before + self._written + delta.tokens
-        long = self._request.max_tokens is None and total > self._work.limits.max_completion_tokens
+        long = self._answer.log.last.tokens + delta.tokens > self.most
         return not (long or self._too_dear(delta.tokens))
 
     def wrote(self, delta: Delta) -> None:
@@ -211,8 +212,13 @@ class Run:
     def finished(self, event: Finished) -> None:
         """The end. The device hears of the whole answer, whoever wrote the parts of it."""
         told = event.usage
-        written = told.completion_tokens or self._written
-        prompt_tokens = self._prompt.prompt_tokens or self._own(told.prompt_tokens)
+        room = self.most - self._answer.log.last.tokens + self._written
+        # More than was asked for cannot be true.
+        credible = 0 < told.completion_tokens <= room
+        written = told.completion_tokens if credible else self._written
+        prompt_tokens = self._prompt.prompt_tokens or min(
+            self._own(told.prompt_tokens), self._work.limits.max_prompt_tokens
+        )
         cached_tokens = min(told.cached_tokens or self._prompt.cached_tokens, prompt_tokens)
         whole = Usage(prompt_tokens, self._before + written, cached_tokens)
         self._tab.complete(whole)

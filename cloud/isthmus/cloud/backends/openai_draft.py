@@ -31,7 +31,7 @@ def read_judged(body: bytes, draft: str) -> list[JudgedToken] | None:
         rows = json.loads(body)["prompt_logprobs"]
         # No token of a text holds less than a byte of it.
         told = [_own(row) for row in rows[1:][-len(draft.encode()) :]]
-    except (ValueError, KeyError, TypeError, AttributeError, LookupError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
     raw = [text.encode() for text, _, _ in told]
     for kept in (draft, draft.rstrip()):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -28,6 +30,7 @@ from isthmus.core.events import (
 from isthmus.core.money import Usage
 
 _MAX_EVENT_BYTES: Final = 8 * 2**20
+_MOST: Final = 2**31 - 1
 _IDENTIFIER: Final = re.compile(r"[a-z_]{1,64}", re.ASCII)
 _PARAMETER: Final = re.compile(r"[A-Za-z_0-9.\[\]]{1,64}", re.ASCII)
 _TOO_LONG: Final = ("context length", "context_length", "max_model_len")
@@ -50,6 +53,8 @@ class ServerSentEvents:
     def __init__(self) -> None:
         self._rest = b""
         self._data: list[bytes] = []
+        self._size = 0
+        self._begun = False
         self.ended = False
         """Whether `[DONE]` has come."""
 
@@ -58,20 +63,25 @@ class ServerSentEvents:
         if self.ended:
             return []
         *lines, self._rest = (self._rest + chunk).split(b"\n")
-        if len(self._rest) > _MAX_EVENT_BYTES:
-            raise Unavailable("the upstream sent an event that is too large")
         found: list[bytes] = []
         for raw in lines:
             line = raw.removesuffix(b"\r")
+            if not self._begun:
+                self._begun = True
+                line = line.removeprefix(codecs.BOM_UTF8)
             if line.startswith(b"data:"):
                 self._data.append(line[5:].removeprefix(b" "))
+                self._size += len(line)
             elif not line and self._data:
                 data = b"\n".join(self._data)
                 self._data = []
+                self._size = 0
                 if data == b"[DONE]":
                     self.ended = True
                     break
                 found.append(data)
+        if self._size + len(self._rest) > _MAX_EVENT_BYTES:
+            raise Unavailable("the upstream sent an event that is too large")
         return found
 
 
@@ -105,7 +115,7 @@ class Answer:
                 piece = self._event(data)
                 if piece is not None:
                     pieces.append(piece)
-        except (ValueError, TypeError, KeyError, AttributeError, LookupError):
+        except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError):
             # Without its cause, which may hold the text.
             failure = Unavailable("the upstream sent a chunk that cannot be read")
         except IsthmusError as error:
@@ -119,13 +129,13 @@ class Answer:
         if self._finish is None:
             raise Unavailable("the upstream ended the stream before the end of the answer")
         usage = self._usage or Usage(completion_tokens=self._tokens)
-        left = usage.completion_tokens - self._left_out
+        left = max(0, usage.completion_tokens - self._left_out)
         return Finished(self._finish, replace(usage, completion_tokens=left))
 
     def _event(self, data: bytes) -> Delta | None:
         chunk = json.loads(data.decode())
-        if "error" in chunk:
-            raise error_of(int(chunk["error"].get("code") or 500), chunk)
+        if error := chunk.get("error"):
+            raise error_of(int(error.get("code") or 500), chunk)
         usage = chunk.get("usage")
         if usage:
             self._usage = _usage(usage)
@@ -139,7 +149,7 @@ class Answer:
         if finish:
             self._finish = _FINISH.get(finish, FinishReason.STOP)
         delta = choice.get("delta") or {}
-        text = delta.get("content") or ""
+        text = _text(delta.get("content"))
         calls = delta.get("tool_calls")
         logprobs = (choice.get("logprobs") or {}).get("content")
         if not (text or calls or logprobs):
@@ -227,17 +237,37 @@ def error_of(status: int, body: Any, retry_after: str | None = None) -> IsthmusE
 
 def _seconds(retry_after: str | None) -> float:
     try:
-        return min(max(float(retry_after or 1), 0.0), 3600.0)
+        seconds = float(retry_after or 1)
     except ValueError:
-        return 1.0  # the header's other form is a date; a second is a fair first try
+        seconds = math.nan
+    # The header's other form is a date; a second is a fair first try.
+    return 1.0 if math.isnan(seconds) else min(max(seconds, 0.0), 3600.0)
+
+
+def _text(value: object) -> str:
+    """What is text and can be sent on, since JSON may hold half a character.
+
+    Raises `TypeError` and `ValueError`.
+    """
+    if not value:
+        return ""
+    if not isinstance(value, str):
+        raise TypeError("no text")
+    value.encode()
+    return value
+
+
+def _count(value: Any) -> int:
+    """A number of things, within what can be sent on; 0 where none is told."""
+    return min(max(int(value or 0), 0), _MOST)
 
 
 def _usage(usage: Mapping[str, Any]) -> Usage:
     details = usage.get("prompt_tokens_details") or {}
     return Usage(
-        prompt_tokens=int(usage.get("prompt_tokens") or 0),
-        completion_tokens=int(usage.get("completion_tokens") or 0),
-        cached_tokens=int(details.get("cached_tokens") or 0),
+        prompt_tokens=_count(usage.get("prompt_tokens")),
+        completion_tokens=_count(usage.get("completion_tokens")),
+        cached_tokens=_count(details.get("cached_tokens")),
     )
 
 
@@ -248,16 +278,16 @@ def _token_logprob(one: Mapping[str, Any]) -> TokenLogprob:
 
 
 def _logprob(one: Mapping[str, Any]) -> tuple[str, float, bytes]:
-    token = str(one["token"])
+    token = _text(one["token"])
     raw = one.get("bytes")
-    return token, float(one["logprob"]), token.encode() if raw is None else bytes(raw)
+    return token, float(one["logprob"]), token.encode() if raw is None else bytes([*raw])
 
 
 def _tool_call(call: Mapping[str, Any]) -> ToolCallDelta:
     function = call.get("function") or {}
     return ToolCallDelta(
-        index=int(call.get("index") or 0),
-        id=call.get("id") or "",
-        name=function.get("name") or "",
-        arguments=function.get("arguments") or "",
+        index=_count(call.get("index")),
+        id=_text(call.get("id")),
+        name=_text(function.get("name")),
+        arguments=_text(function.get("arguments")),
     )

@@ -30,6 +30,7 @@ _LAST_BYTES_S: Final = 0.02
 _MAX_ERROR_BYTES: Final = 64 * 1024
 _NOTHING_MORE: Final[Mapping[str, Any]] = MappingProxyType({})
 _MAX_TOLD_BYTES: Final = 8 * 2**20
+_MOST_CONTEXT: Final = 2**31 - 1
 _MAX_JUDGED_BYTES: Final = 64 * 2**20
 _QUEUES: Final = re.compile(
     rb"^vllm:num_requests_(running|waiting)(?:\{[^\n]*\})? ([0-9.eE+]+)", re.MULTILINE
@@ -244,7 +245,7 @@ async def _failure(response: Response) -> IsthmusError:
     raw = await response.read_all(_MAX_ERROR_BYTES)
     try:
         body = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         body = None
     return error_of(response.status, body, response.headers.get("retry-after"))
 
@@ -266,8 +267,9 @@ def _told(body: bytes, model: str) -> Told:
         # Ray Serve tells it in a place of its own.
         ray = (found.get("metadata") or {}).get("max_request_context_length")
         context_tokens = int(found.get("max_model_len") or ray or 0)
+        context_tokens = min(max(0, context_tokens), _MOST_CONTEXT)
         return Told(context_tokens, found.get("owned_by") == "vllm")
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         return Told()
 
 
