@@ -26,7 +26,8 @@ _OTHERS = frozenset(
     re.findall(
         r"\S+",
         "amtool apt-get cat cd cp curl docker echo git grep helm install kubectl mkdir pkg "
-        "prometheus promtool proot-distro python python3 scp sed sudo systemctl systemd-run tee vllm",
+        "prometheus promtool proot-distro python python3 scp sed sudo systemctl systemd-run tee "
+        "vllm",
     )
 )
 """Programs of others that a block may name; what they do is checked by running them, or by who
