@@ -40,4 +40,4 @@ def asking(mode: RouteMode, signals: Signals = EASY) -> Signals:
 
 def taking(p50_ms: float, p95_ms: float | None = None, tpot_ms: float = 10) -> Prediction:
     """A tier that takes so long to its first token."""
-    return Prediction(p50_ms, p95_ms or p50_ms, tpot_ms, tpot_ms, prefill_ms_per_token=1.0)
+    return Prediction(p50_ms, p95_ms or p50_ms, tpot_ms, prefill_ms_per_token=1.0)

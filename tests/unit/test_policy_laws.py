@@ -41,7 +41,7 @@ TOKENS = st.integers(0, 10**7)
 NEEDS = st.frozensets(st.sampled_from(Capability))
 PRICES = st.decimals(0, 1000, places=4)
 SHARES = st.floats(0, 1)
-PREDICTIONS = st.builds(Prediction, *([st.none() | KNOWN] * 5))
+PREDICTIONS = st.builds(Prediction, *([st.none() | KNOWN] * 4))
 PERIODS = st.builds(PeriodState, st.integers(0, 10**12), st.integers(0, 10**12), elapsed=SHARES)
 ANY_SIGNALS = st.builds(
     Signals,

@@ -85,9 +85,7 @@ def as_signals(facts: Facts, row: int, budget: BudgetState) -> Signals:
         prompt_tokens=at["prompt_tokens"],
         edge=EdgeState(
             context_tokens=at["edge_context_tokens"],
-            latency=Prediction(
-                at["edge_ttft_ms"], at["edge_ttft_ms"], at["edge_tpot_ms"], at["edge_tpot_ms"]
-            ),
+            latency=Prediction(at["edge_ttft_ms"], at["edge_ttft_ms"], at["edge_tpot_ms"]),
         ),
         cloud=CloudState(
             available=not at["offline"],
@@ -97,7 +95,6 @@ def as_signals(facts: Facts, row: int, budget: BudgetState) -> Signals:
             latency=Prediction(
                 at["cloud_ttft_p50_ms"],
                 at["cloud_ttft_p95_ms"],
-                at["cloud_tpot_ms"],
                 at["cloud_tpot_ms"],
             ),
         ),

@@ -47,9 +47,8 @@ class Times:
         tail = self.ttft_p95_ms
         if tail is None and self.ttft_ms is not None:
             tail = 2 * self.ttft_ms
-        tpot_tail = None if self.tpot_ms is None else 2 * self.tpot_ms
         # With no telling of constant and slope, a prompt's time is taken to be all slope.
-        return Prediction(self.ttft_ms, tail, self.tpot_ms, tpot_tail)
+        return Prediction(self.ttft_ms, tail, self.tpot_ms)
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,6 @@ class ModelDamaged(Unavailable):
     """A model file that is truncated or broken."""
 
     kind = "model_damaged"
-    retryable = False
 
 
 class ModelUnavailable(Unavailable):

@@ -31,7 +31,6 @@ class BackendLost(Unavailable):
     """A step, or the making of a plan, failed on a device that worked before."""
 
     kind = "backend_lost"
-    retryable = True
     may_pass = False
     """Whether the backend is worth another try after a while."""
 

@@ -28,10 +28,9 @@ from typing import ClassVar
 
 
 class IsthmusError(Exception):
-    """The root. `retryable` tells whether the same request may succeed elsewhere or later."""
+    """The root."""
 
     kind: ClassVar[str] = "internal"
-    retryable: ClassVar[bool] = False
 
     def __init__(self, message: str, *, field: str | None = None) -> None:
         super().__init__(message)
@@ -95,7 +94,6 @@ class Overloaded(IsthmusError):
     """A bounded queue is full. `retry_after_s` is an estimate in seconds."""
 
     kind = "overloaded"
-    retryable = True
 
     def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
         super().__init__(message)
@@ -121,7 +119,6 @@ class Unavailable(IsthmusError):
     """
 
     kind = "unavailable"
-    retryable = True
 
     def __init__(
         self, message: str, *, field: str | None = None, retry_after_s: float | None = None

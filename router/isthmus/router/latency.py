@@ -46,7 +46,6 @@ class Prediction:
     ttft_p95_ms: float | None = None
     tpot_p50_ms: float | None = None
     """Each token after the first."""
-    tpot_p95_ms: float | None = None
     prefill_ms_per_token: float | None = None
     """Each token of the prompt that is in no cache."""
 
@@ -212,7 +211,7 @@ class TierLatency:
                 + (self.rtt.p95 or 0.0)
                 + turns * (self.service.p95 or 0.0)
             )
-        return Prediction(ttft_p50, ttft_p95, self.tpot.p50, self.tpot.p95, self._line.slope)
+        return Prediction(ttft_p50, ttft_p95, self.tpot.p50, self._line.slope)
 
     def _forget(self) -> None:
         """Know nothing any more of what was last measured `MEMORY_S` ago."""
