@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import itertools
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from isthmus.cli.gateway_process import Served, start_gateway
-from isthmus.cloud.load.base import Target
+from isthmus.cloud.load.base import Order, Target
 from isthmus.cloud.load.chaos import ChaosProxy
-from isthmus.cloud.load.grpc_target import GeneratorTarget
+from isthmus.cloud.load.grpc_target import request_of
 from isthmus.edge.remote import RemoteConfig, RemoteTier
 
 DEVICES = 8
@@ -81,6 +82,26 @@ class Replicas:
         )
 
 
+class TierTarget:
+    """The tiers of devices as a target, in turns: clients that try again."""
+
+    def __init__(self, tiers: Iterable[RemoteTier]) -> None:
+        self._tiers = itertools.cycle(tiers)
+
+    async def ask(self, order: Order) -> AsyncGenerator[str, None]:
+        """One answer."""
+        events = next(self._tiers).generate(request_of(order))
+        try:
+            async for event in events:
+                if text := getattr(event, "text", ""):
+                    yield text
+        finally:
+            await events.aclose()
+
+    async def close(self) -> None:
+        """Nothing: what was given is its owner's."""
+
+
 @asynccontextmanager
 async def devices(
     address: str, count: int = DEVICES, **config: Any
@@ -90,7 +111,7 @@ async def devices(
         tiers = [RemoteTier(RemoteConfig(address, **config)) for _ in range(count)]
         for tier in tiers:
             stack.push_async_callback(tier.close)
-        yield GeneratorTarget(*(tier.generate for tier in tiers)), tiers
+        yield TierTarget(tiers), tiers
 
 
 @asynccontextmanager

@@ -47,16 +47,14 @@ class Shadows:
         spending: Spending,
         metrics: Metrics,
         record: Callable[[Trail], None],
-        draw: Callable[[], float] = random.random,
     ) -> None:
-        """`record` books a second answer; `draw` gives numbers from 0 to 1."""
+        """`record` books a second answer."""
         self.share = share
         """Of the requests that may be compared."""
         self._answering = answering
         self._spending = spending
         self._metrics = metrics
         self._record = record
-        self._draw = draw
         self._drifts = {target: Drift() for target in Target}
         self._running: asyncio.Task[None] | None = None
 
@@ -67,7 +65,7 @@ class Shadows:
     def consider(self, trail: Trail, look: Look) -> None:
         """Have an answer that is complete given once more, if the lot falls on it."""
         busy = self._running is not None and not self._running.done()
-        if busy or self._draw() >= self.share or not self._comparable(trail):
+        if busy or random.random() >= self.share or not self._comparable(trail):
             return
         self._running = asyncio.create_task(self._shadow(trail, look), name="isthmus-shadow")
 

@@ -12,6 +12,7 @@ from isthmus.kernels.base import Backend, Batch, KVShape, KVType, Plan
 
 _SIZES = (1, 4, 8, 16, 64)
 _CONTEXT = 4 * CHUNK
+_TURNS = 5
 
 
 class WholeSteps:
@@ -55,9 +56,9 @@ def exchange_s(timing: Timing) -> float:
     return 128 / timing.prefill_tok_s + 64 / timing.decode_tok_s
 
 
-def in_turns(one: WholeSteps, other: WholeSteps, *, turns: int = 5) -> tuple[Timing, Timing]:
+def in_turns(one: WholeSteps, other: WholeSteps) -> tuple[Timing, Timing]:
     """The timings of two, each the median of turns with the other."""
-    pairs = [(one.measure(), other.measure()) for _ in range(turns)]
+    pairs = [(one.measure(), other.measure()) for _ in range(_TURNS)]
 
     def middle(timings: tuple[Timing, ...]) -> Timing:
         return Timing(

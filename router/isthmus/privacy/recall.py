@@ -11,20 +11,19 @@ from isthmus.privacy.base import Span
 from isthmus.privacy.scan import TextScanner
 from isthmus.privacy.scanner import check_stopped
 
+_MOST_TEXTS = 4096
+
 _Found = tuple[tuple[Span, ...], frozenset[str]]
 
 
 class Recall:
     """A scanner that reads a text once. It keeps offsets and labels under a keyed hash, no text.
 
-    At most `capacity` texts and `span_capacity` spans: a few megabytes of a log hold 100,000.
+    At most `_MOST_TEXTS` texts and `span_capacity` spans: a few megabytes of a log hold 100,000.
     """
 
-    def __init__(
-        self, scanner: TextScanner, *, capacity: int = 4096, span_capacity: int = 1 << 18
-    ) -> None:
+    def __init__(self, scanner: TextScanner, *, span_capacity: int = 1 << 18) -> None:
         self._scanner = scanner
-        self._capacity = capacity
         self._span_capacity = span_capacity
         self._spans = 0
         self._key = secrets.token_bytes(32)
@@ -53,7 +52,7 @@ class Recall:
             if key not in self._found:  # another thread may have read it too
                 self._found[key] = found
                 self._spans += len(found[0])
-            while len(self._found) > self._capacity or self._spans > self._span_capacity:
+            while len(self._found) > _MOST_TEXTS or self._spans > self._span_capacity:
                 _, (spans, _) = self._found.popitem(last=False)
                 self._spans -= len(spans)
         return found

@@ -165,12 +165,10 @@ class Vaults:
         ttl_s: float = 3600.0,
         capacity: int = 1024,
         clock: Callable[[], float] = time.monotonic,
-        choose: Choose = secrets.choice,
     ) -> None:
         self._ttl_s = ttl_s
         self._capacity = capacity
         self._clock = clock
-        self._choose = choose
         self._vaults: OrderedDict[str, tuple[float, Vault]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -181,7 +179,7 @@ class Vaults:
         self.expire()
         _, vault = self._vaults.pop(conversation, (0.0, None))
         if vault is None:
-            vault = Vault(self._choose)
+            vault = Vault()
         self._vaults[conversation] = (self._clock(), vault)
         while len(self._vaults) > self._capacity:
             self.wipe(next(iter(self._vaults)))

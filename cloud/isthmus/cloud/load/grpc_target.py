@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import uuid
-from collections.abc import AsyncGenerator, Callable
-from typing import Any, Final
+from collections.abc import AsyncGenerator
+from typing import Final
 
 import grpc
 import grpc.aio
@@ -34,8 +34,7 @@ def request_of(order: Order) -> ChatRequest:
 class GrpcTarget:
     """`channels` connections to one gateway, used in turns, as so many devices would."""
 
-    def __init__(self, address: str, *, channels: int = 8, token: str | None = None) -> None:
-        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
+    def __init__(self, address: str, *, channels: int = 8) -> None:
         options = [
             ("grpc.use_local_subchannel_pool", 1),
             ("grpc.enable_http_proxy", 0),
@@ -60,7 +59,7 @@ class GrpcTarget:
 
     async def ask(self, order: Order) -> AsyncGenerator[str, None]:
         """One call."""
-        call = next(self._calls)(wire.request_as_bytes(request_of(order)), metadata=self._metadata)
+        call = next(self._calls)(wire.request_as_bytes(request_of(order)))
         finished = False
         try:
             async for message in call:
@@ -82,26 +81,6 @@ class GrpcTarget:
         """Close the channels."""
         for channel in self._channels:
             await channel.close()
-
-
-class GeneratorTarget:
-    """Anything with the core's `generate` as a target: a client that tries again, a backend."""
-
-    def __init__(self, *generates: Callable[[ChatRequest], Any]) -> None:
-        self._generates = itertools.cycle(generates)
-
-    async def ask(self, order: Order) -> AsyncGenerator[str, None]:
-        """One answer."""
-        events = next(self._generates)(request_of(order))
-        try:
-            async for event in events:
-                if text := getattr(event, "text", ""):
-                    yield text
-        finally:
-            await events.aclose()
-
-    async def close(self) -> None:
-        """Nothing: what was given is its owner's."""
 
 
 def _ours(error: grpc.aio.AioRpcError) -> IsthmusError:

@@ -11,6 +11,7 @@ from typing import Any
 from isthmus.edge.sensors.base import plausible
 from isthmus.router.signals import DeviceHealth
 
+_MAX_AGE_S = 120.0
 _FLAGS = {"charging", "throttled"}
 
 
@@ -20,13 +21,12 @@ class FileSensor:
     name = "file"
     slow = False
 
-    def __init__(self, path: Path, *, max_age_s: float = 120.0) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self._max_age_s = max_age_s
 
     def read(self) -> DeviceHealth:
         """What the file says; nothing when it is old. Raises for what is no such file."""
-        if time.time() - self.path.stat().st_mtime > self._max_age_s:
+        if time.time() - self.path.stat().st_mtime > _MAX_AGE_S:
             return DeviceHealth()
         found: Any = json.loads(self.path.read_text(encoding="utf-8"))
         known = {one.name for one in fields(DeviceHealth)}

@@ -13,24 +13,22 @@ import numpy as np
 
 LONGEST_PERIOD: Final = 320
 """Characters: some lines of text. Longer circles are not seen."""
+_COPIES: Final = 4
+_LEAST_CHARS: Final = 120
+"""A circle is one that has been gone round `_COPIES` times, and for so many characters. Rulers,
+tables and a chorus repeat as well: few of them for so long."""
 
 
 class Repetition:
     """Watches one text. `feed` it in order."""
 
-    def __init__(self, *, copies: int = 4, least_chars: int = 120) -> None:
-        """A circle is one that has been gone round `copies` times, and for `least_chars`.
-
-        Rulers, tables and a chorus repeat as well: few of them for so long.
-        """
-        self._copies = copies
-        self._least_chars = least_chars
+    def __init__(self) -> None:
         self._tail = np.zeros(LONGEST_PERIOD, np.uint32)
         """The last characters, the newest first; 0: none."""
         self._runs = np.zeros(LONGEST_PERIOD, np.int32)
         """For period p + 1: how many characters in a row equal the one p + 1 before."""
         periods = np.arange(1, LONGEST_PERIOD + 1)
-        self._enough = np.maximum((copies - 1) * periods, least_chars - periods)
+        self._enough = np.maximum((_COPIES - 1) * periods, _LEAST_CHARS - periods)
         self._length = 0
 
     def feed(self, text: str) -> int | None:

@@ -20,26 +20,26 @@ Row = dict[str, Any]
 Make = Callable[[random.Random], Row]
 
 
-def tasks(per_kind: int = PER_KIND) -> list[Row]:
+def tasks() -> list[Row]:
     """The rows `{id, source, domain, prompt, grader, answer?, labels?, rubric?}`, always the same.
 
     `source` is the kind. Prompts of a kind differ from each other.
     """
-    return [row for kind in KINDS for row in _of_kind(kind, per_kind)]
+    return [row for kind in KINDS for row in _of_kind(kind)]
 
 
-def _of_kind(kind: str, count: int) -> Iterator[Row]:
+def _of_kind(kind: str) -> Iterator[Row]:
     rng = random.Random(f"{_SEED} {kind}")
     made: set[str] = set()
-    for _ in range(1000 * count):
-        if len(made) == count:
+    for _ in range(1000 * PER_KIND):
+        if len(made) == PER_KIND:
             return
         row = KINDS[kind](rng)
         if row["prompt"] not in made:
             named = {"id": f"{kind}-{len(made):02}", "source": f"task-{kind}", "domain": "task"}
             made.add(row["prompt"])
             yield named | row
-    raise ValueError(f"{kind} has no {count} different rows")
+    raise ValueError(f"{kind} has no {PER_KIND} different rows")
 
 
 _NAMES = ("Anna", "Ben", "Clara", "David", "Emma", "Frank", "Grace", "Henry", "Iris", "Jack")
