@@ -17,6 +17,7 @@ from isthmus.core.chat import PrivacyClass
 from isthmus.core.decision import Outcome, Reason, Status
 from isthmus.edge.ledger import Ledger
 from isthmus.edge.page.live import WINDOWS
+from isthmus.edge.page.outcomes import Outcomes, Table
 from isthmus.edge.sensors import Sensors
 from isthmus.edge.testing import RunningAgent, ScriptedEngine, ScriptedTier, running_agent
 from isthmus.router.signals import DeviceHealth
@@ -177,6 +178,24 @@ async def test_labels_are_counted_and_no_text_is_told(tmp_path: Path) -> None:
         assert told.json()["privacy"]["labels"] == {"EMAIL": 2}
         assert told.json()["privacy"]["redacted_labels"] == {"EMAIL": 1}
         assert "jane" not in told.text
+
+
+async def test_no_more_of_the_ledger_is_read_than_the_window_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[float] = []
+    since = Outcomes.since
+
+    def noted(outcomes: Outcomes, unix_s: float) -> Table:
+        read.append(time.time() - unix_s)
+        return since(outcomes, unix_s)
+
+    monkeypatch.setattr(Outcomes, "since", noted)
+    async with seen(tmp_path) as page:
+        await page.http.get("/")
+        await page.live("15m")
+        assert len(read) == 1
+        assert read[0] <= 900
 
 
 async def test_a_window_that_is_none_is_refused(tmp_path: Path) -> None:

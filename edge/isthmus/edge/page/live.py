@@ -6,7 +6,6 @@ Figures come from the ledger; counts and percentiles are exact.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sqlite3
 import time
 from collections.abc import Mapping
@@ -64,11 +63,6 @@ class Live:
             "cloud": _cloud(agent),
             "in_flight": agent.in_flight,
         }
-
-    async def warm_up(self) -> None:
-        """Read what the longest window needs, lest the first look at it wait."""
-        with contextlib.suppress(Unavailable):
-            await self.json("30d")
 
     def _told(self, length_s: int, bucket_s: int) -> dict[str, Any]:
         now = time.time()

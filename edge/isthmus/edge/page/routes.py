@@ -9,7 +9,6 @@ from contextlib import aclosing
 from typing import Final
 
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from isthmus.edge.agent import Agent
@@ -50,15 +49,13 @@ class Page:
         self._config = config
         self._store = kept.store
         self._stopping = stopping
-        self._files = Files()
         self._live = Live(agent)
-        self._warming: asyncio.Task[None] | None = None
         self._settings = PageSettings(agent, kept.choices)
         self._turns = Turns(agent, kept.store, deadline_s=config.deadline_s)
 
     def routes(self) -> list[BaseRoute]:
         """Every route of the page."""
-        files = self._files
+        files = Files()
 
         def route(path: str, **answers: Answer) -> Route:
             endpoint = Endpoint(answers, on_refusal=self._agent.metrics.rejected)
@@ -67,7 +64,7 @@ class Page:
         all_of_them = "/v1/isthmus/conversations"
         one = f"{all_of_them}/{{conversation}}"
         return [
-            Route("/", self._index),
+            Route("/", files.index),
             Route("/ui/{path:path}", files.file),
             route(all_of_them, GET=self._list, POST=self._create, DELETE=self._delete_all),
             route(one, GET=self._get, PATCH=self._change, DELETE=self._delete),
@@ -76,12 +73,6 @@ class Page:
             route("/v1/isthmus/live", GET=self._live_now),
             route("/v1/isthmus/settings", GET=self._show_settings, PATCH=self._change_settings),
         ]
-
-    async def _index(self, request: Request) -> Response:
-        if self._warming is None:
-            # Whoever opens the page will look at the live picture next.
-            self._warming = asyncio.create_task(self._live.warm_up(), name="isthmus-live-warm-up")
-        return await asyncio.to_thread(self._files.index, request)
 
     # --- conversations ------------------------------------------------------------------------
 
