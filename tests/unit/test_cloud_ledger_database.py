@@ -10,10 +10,19 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 
+from cloud_ledgers import postgres_database
 from isthmus.cloud.fleet import tables as fleet_tables
-from isthmus.cloud.ledger.database import make_engine, mapped, migrate, parse_url, sqlite_url
+from isthmus.cloud.ledger.database import (
+    _MIGRATION_LOCK,
+    make_engine,
+    mapped,
+    migrate,
+    parse_url,
+    sqlite_url,
+)
 from isthmus.core.errors import ConfigError, InternalError, Unavailable
 
 
@@ -37,6 +46,37 @@ def test_gateways_that_start_together_all_find_the_schema(ledger_url: sa.URL) ->
     with ThreadPoolExecutor(8) as pool:
         for engine in pool.map(migrated, [ledger_url] * 8):
             engine.dispose()
+
+
+@pytest.mark.postgres
+def test_a_change_of_the_schema_is_not_held_to_the_time_of_a_statement(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def upgrade(config: Config, revision: str) -> None:
+        config.attributes["connection"].execute(sa.text("SELECT pg_sleep(1)"))
+        done.append(revision)
+
+    done: list[str] = []
+    monkeypatch.setattr("alembic.command.upgrade", upgrade)
+    with postgres_database() as url:
+        engine = make_engine(url, timeout_s=0.2)
+        migrate(engine)
+        engine.dispose()
+    assert done == ["head"]
+
+
+@pytest.mark.postgres
+def test_a_gateway_waits_until_another_has_changed_the_schema() -> None:
+    with postgres_database() as url, ThreadPoolExecutor(1) as pool:
+        other, engine = make_engine(url), make_engine(url, timeout_s=0.2)
+        with other.begin() as connection:
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+            ours = pool.submit(migrate, engine)
+            with pytest.raises(TimeoutError):
+                ours.result(1.0)
+        ours.result()
+        engine.dispose()
+        other.dispose()
 
 
 def test_a_database_of_a_newer_program_is_not_touched(ledger_url: sa.URL) -> None:

@@ -30,6 +30,8 @@ _MIGRATION_LOCK: Final = 0x697374686D7573
 _SERVER_S: Final = 0.5
 """So much later than the server's own timeouts do ours end a statement: what the server says of it
 is more exact, and a server that hangs says nothing."""
+_MIGRATION_S: Final = 1800.0
+"""How long a change of PostgreSQL's schema may take: on large tables minutes."""
 COME_BACK_S: Final = 5.0
 """When to ask again of whoever is refused because the database is away."""
 _TRANSIENT: Final = frozenset({"08", "28", "3D", "40", "53", "55", "57", "58"})
@@ -58,15 +60,18 @@ def parse_url(dsn: str) -> sa.URL:
     return url.set(drivername="postgresql+psycopg")
 
 
-def make_engine(url: sa.URL, *, timeout_s: float = 5.0, writes: bool = True) -> sa.Engine:
+def make_engine(
+    url: sa.URL, *, timeout_s: float = 5.0, statement_s: float | None = None, writes: bool = True
+) -> sa.Engine:
     """An engine for the database; opens nothing yet.
 
     Whatever takes longer than `timeout_s` (connecting, a lock, a statement) is an error, whether
-    the server says so or says nothing at all. Raises `ConfigError`.
+    the server says so or says nothing at all; `statement_s`: PostgreSQL's locks and statements may
+    take so long instead. Raises `ConfigError`.
     """
     if url.get_backend_name() == "sqlite":
         return _sqlite(url, timeout_s, writes=writes)
-    return _postgres(url, timeout_s)
+    return _postgres(url, timeout_s, statement_s or timeout_s)
 
 
 def _sqlite(url: sa.URL, timeout_s: float, *, writes: bool) -> sa.Engine:
@@ -100,10 +105,10 @@ def _make_file(path: Path) -> None:
         ) from None
 
 
-def _postgres(url: sa.URL, timeout_s: float) -> sa.Engine:
-    ms = int(timeout_s * 1000)
+def _postgres(url: sa.URL, timeout_s: float, statement_s: float) -> sa.Engine:
+    ms = int(statement_s * 1000)
     try:
-        connect = _impatient(timeout_s + _SERVER_S)
+        connect = _impatient(statement_s + _SERVER_S)
         engine = sa.create_engine(
             url,
             hide_parameters=True,
@@ -112,7 +117,7 @@ def _postgres(url: sa.URL, timeout_s: float) -> sa.Engine:
             pool_timeout=timeout_s,
             connect_args={
                 "connect_timeout": max(2, int(timeout_s)),
-                "tcp_user_timeout": ms,
+                "tcp_user_timeout": int(timeout_s * 1000),
                 "application_name": "isthmus",
                 "options": f"-c statement_timeout={ms} -c lock_timeout={ms} -c timezone=UTC",
             },
@@ -151,18 +156,29 @@ def _impatient(most_s: float) -> Callable[..., Any]:
 def migrate(engine: sa.Engine) -> None:
     """Bring the schema up to date; gateways that start together wait for one another.
 
-    Raises `ConfigError` for a database that a newer program has written, `Unavailable` when it is
-    away.
+    On PostgreSQL only the look whether there is anything to do is held to the time that `engine`
+    gives a statement. Raises `ConfigError` for a database that a newer program has written,
+    `Unavailable` when it is away.
     """
     from alembic import command
     from alembic.config import Config
+    from alembic.migration import MigrationContext
+    from alembic.script import ScriptDirectory
     from alembic.util import CommandError
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
-    with mapped(), engine.begin() as connection:
+    with mapped(), contextlib.ExitStack() as stack:
+        if engine.dialect.name == "postgresql":
+            newest = tuple(ScriptDirectory.from_config(config).get_heads())
+            with engine.connect() as connection:
+                if MigrationContext.configure(connection).get_current_heads() == newest:
+                    return
+            engine = make_engine(engine.url, statement_s=_MIGRATION_S)
+            stack.callback(engine.dispose)
+        connection = stack.enter_context(engine.begin())
         if engine.dialect.name == "postgresql":
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
         config.attributes["connection"] = connection
