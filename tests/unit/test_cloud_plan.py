@@ -108,6 +108,13 @@ def test_a_large_batch_is_bound_by_operations_and_a_short_prompt_by_reading():
     assert setup.prefill_s(1) == setup.tpot_s(1, 0)
 
 
+def test_a_prompt_of_a_mixture_wakes_all_of_its_experts():
+    setup = Setup(models.named("mixtral-8x7b"), gpus.named("H200")[1])
+    # 46.7e9 parameters of 2 bytes each at 4.8e12 bytes a second; the operations take 9.1 ms.
+    assert setup.prefill_s(350) == pytest.approx(0.01946, rel=1e-3)
+    assert setup.tpot_s(1, 0) == pytest.approx(12.88e9 * 2 / 4.8e12, rel=1e-3)
+
+
 def test_a_model_that_does_not_fit_leaves_no_room():
     setup = Setup(models.named("llama-2-70b"), A10)
     assert setup.kv_bytes < 0
@@ -125,6 +132,13 @@ def test_what_was_measured_comes_back_for_the_same_setup():
     assert setup.tpot_s(1, 350) == pytest.approx(0.030)
     assert setup.bandwidth_efficiency == pytest.approx(Setup(LLAMA, A10).mbu(0.03, 1, 350))
     assert sources == ["s"]
+
+
+def test_a_time_says_nothing_of_what_it_was_not_bound_by():
+    # 20 tokens take as long as reading the weights; 2,000 answers at once wait for operations.
+    bound_otherwise = point(prompt_tokens=20, ttft_ms=30, batch=2000, tpot_ms=300)
+    setup, sources = corrected(Setup(LLAMA, A10), "A10", [bound_otherwise])
+    assert (setup.compute_efficiency, setup.bandwidth_efficiency, sources) == (1.0, 1.0, [])
 
 
 def test_points_of_this_model_come_before_those_of_others_and_other_gpus_tell_nothing():

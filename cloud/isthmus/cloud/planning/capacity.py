@@ -123,11 +123,17 @@ class Setup:
 
     def prefill_s(self, tokens: int) -> float:
         """To the first token of a prompt that comes alone."""
-        return self._step_s(self.operations(tokens), self.moved_bytes(1, 0))
+        return self._step_s(self.operations(tokens), self.moved_bytes(tokens, 0))
 
     def tpot_s(self, batch: int, context_tokens: int) -> float:
         """Between two tokens of an answer, when `batch` are written at once."""
         return self._step_s(self.operations(batch), self.moved_bytes(batch, context_tokens))
+
+    def is_bound_by_operations(self, tokens: int, context_tokens: int = 0) -> bool:
+        """Whether a step of so many tokens, each behind `context_tokens`, waits for operations."""
+        return self.operations(tokens) * self.bandwidth > (
+            self.moved_bytes(tokens, context_tokens) * self.flops
+        )
 
     def mfu(self, ttft_s: float, tokens: int) -> float:
         """The share of the operations a second that a measured prefill makes use of."""

@@ -77,12 +77,14 @@ def read(path: Path) -> MeasuredFile:
 def corrected(setup: Setup, gpu: str, points: Sequence[Point]) -> tuple[Setup, list[str]]:
     """`setup` with the efficiencies that were measured on this GPU, and where they come from.
 
-    Points of this very model count alone where there are any. Of several the median is taken.
+    Points of this very model count alone where there are any. Of several the median is taken. A
+    time tells of what it was bound by: that of a short prompt, or of a large batch, is left out.
     """
     here = [point for point in points if point.gpu.lower() == gpu.lower()]
     here = [point for point in here if point.model == setup.model.name] or here
     compute: list[float] = []
     bandwidth: list[float] = []
+    sources: list[str] = []
     for point in here:
         model = setup.model if point.model == setup.model.name else models.named(point.model)
         measured = replace(
@@ -92,12 +94,15 @@ def corrected(setup: Setup, gpu: str, points: Sequence[Point]) -> tuple[Setup, l
             kv_cache=point.kv_cache,
             tensor_parallel=point.tensor_parallel,
         )
-        if point.ttft_ms is not None:
-            compute.append(measured.mfu(point.ttft_ms / 1000, point.prompt_tokens))
-        if point.tpot_ms is not None:
-            bandwidth.append(measured.mbu(point.tpot_ms / 1000, point.batch, point.prompt_tokens))
+        batch, context = point.batch, point.prompt_tokens
+        if point.ttft_ms is not None and measured.is_bound_by_operations(context):
+            compute.append(measured.mfu(point.ttft_ms / 1000, context))
+            sources.append(point.source)
+        if point.tpot_ms is not None and not measured.is_bound_by_operations(batch, context):
+            bandwidth.append(measured.mbu(point.tpot_ms / 1000, batch, context))
+            sources.append(point.source)
     return replace(
         setup,
         compute_efficiency=statistics.median(compute) if compute else 1.0,
         bandwidth_efficiency=statistics.median(bandwidth) if bandwidth else 1.0,
-    ), list(dict.fromkeys(point.source for point in here))
+    ), list(dict.fromkeys(sources))
