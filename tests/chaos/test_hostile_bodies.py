@@ -37,13 +37,17 @@ pytestmark = pytest.mark.chaos
 
 CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance]
 JSON = {"content-type": "application/json"}
-TURNS = "/v1/isthmus/conversations/{conversation}/turns"
+CONVERSATION = "/v1/isthmus/conversations/{conversation}"
+TURNS = f"{CONVERSATION}/turns"
+RATING = "/v1/isthmus/messages/{message}/rating"
 BODIES = [
     ("POST", "/v1/chat/completions"),
     ("POST", "/v1/isthmus/preview"),
     ("POST", "/v1/feedback"),
     ("POST", "/v1/isthmus/conversations"),
+    ("PATCH", CONVERSATION),
     ("POST", TURNS),
+    ("POST", RATING),
     ("PATCH", "/v1/isthmus/settings"),
 ]
 PATIENCE_S = 90.0
@@ -121,6 +125,15 @@ def page(agent: tuple[Served, str]) -> Any:
     return schemathesis.openapi.from_dict(told.json())
 
 
+def begun(url: str) -> dict[str, str]:
+    """A conversation of one turn, and its answer."""
+    with httpx.Client(base_url=url, trust_env=False) as client:
+        conversation = client.post("/v1/isthmus/conversations", json={}).json()["id"]
+        client.post(TURNS.format(conversation=conversation), json={"content": "Hello"})
+        messages = client.get(CONVERSATION.format(conversation=conversation)).json()["messages"]
+    return {"conversation": conversation, "message": messages[-1]["id"]}
+
+
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
 @pytest.mark.parametrize(("method", "path"), BODIES)
 def test_no_body_brings_the_agent_down_or_gets_what_the_page_does_not_announce(
@@ -128,8 +141,7 @@ def test_no_body_brings_the_agent_down_or_gets_what_the_page_does_not_announce(
 ) -> None:
     served, url = agent
     statuses: set[int] = set()
-    begun = httpx.post(f"{url}/v1/isthmus/conversations", json={}, trust_env=False)
-    named = {"conversation": begun.json()["id"]} if path == TURNS else {}
+    named = {name: made for name, made in begun(url).items() if f"{{{name}}}" in path}
     with requests.Session() as session, ThreadPoolExecutor(AT_ONCE) as at_once:
         session.trust_env = False
         answered_s = time.monotonic()

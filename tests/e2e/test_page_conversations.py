@@ -389,6 +389,7 @@ async def test_a_turn_that_cannot_be_is_refused_before_anything_is_stored() -> N
         ({"content": "x", "regenerate": "y"}, 400, "content"),
         ({"content": "x", "parent": "nobody"}, 404, "parent"),
         ({"regenerate": "nobody"}, 404, "regenerate"),
+        ({"regenerate": ""}, 404, "regenerate"),
         ({"content": "x", "route": "nowhere"}, 400, "route"),
         ({"content": "x", "max_tokens": 0}, 400, "max_tokens"),
         ({"content": "x", "temperature": 1}, 400, "temperature"),

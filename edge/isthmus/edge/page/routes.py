@@ -136,8 +136,7 @@ class Page:
 
     async def _turn(self, request: Request, reply: Reply) -> None:
         asked = parse_turn(await body_of(request, self._config))
-        named = asked.regenerate or asked.parent
-        found = await self._store.branch(request.path_params["conversation"], named)
+        found = await self._store.branch(request.path_params["conversation"], asked.named)
         if found is None:
             raise _no_conversation()
         head, branch = found

@@ -29,6 +29,11 @@ class Asked:
     route: str
     max_tokens: int
 
+    @property
+    def named(self) -> str | None:
+        """The answer that it goes on from, or gives again."""
+        return self.parent if self.regenerate is None else self.regenerate
+
 
 def parse_turn(body: Any) -> Asked:
     """The body of a turn. Raises `InvalidRequest`."""
@@ -73,8 +78,7 @@ class Turn:
 
         `branch`: from the first message to the one that `asked` names.
         """
-        named = asked.regenerate or asked.parent
-        if named is not None and (not branch or branch[-1].role is not Role.ASSISTANT):
+        if asked.named is not None and (not branch or branch[-1].role is not Role.ASSISTANT):
             name = "parent" if asked.regenerate is None else "regenerate"
             raise Refused(
                 404, f"'{name}' names no answer here", code="message_not_found", param=name
