@@ -255,12 +255,19 @@ async def test_thumbs_are_kept_and_taken_back(browser: Browser) -> None:
 async def test_a_failed_answer_says_so_and_can_be_asked_for_again(browser: Browser) -> None:
     from isthmus.core.errors import Unavailable
 
-    engine = ScriptedEngine(error=Unavailable("out of order"))
+    engine = ScriptedEngine((), error=Unavailable("out of order"))
     async with running_agent(engine) as agent, shown(browser, agent.url) as page:
         answer = await page.answer("Hello")
         failed = answer.get_by_role("alert")
         await expect(failed).to_be_visible()
-        engine.error = None
+        # There is nothing to copy and nothing to judge, and one way to ask again.
+        await expect(answer.get_by_role("button")).to_have_text(["Try again", re.compile("Device")])
+        where = page.page.get_by_label("Where to answer")
+        await where.select_option("only_on_device")
+        await expect(failed).to_contain_text("“Device only” is chosen below")
+        await where.select_option("auto")
+        await expect(failed).not_to_contain_text("chosen below")
+        engine.pieces, engine.error = ("Hello", " there."), None
         await page.button("Try again", failed).click()
         await expect(page.answers).to_contain_text(["Hello there."])
 

@@ -72,6 +72,25 @@ async def test_a_budget_and_a_policy_are_taken_and_an_empty_field_is_no_limit(
         assert agent.agent.config.privacy.preset == "strict"
 
 
+async def test_a_budget_that_did_not_hold_is_not_shown_as_if_it_did(browser: Browser) -> None:
+    async with settings(browser, router={"budget": {"day_usd": "0.5"}}) as (page, agent):
+        await page.go("settings")
+        day = page.page.get_by_label("A day")
+        await expect(day).to_have_value("0.5")
+        await page.page.route("**/v1/isthmus/settings", lambda route: route.abort())
+        await day.fill("3")
+        await day.press("Enter")
+        await expect(day).to_have_value("0.5")
+        await page.page.unroute("**/v1/isthmus/settings")
+        page.complaints.clear()  # The request that failed.
+        # More than the agent takes is not sent: the browser says so, in its own words.
+        await day.fill("1e12")
+        await day.press("Enter")
+        assert not await day.evaluate("field => field.validity.valid")
+        await expect(page.page.locator(".said")).to_have_count(0)
+        assert str(agent.agent.router.budget.day_usd) == "0.5"
+
+
 async def test_settings_that_could_not_be_read_come_when_the_agent_is_back(
     browser: Browser,
 ) -> None:

@@ -6,6 +6,7 @@ import { CopyButton, Prose } from "../ui/prose.js";
 import { Badge } from "./badge.js";
 import { Branches } from "./branches.js";
 import { rate } from "./conversations.js";
+import { drafts } from "./drafts.js";
 import { take } from "./turns.js";
 import { Why } from "./why.js";
 
@@ -96,16 +97,17 @@ function Answer({ message, conversation, siblings, busy, last }) {
       ? html`<${Prose} text=${message.content} />`
       : running && html`<div class="waiting" aria-hidden="true"><i></i><i></i><i></i></div>`}
     <${Notes} message=${message} />
-    ${message.status === "failed" && html`<${Failed} error=${message.error} onAgain=${again} busy=${busy} />`}
+    ${message.status === "failed" && html`<${Failed} error=${message.error} onAgain=${again} busy=${busy} last=${last} />`}
     ${!running &&
     html`<div class="under">
       ${message.isthmus &&
       html`<${Badge} told=${message.isthmus} open=${open} panel=${`why-${message.id}`} onToggle=${() => setOpen(!open)} />`}
       <span class="tools">
       <${Branches} conversation=${conversation} message=${message} siblings=${siblings} busy=${busy} />
-      <${CopyButton} text=${message.content} label=${t("copy.answer")} />
-      <${Tool} name="again" label=${t("again")} onClick=${again} disabled=${busy} />
-      <${Thumbs} conversation=${conversation} message=${message} />
+      ${message.content && html`<${CopyButton} text=${message.content} label=${t("copy.answer")} />`}
+      ${message.status !== "failed" &&
+      html`<${Tool} name="again" label=${t("again")} onClick=${again} disabled=${busy} />`}
+      ${message.content && html`<${Thumbs} conversation=${conversation} message=${message} />`}
       </span>
     </div>`}
     ${open && message.isthmus && html`<${Why} id=${`why-${message.id}`} told=${message.isthmus} />`}
@@ -149,11 +151,13 @@ function Thumbs({ conversation, message }) {
   return html`${thumb(1)}${thumb(-1)}`;
 }
 
-/** @param {{ error: any, onAgain: () => void, busy: boolean }} props */
-function Failed({ error, onAgain, busy }) {
+/** @param {{ error: any, onAgain: () => void, busy: boolean, last: boolean }} props */
+function Failed({ error, onAgain, busy, last }) {
   const { t } = useWords();
+  const { route } = drafts.use();
+  const only = last && route.startsWith("only_");
   return html`<div class="failed" role="alert">
-    <p>${errorWords(error)}</p>
+    <p>${errorWords(error)} ${only && t("failed.only", { route: t(`route.${route}`) })}</p>
     <button class="button" onClick=${onAgain} disabled=${busy}>${t("again.failed")}</button>
   </div>`;
 }

@@ -2,6 +2,8 @@
 import { html, useEffect, useRef } from "../ui/dom.js";
 import { useWords } from "../ui/i18n.js";
 
+const MOST_USD = 1e9;
+
 /** @param {{ by?: string }} props who has fixed a setting, if anybody */
 export function Fixed({ by }) {
   const { t } = useWords();
@@ -51,18 +53,21 @@ export function Switch({ label, text, value, fixed, onChange }) {
   </div>`;
 }
 
-/** Dollars, or nothing for no limit. @param {{ label: string, value: number | null, fixed?: string, onChange: (usd: number | null) => void }} props */
+/**
+ * Dollars, or nothing for no limit. What did not hold goes back to what does.
+ * @param {{ label: string, value: number | null, fixed?: string, onChange: (usd: number | null) => Promise<boolean> }} props
+ */
 export function Money({ label, value, fixed, onChange }) {
   const { t } = useWords();
   const place = useRef(/** @type {any} */ (null));
   useEffect(() => {
     place.current.value = value ?? "";
   }, [value]);
-  const take = () => {
+  const take = async () => {
     const field = place.current;
     if (!field.checkValidity()) return field.reportValidity();
     const given = field.value === "" ? null : Number(field.value);
-    if (given !== value) onChange(given);
+    if (given !== value && !(await onChange(given))) field.value = value ?? "";
   };
   return html`<div class="money">
     <label>
@@ -75,6 +80,7 @@ export function Money({ label, value, fixed, onChange }) {
           type="number"
           inputmode="decimal"
           min="0"
+          max=${MOST_USD}
           step="any"
           placeholder=${t("settings.no_limit")}
           disabled=${Boolean(fixed)}

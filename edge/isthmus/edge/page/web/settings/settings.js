@@ -26,10 +26,12 @@ export function Settings({ onMenu }) {
       setSettings(await request("PATCH", "/settings", patch));
       setSaid({ text: t("settings.saved"), bad: false });
       announce(t("settings.saved"));
+      return true;
     } catch (error) {
       refused(error);
       // What was chosen and did not hold goes back to what does.
       setSettings({ ...settings });
+      return false;
     }
   };
   return html`
@@ -50,7 +52,7 @@ export function Settings({ onMenu }) {
   `;
 }
 
-/** @param {{ settings: any, change: (patch: object) => void }} props */
+/** @param {{ settings: any, change: (patch: object) => Promise<boolean> }} props */
 function OfTheAgent({ settings, change }) {
   const { t } = useWords();
   const { fixed, privacy, budget } = settings;
