@@ -88,7 +88,7 @@ class FleetStore:
         day = int(self._clock()) // _DAY_S
         rows = [{"digest": digest, "day": day} for digest in sorted(by_digest)]
         with self._begin() as connection:
-            row = insert(connection, tables.outcomes).values(rows).on_conflict_do_nothing()
+            row = insert(connection.dialect, tables.outcomes).values(rows).on_conflict_do_nothing()
             new = connection.execute(row.returning(tables.outcomes.c.digest))
             return frozenset(by_digest[bytes(row.digest)] for row in new)
 
@@ -109,7 +109,7 @@ class FleetStore:
         """Keep a bundle, with its stage. Raises `AlreadyExists` when another was quicker."""
         bundle = bundle_from_bytes(signed.payload)
         with self._begin() as connection:
-            row = insert(connection, tables.bundles).values(
+            row = insert(connection.dialect, tables.bundles).values(
                 tenant=tenant,
                 sequence=bundle.sequence,
                 version=bundle.version,
@@ -186,7 +186,9 @@ class FleetStore:
         values = values | {"device_class": caller.device_class, "seen_ms": self._now_ms()}
         key = {"tenant": caller.tenant, "device": caller.device}
         with self._begin() as connection:
-            row = insert(connection, tables.devices).values(key | asdict(DeviceRow()) | values)
+            row = insert(connection.dialect, tables.devices).values(
+                key | asdict(DeviceRow()) | values
+            )
             connection.execute(
                 row.on_conflict_do_update(index_elements=["tenant", "device"], set_=values)
             )

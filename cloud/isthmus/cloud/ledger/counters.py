@@ -69,7 +69,7 @@ class Count:
         row = self._connection.execute(look).one_or_none()
         if row is None:
             empty = {"requests": 0, "tokens": 0, "micro_usd": 0}
-            make = insert(self._connection, counters).values(_key(window) | empty)
+            make = insert(self._connection.dialect, counters).values(_key(window) | empty)
             self._connection.execute(make.on_conflict_do_nothing())
             row = self._connection.execute(look).one()
             is_new = True

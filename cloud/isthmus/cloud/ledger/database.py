@@ -21,6 +21,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from isthmus.cloud.ledger.prepared import by_driver
 from isthmus.core.errors import ConfigError, InternalError, IsthmusError, Unavailable
 from isthmus.core.paths import make_private
 
@@ -91,7 +92,8 @@ def _sqlite(url: sa.URL, timeout_s: float, *, writes: bool) -> sa.Engine:
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
         # The lock before the first look: a reader that turns into a writer may be refused.
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        text = "BEGIN IMMEDIATE" if writes else "BEGIN"
+        by_driver(connection, text, lambda cursor: cursor.execute(text))
 
     return engine
 

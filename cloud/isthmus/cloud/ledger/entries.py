@@ -13,12 +13,13 @@ from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from isthmus.cloud.identity.base import Caller
 from isthmus.cloud.ledger.base import Opening
 from isthmus.cloud.ledger.counters import Count
+from isthmus.cloud.ledger.dialect import insert
 from isthmus.cloud.ledger.memory import refuse_another, shown
+from isthmus.cloud.ledger.prepared import Prepared
 from isthmus.cloud.ledger.quotas import Use
 from isthmus.cloud.ledger.tables import ABANDONED, OPEN, requests
 from isthmus.core.decision import Status
@@ -76,8 +77,7 @@ def open_row(
     else:
         lease = Lease(key, owner, 1, price, count.now_ms, Usage(), reserved, Usage())
         # Asked of the database: what a driver counts of an insert says nothing.
-        make = _INSERTS[connection.dialect.name]
-        if connection.execute(make, _new(lease, opening)).one_or_none() is not None:
+        if _OPEN_ROW.run(connection, _new(lease, opening)).row is not None:
             count.add(key.tenant, key.device, count.now_ms, reserved, streams=1)
             return lease
     there = sa.select(requests).where(*is_row(key)).with_for_update()
@@ -127,10 +127,9 @@ def _take_over(
     return lease
 
 
-_INSERTS: Final = {
-    name: insert(requests).on_conflict_do_nothing().returning(requests.c.epoch)
-    for name, insert in (("sqlite", sqlite.insert), ("postgresql", postgresql.insert))
-}
+_OPEN_ROW: Final = Prepared(
+    lambda dialect: insert(dialect, requests).on_conflict_do_nothing().returning(requests.c.epoch),
+)
 _SHOWN: Final = (
     "began",
     "prompt_tokens",
@@ -145,11 +144,15 @@ _OURS: Final = sa.update(requests).where(
     ),
     requests.c.status == OPEN,
 )
-_CHECKPOINT: Final = _OURS.values({name: sa.bindparam(f"b_{name}") for name in _SHOWN})
-_SETTLE: Final = _OURS.values(
-    {name: sa.bindparam(f"b_{name}") for name in (*_SHOWN, "status", "settled_ms")}
-)
-"""Made once: to make a statement takes longer than to run it."""
+
+
+def _ours(*names: str) -> Prepared:
+    statement = _OURS.values({name: sa.bindparam(f"b_{name}") for name in names})
+    return Prepared(lambda dialect: statement)
+
+
+_CHECKPOINT: Final = _ours(*_SHOWN)
+_SETTLE: Final = _ours(*_SHOWN, "status", "settled_ms")
 
 
 def checkpoint_rows(
@@ -162,7 +165,7 @@ def checkpoint_rows(
     values = [
         _written(lease, shown_values(lease.owed(usage), lease.price)) for lease, usage in ordered
     ]
-    if connection.execute(_CHECKPOINT, values).rowcount == len(values):
+    if _CHECKPOINT.run(connection, *values).rows == len(values):
         return frozenset()
     return frozenset(lease.key for lease, _ in ordered if not _holds(connection, lease))
 
@@ -177,8 +180,7 @@ def settle_row(
     usage = lease.owed(usage)
     values = shown_values(usage, lease.price)
     ended = {"status": status, "settled_ms": count.now_ms}
-    closed = connection.execute(_SETTLE, _written(lease, values | ended))
-    if closed.rowcount == 1:
+    if _SETTLE.run(connection, _written(lease, values | ended)).rows == 1:
         charge = int(values["charge_micro_usd"])
         less = Use(
             0,

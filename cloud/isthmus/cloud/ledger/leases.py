@@ -29,7 +29,7 @@ def beat(connection: sa.Connection, gateway: str) -> list[tuple[str, str]]:
     )
     if renewed.rowcount == 0:
         connection.execute(
-            insert(connection, gateways)
+            insert(connection.dialect, gateways)
             .values(gateway=gateway, alive_until_ms=until_ms)
             .on_conflict_do_nothing()
         )

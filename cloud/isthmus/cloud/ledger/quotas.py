@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from functools import lru_cache
 from typing import Annotated, Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -144,11 +145,16 @@ def watched(config: QuotaConfig, tenant: str, device: str, now_ms: int) -> Itera
     """The windows of now in which a request of this device counts, those with limits alone."""
     of_tenant, of_device = config.of(tenant)
     for subject, limits, of in (("tenant", of_tenant, ""), ("device", of_device, device)):
-        for period in Period:
-            quotas = tuple(_quotas(subject, limits, period))
-            if quotas:
-                start_ms, end_ms = _bounds(period, now_ms)
-                yield Watched(Window(tenant, of, period, start_ms), end_ms, quotas)
+        for period, quotas in _limited(subject, limits):
+            start_ms, end_ms = _bounds(period, now_ms)
+            yield Watched(Window(tenant, of, period, start_ms), end_ms, quotas)
+
+
+@lru_cache
+def _limited(subject: str, limits: Limits) -> tuple[tuple[Period, tuple[Quota, ...]], ...]:
+    """The periods that have quotas, with these."""
+    each = ((period, tuple(_quotas(subject, limits, period))) for period in Period)
+    return tuple((period, quotas) for period, quotas in each if quotas)
 
 
 def _quotas(subject: str, limits: Limits, period: Period) -> Iterator[Quota]:

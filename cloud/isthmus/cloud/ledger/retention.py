@@ -57,6 +57,6 @@ def fold_old(connection: sa.Connection, first_kept: str) -> int:
 
 
 def _add(connection: sa.Connection, key: dict[str, str], used: Counter[str]) -> None:
-    row = insert(connection, usage_days).values(key | used)
+    row = insert(connection.dialect, usage_days).values(key | used)
     more = {name: usage_days.c[name] + row.excluded[name] for name in used}
     connection.execute(row.on_conflict_do_update(index_elements=list(_KEY), set_=more))
