@@ -96,7 +96,7 @@ async def test_it_shows_where_answers_were_made_at_what_speed_and_price(tmp_path
         promises = shown(pilot, "promises").splitlines()
         assert promises[1].split() == ["first", "token", "≤500ms", "100%", "0%", "75%"]
         assert shown(pilot, "money").splitlines()[0] == "spent $1.50   saved $6.00"
-        assert shown(pilot, "privacy").splitlines()[0].startswith("kept here 3  redacted 0")
+        assert shown(pilot, "privacy").splitlines()[0] == "blocked 0  kept here 3  redacted 0"
         assert "last error: unavailable, 1 s ago" in shown(pilot, "device")
         assert shown(pilot, "cloud") == "no gateway is configured"
         assert shown(pilot, "gateway") == ""
@@ -105,6 +105,7 @@ async def test_it_shows_where_answers_were_made_at_what_speed_and_price(tmp_path
 async def test_nothing_is_cut_off_on_a_terminal_of_80_by_24(tmp_path: Path) -> None:
     async with busy(tmp_path, KEPT, LOST) as agent, watching(agent.url) as pilot:
         await until(pilot, lambda: shown(pilot, "device") != "")
+        await pilot.pause()  # for what is shown has its place a moment later
         for panel in pilot.app.query(".panel").results(Static):
             if panel.display:
                 longest = max(len(line) for line in str(panel.visual).splitlines())
