@@ -96,7 +96,8 @@ class Load:
             await asyncio.gather(*(self.ask(QUESTION, wishes, max_tokens=24) for _ in range(7)))
 
     async def outage(self) -> None:
-        """The gateway says nothing: the device goes on, and the breaker opens."""
+        """The gateway says nothing: the device goes on, held back, and the breaker opens."""
+        self._system.device_is(hot=True)
         long = {"max_tokens": 200, "stream": True}
         running = asyncio.create_task(self.ask("Count to a hundred.", RATHER_IN_CLOUD, **long))
         await asyncio.sleep(1.0)
@@ -104,6 +105,7 @@ class Load:
             for _ in range(3):
                 await self.ask(QUESTION, RATHER_IN_CLOUD)
             await running
+        self._system.device_is(hot=False)
 
     async def at_the_gateways(self) -> None:
         """What a device by itself would not do: the same id twice, no token, another gateway."""

@@ -6,6 +6,7 @@ All of it on loopback, on ports of its own, in a folder that is removed in the e
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -138,6 +139,10 @@ class System:
         finally:
             os.kill(pid, signal.SIGCONT)
 
+    def device_is(self, *, hot: bool) -> None:
+        """Let the device's sensors tell that it is charged and held back, or neither."""
+        _tell_sensors(self.folder, charging=hot, throttled=hot)
+
     def read_the_token_again(self) -> None:
         """Change the file that the second gateway's token is in."""
         (self.folder / "token").write_text(f"{TOKEN}-and-more\n", encoding="utf-8")
@@ -183,14 +188,7 @@ def _prepare(system: System) -> None:
     (folder / "edge.toml").write_text(_DEVICE.format(**told), encoding="utf-8")
     (folder / "front.toml").write_text(_FRONT.format(**told), encoding="utf-8")
     (folder / "token").write_text(f"{TOKEN}\n", encoding="utf-8")
-    (folder / "sensors.json").write_text(
-        '{"battery": 0.7, "charging": false, "temperature_c": 51, "battery_temperature_c": 30, '
-        '"throttled": false}',
-        encoding="utf-8",
-    )
-    # The agent takes no reading of two minutes ago, and on a busy machine this lasts longer.
-    later_s = time.time() + 3600
-    os.utime(folder / "sensors.json", (later_s, later_s))
+    system.device_is(hot=False)
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1", "localhost")
     authority.cert_pem.write_to_path(folder / "ca.pem")
@@ -199,6 +197,15 @@ def _prepare(system: System) -> None:
         blob.write_to_path(folder / "cert.pem", append=True)
     (folder / "policy.toml").write_text("[router]\nanswer_tokens = 64\n", encoding="utf-8")
     _isthmus(system, "cloud", "fleet", "key", f"{folder}/operator.pem")
+
+
+def _tell_sensors(folder: Path, **state: bool) -> None:
+    known = {"battery": 0.7, "temperature_c": 51, "battery_temperature_c": 30}
+    path = folder / "sensors.json"
+    path.write_text(json.dumps(known | state), encoding="utf-8")
+    # The agent takes no reading of two minutes ago, and on a busy machine this lasts longer.
+    later_s = time.time() + 3600
+    os.utime(path, (later_s, later_s))
 
 
 def _publish(system: System) -> None:

@@ -41,6 +41,20 @@ def test_alerts_and_dashboards_lead_to_where_the_documentation_is_read():
     assert kinds == {"PrometheusRule", "ConfigMap"}
 
 
+def test_a_gateway_reaches_all_that_its_settings_name_unless_told_what_it_may():
+    def egress(**more):
+        manifests = rendered(vllm={"enabled": True, "args": ["m"]}, **more)
+        policies = [one for one in manifests if one["kind"] == "NetworkPolicy"]
+        (mine,) = [one for one in policies if "Egress" in one["spec"]["policyTypes"]]
+        return mine["spec"]["egress"]
+
+    tracing = {"config": {"tracing": {"endpoint": "http://tempo.traces:4318"}, **GOOD["config"]}}
+    assert {} not in egress()
+    assert {} in egress(ledger={"dsnSecretName": "l"})
+    assert {} in egress(**tracing)
+    assert {} not in egress(**tracing, networkPolicy={"egress": [{"ports": [{"port": 4318}]}]})
+
+
 @pytest.mark.parametrize(
     "more",
     [
@@ -64,6 +78,7 @@ def test_several_gateways_are_refused_without_postgresql(more):
         ({"tls": {}}, "tls.secretName is needed"),
         ({"tls": {"secretName": "t", "plaintext": True}}, "exclude each other"),
         ({"config": {"backend": {"kind": "openai", "url": ""}}}, "names the upstream"),
+        ({"vllm": {"enabled": True}}, "vllm.args names the model"),
         ({"replicas": 0}, "replicas"),
         ({"replcas": 1}, "replcas"),
         ({"image": {"digest": "sha256:12"}}, "digest"),

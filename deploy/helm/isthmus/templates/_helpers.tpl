@@ -53,6 +53,9 @@ capabilities: {drop: [ALL]}
 {{- if and (eq .Values.config.backend.kind "openai") (not .Values.config.backend.url) (not .Values.config.backend.urls) (not .Values.vllm.enabled) }}
 {{- fail "config.backend.url names the upstream; or vllm.enabled=true makes one" }}
 {{- end }}
+{{- if and .Values.vllm.enabled (not .Values.vllm.args) }}
+{{- fail "vllm.args names the model and how it is served: what `isthmus cloud serving --flags` prints" }}
+{{- end }}
 {{- end }}
 
 {{- define "isthmus.gracePeriod" -}}
