@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,12 +13,13 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
-from cloud_ledgers import PHONE, open_ledger, opening, rows, written
+from cloud_ledgers import BOOK, PHONE, open_ledger, opening, rows, written
 from isthmus.cloud.ledger import writer
 from isthmus.cloud.ledger.base import Acknowledged
 from isthmus.cloud.ledger.config import LedgerConfig
 from isthmus.cloud.ledger.database import make_engine, sqlite_url
-from isthmus.cloud.ledger.late import LateBook
+from isthmus.cloud.ledger.entries import Key
+from isthmus.cloud.ledger.late import LateBook, LateEntry
 from isthmus.cloud.ledger.sql import SqlLedger
 from isthmus.core.decision import Status
 from isthmus.core.errors import ConfigError, Unavailable
@@ -174,6 +177,56 @@ async def test_where_it_is_wanted_answers_go_on_and_are_brought_in_later(
         await brought_in(ledger)
     assert [(row["status"], row["charge_micro_usd"]) for row in rows(url)] == [("ok", 210)] * 2
     assert list((tmp_path / "late").iterdir()) == []
+
+
+@contextlib.contextmanager
+def full_disk(book: LateBook) -> Iterator[None]:
+    """Its file takes ten bytes more, and then nothing."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (os.fstat(book._file).st_size + 10, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+async def test_nothing_is_given_out_that_a_full_disk_cannot_note(
+    url: sa.URL, tmp_path: Path
+) -> None:
+    late = tmp_path / "late"
+    async with open_ledger(url, wait_s=WAIT_S, timeout_s=0.05, late_dir=late) as ledger:
+        running = await ledger.open(opening("r1"))
+        assert ledger._late is not None
+        with away(url):
+            new = await ledger.open(opening("r2"))
+            new.wrote(Usage(10, 1))
+            with full_disk(ledger._late):
+                running.wrote(Usage(10, 40))
+                with pytest.raises(Unavailable):
+                    await running.catch_up()
+                with pytest.raises(Unavailable):
+                    new.wrote(Usage(10, 40))
+                assert await running.settle(Usage(10, 20), Status.FAILED) == 50
+                assert await new.settle(Usage(10, 20), Status.FAILED) == 50
+        await brought_in(ledger)
+    assert [(row["status"], row["charge_micro_usd"]) for row in rows(url)] == [("failed", 50)] * 2
+
+
+def test_a_line_that_a_full_disk_cut_off_takes_no_other_with_it(tmp_path: Path) -> None:
+    book = LateBook(tmp_path, "dead")
+    price = BOOK.price("m")
+    entries = [
+        LateEntry(Key("acme", "phone", f"r{n}"), "dead", 0, b"", "m", price, 1, Usage(1, 2))
+        for n in range(2)
+    ]
+    with full_disk(book):
+        for _ in range(2):
+            with pytest.raises(Unavailable):
+                book.note(entries[0])
+    book.note(entries[1])
+    book.close()
+    ((_, found),) = LateBook(tmp_path, "next").left_behind()
+    assert found == [entries[1]]
 
 
 async def test_a_kill_while_it_is_away_loses_no_more_than_another(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, Protocol
@@ -25,7 +26,7 @@ class Book(Protocol):
 
     def note_late(self, account: SqlAccount, usage: Usage, status: str = "") -> bool:
         """Note in a file what the database cannot take now; False where that is not wanted, or
-        the database is there.
+        the database is there. Raises `Unavailable` where the file cannot take it.
         """
         ...
 
@@ -123,7 +124,8 @@ class SqlAccount:
             async with asyncio.timeout(self._book.wait_s):
                 return await asyncio.shield(self._charge)
         except TimeoutError:
-            self._book.note_late(self, self._usage, status.value)
+            with contextlib.suppress(Unavailable):
+                self._book.note_late(self, self._usage, status.value)
             return self.price.cost_micro_usd(self._usage)
 
     def written(self, usage: Usage, error: IsthmusError | None, *, ours: bool) -> None:

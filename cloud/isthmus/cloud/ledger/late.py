@@ -8,6 +8,7 @@ brought in by the next one that starts with the same folder.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -22,11 +23,12 @@ from filelock import FileLock, Timeout
 
 from isthmus.cloud.ledger.base import CHECKPOINT_TOKENS
 from isthmus.cloud.ledger.counters import Count
+from isthmus.cloud.ledger.database import COME_BACK_S
 from isthmus.cloud.ledger.entries import Key, closed_row, is_row, shown_values
 from isthmus.cloud.ledger.memory import shown
 from isthmus.cloud.ledger.tables import ABANDONED, OPEN, requests
 from isthmus.core.decision import Status
-from isthmus.core.errors import ConfigError
+from isthmus.core.errors import ConfigError, Unavailable
 from isthmus.core.money import Price, Usage
 
 _log = logging.getLogger(__name__)
@@ -111,13 +113,31 @@ class LateBook:
                 field="ledger.late_dir",
             ) from None
         self._path = path
+        self._torn = False
+        """The last line is not whole."""
         self.entries: dict[Key, LateEntry] = {}
         """What is not in the database yet."""
 
     def note(self, entry: LateEntry) -> None:
-        """Write `entry` down, in the place of what was written of it before."""
+        """Write `entry` down, in the place of what was written of it before.
+
+        Raises `Unavailable` where the file cannot take it; `entries` has it all the same.
+        """
         self.entries[entry.key] = entry
-        os.write(self._file, entry.line())
+        line = b"\n" * self._torn + entry.line()
+        try:
+            written = os.write(self._file, line)
+        except OSError as error:
+            _log.error("ledger.late_dir cannot be written (%s)", error.strerror)
+            written = 0
+        self._torn = (self._torn or written > 0) and written < len(line)
+        if written < len(line):
+            raise Unavailable(
+                "the gateway's ledger is away, and nothing is given out that it cannot note; "
+                "try again",
+                field="ledger",
+                retry_after_s=COME_BACK_S,
+            )
 
     def drop(self, keys: list[Key]) -> None:
         """These are in the database."""
@@ -185,11 +205,12 @@ class LateAccount:
         """A file is never behind."""
 
     async def settle(self, usage: Usage, status: Status) -> int:
-        """Note the end, the first time."""
+        """Note the end, the first time. Never raises."""
         if not self._entry.status:
             told = shown(usage, status)
             self._entry = replace(self._entry, usage=told, status=status.value)
-            self._book.note(self._entry)
+            with contextlib.suppress(Unavailable):
+                self._book.note(self._entry)
             self._ended()
         return self.price.cost_micro_usd(self._entry.usage)
 
