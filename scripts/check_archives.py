@@ -20,7 +20,7 @@ _NEEDED = (
     rf".*{_PAGE}/package\.json",
     rf".*{_PAGE}/package-lock\.json",
     r".*isthmus/kernels/cl/.*\.cl",
-    r".*isthmus/engine/catalogue\.toml",
+    r".*isthmus/engine/sources/catalogue\.toml",
     r".*isthmus/router/learned/shipped\.router",
 )
 _OF_SDIST = (

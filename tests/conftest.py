@@ -19,9 +19,9 @@ from hypothesis import HealthCheck, settings
 from cloud_ledgers import postgres_database
 from isthmus.cloud.ledger.database import sqlite_url
 from isthmus.core.paths import cache_dir, models_dir
-from isthmus.engine.gguf import read_gguf
+from isthmus.engine.formats.gguf import read_gguf
 from isthmus.engine.model import ModelFile
-from isthmus.engine.pull import pull
+from isthmus.engine.sources.pull import pull
 
 # How long an example takes is no finding: the machine may be busy.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 from isthmus.core.errors import IsthmusError
-from isthmus.engine.gguf import read_gguf
+from isthmus.engine.formats.gguf import read_gguf
 from isthmus.engine.prepared import pack_model
-from isthmus.engine.tokenizer import Tokenizer
+from isthmus.engine.tokens.tokenizer import Tokenizer
 from isthmus.kernels.numpy_ref import NumpyBackend
 
 ROOM_BYTES = 256 << 20

@@ -16,7 +16,7 @@ from isthmus.engine.answer import Answer, Job
 from isthmus.engine.kv import KVPool
 from isthmus.engine.scheduler import Scheduler
 from isthmus.engine.speculation import MakeDrafter
-from isthmus.engine.tokenizer import Segment, Tokenizer
+from isthmus.engine.tokens.tokenizer import Segment, Tokenizer
 from isthmus.kernels.base import Batch, KVShape, Step
 
 VOCAB = tiny_qwen2.CONFIG.vocab

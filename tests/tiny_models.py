@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 import tiny_qwen2
-from isthmus.engine import safetensors
-from isthmus.engine.hub_tokenizer import tokenizer_json
-from isthmus.engine.safetensors import Described
-from isthmus.engine.vocabulary import tokenizer_spec
+from isthmus.engine.formats import safetensors
+from isthmus.engine.formats.safetensors import Described
+from isthmus.engine.formats.tokenizer_json import tokenizer_json
+from isthmus.engine.formats.vocabulary import tokenizer_spec
 
 _SHAPE = {
     "hidden_size": 64,

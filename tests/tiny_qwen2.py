@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from isthmus.engine.formats.vocabulary import tokenizer_spec
 from isthmus.engine.model import ModelConfig, ModelFile
-from isthmus.engine.vocabulary import tokenizer_spec
 from isthmus.kernels.base import F32, QuantizedWeight, RopeStyle
 
 SEED = 20_261_121

@@ -21,7 +21,7 @@ LLAMA2 = (
 @cache
 def processor() -> Any:
     """SentencePiece with a vocabulary as llama's: BPE, bytes to fall back on, digits apart."""
-    code = (ROOT / "edge" / "isthmus" / "engine" / "tokenizer.py").read_text("utf-8")
+    code = (ROOT / "edge" / "isthmus" / "engine" / "tokens" / "tokenizer.py").read_text("utf-8")
     prose = (ROOT / "tests" / "kernels" / "golden" / "text.txt").read_text("utf-8")
     lines = [*prose.splitlines(), *code.splitlines(), *["中文 人工智能 你好，中国"] * 5]
     model = io.BytesIO()

@@ -31,7 +31,7 @@ from isthmus.edge.ledger import Ledger
 from isthmus.edge.remote import RemoteConfig, RemoteTier
 from isthmus.edge.testing import running_agent
 from isthmus.engine.engine import Engine
-from isthmus.engine.pull import pull
+from isthmus.engine.sources.pull import pull
 from page_in_browser import DESK, PHONE, Shown, running_chromium, shown
 
 LETTER = """Dear Ms Doe,

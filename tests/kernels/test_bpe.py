@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isthmus.engine.bpe import PlainBpe
+from isthmus.engine.tokens.bpe import PlainBpe
 from isthmus.kernels import _native
 from isthmus.kernels.base import I32
 

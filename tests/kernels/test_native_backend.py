@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import tiny_models
 import tiny_qwen2
-from isthmus.engine.huggingface import read_folder
+from isthmus.engine.formats.huggingface import read_folder
 from isthmus.engine.prepared import pack_model
 from isthmus.kernels import _native
 from isthmus.kernels.base import Batch, Head, KVShape, KVType, QuantizedWeight, RopeStyle

@@ -11,7 +11,7 @@ import pytest
 from isthmus.engine.model import ModelFile
 from isthmus.engine.perplexity import all_logits, logits_of, measure
 from isthmus.engine.prepared import LoadedModel, load, pack_model
-from isthmus.engine.tokenizer import Tokenizer
+from isthmus.engine.tokens.tokenizer import Tokenizer
 from isthmus.kernels import _native
 from isthmus.kernels.base import F32, Batch, KVShape, Plan
 from isthmus.kernels.native import NativeBackend

@@ -10,8 +10,8 @@ import pytest
 import tiny_models
 import tiny_qwen2
 from gguf_files import write_published
-from isthmus.engine.gguf import read_gguf
-from isthmus.engine.huggingface import read_folder
+from isthmus.engine.formats.gguf import read_gguf
+from isthmus.engine.formats.huggingface import read_folder
 from isthmus.engine.model import ModelFile
 from isthmus.engine.perplexity import logits_of
 from isthmus.engine.prepared import LoadedModel, pack_model

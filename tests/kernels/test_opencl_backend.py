@@ -12,11 +12,11 @@ import pytest
 import tiny_models
 import tiny_qwen2
 from isthmus.core import paths
-from isthmus.engine.huggingface import read_folder
+from isthmus.engine.formats.huggingface import read_folder
 from isthmus.engine.model import ModelFile
 from isthmus.engine.perplexity import all_logits
 from isthmus.engine.prepared import load, pack_model
-from isthmus.engine.tokenizer import Tokenizer
+from isthmus.engine.tokens.tokenizer import Tokenizer
 from isthmus.kernels.base import Attention, Backend, Batch, KVShape, KVType, Op, Plan, RopeStyle
 from isthmus.kernels.errors import InvalidResult, OutOfDeviceMemory
 from isthmus.kernels.numpy_ref import NumpyBackend

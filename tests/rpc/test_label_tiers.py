@@ -17,7 +17,7 @@ from isthmus.core.errors import ConfigError, InvalidRequest, PolicyRefused, Unav
 from isthmus.core.money import Price
 from isthmus.edge.consent import keep_consent
 from isthmus.edge.testing import ScriptedEngine, running_agent
-from isthmus.engine.checksums import sha256_of, sha256_of_model
+from isthmus.engine.sources.checksums import sha256_of, sha256_of_model
 from isthmus.router.labels.graded import Question, questions
 from isthmus.router.labels.label import LabelFile, Labeller, ask, label_all
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 import tiny_models
 from gguf_files import write_published, write_tiny
 from isthmus.engine.errors import ModelDamaged, ModelNotSupported
-from isthmus.engine.gguf import read_gguf
-from isthmus.engine.huggingface import read_folder
+from isthmus.engine.formats.gguf import read_gguf
+from isthmus.engine.formats.huggingface import read_folder
 
 FLOAT = gguf.GGUFValueType.FLOAT32
 TEXT = gguf.GGUFValueType.STRING

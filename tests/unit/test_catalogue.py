@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from isthmus.core.paths import models_dir
-from isthmus.engine.catalogue import catalogue, locate, resolve
 from isthmus.engine.errors import CatalogueError, ModelUnavailable, UnknownModel
+from isthmus.engine.sources.catalogue import catalogue, locate, resolve
 
 OWN = """
 [[models]]

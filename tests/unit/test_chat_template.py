@@ -13,7 +13,7 @@ from isthmus.core.errors import NotSupported
 from isthmus.engine.errors import ModelNotSupported, TemplateRefused
 from isthmus.engine.model import ModelFile
 from isthmus.engine.template import ChatTemplate
-from isthmus.engine.tokenizer import Segment, Tokenizer
+from isthmus.engine.tokens.tokenizer import Segment, Tokenizer
 
 CONTROL = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
 CHATML = ChatTemplate("", control_tokens=CONTROL)

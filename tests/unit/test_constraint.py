@@ -17,7 +17,7 @@ from isthmus.core.chat import (
 )
 from isthmus.core.errors import InvalidRequest, IsthmusError, NotSupported
 from isthmus.engine.constraint import SCHEMA_FIELD, Grammars
-from isthmus.engine.tokenizer import Tokenizer
+from isthmus.engine.tokens.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 import tiny_models
 from isthmus.cli.main import main
 from isthmus.core.errors import ConfigError, InvalidRequest
-from isthmus.engine.catalogue import catalogue, locate
-from isthmus.engine.huggingface import read_folder
+from isthmus.engine.formats.huggingface import read_folder
 from isthmus.engine.model import ModelFile
 from isthmus.engine.perplexity import all_logits
 from isthmus.engine.prepared import pack_model
@@ -25,6 +24,7 @@ from isthmus.engine.quantize.grid import best_grid
 from isthmus.engine.quantize.layer import Inputs, Seen, Weights, read_layer, run_layer
 from isthmus.engine.quantize.moments import Moments
 from isthmus.engine.quantize.text import EVALUATION, Texts, prepare
+from isthmus.engine.sources.catalogue import catalogue, locate
 from isthmus.kernels.base import F32, QuantizedWeight
 from isthmus.kernels.numpy_ref import NumpyBackend
 from isthmus.kernels.quantize import round_to_nearest

@@ -13,8 +13,8 @@ from safetensors import safe_open
 import tiny_qwen2
 from isthmus.core.errors import ConfigError
 from isthmus.engine.export import export
+from isthmus.engine.formats.safetensors import bfloat16
 from isthmus.engine.model import ModelFile
-from isthmus.engine.safetensors import bfloat16
 
 
 def stored(path: Path, name: str) -> np.ndarray:

@@ -14,10 +14,10 @@ import pytest
 
 import tiny_qwen2
 from gguf_files import Kind, write_published, write_tiny
-from isthmus.engine import blocks
 from isthmus.engine.errors import ModelDamaged, ModelNotSupported, ModelUnavailable
-from isthmus.engine.gguf import read_gguf
-from isthmus.engine.gguf_header import read_header
+from isthmus.engine.formats import blocks
+from isthmus.engine.formats.gguf import read_gguf
+from isthmus.engine.formats.gguf_header import read_header
 from isthmus.engine.model import ModelFile
 from isthmus.kernels.base import RopeStyle
 

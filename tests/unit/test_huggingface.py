@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 import tiny_models
-from isthmus.engine import awq, safetensors
 from isthmus.engine.errors import ModelDamaged, ModelNotSupported, ModelUnavailable
 from isthmus.engine.export import export
-from isthmus.engine.huggingface import read_folder
-from isthmus.engine.safetensors import Described
-from isthmus.engine.tokenizer import Segment, Tokenizer
+from isthmus.engine.formats import awq, safetensors
+from isthmus.engine.formats.huggingface import read_folder
+from isthmus.engine.formats.safetensors import Described
+from isthmus.engine.tokens.tokenizer import Segment, Tokenizer
 from isthmus.kernels.quantize import round_to_nearest
 
 ORDER = (0, 2, 4, 6, 1, 3, 5, 7)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from isthmus.engine.kv import KVPool, Lease
 from isthmus.engine.radix import Node
-from isthmus.engine.tokenizer import Segment
+from isthmus.engine.tokens.tokenizer import Segment
 from isthmus.kernels.base import KVShape
 
 BLOCK = 4

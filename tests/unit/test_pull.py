@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from fake_sources import MODEL, SHA256, FakeSources, wheel
-from isthmus.engine import download
-from isthmus.engine.download import Progress
 from isthmus.engine.errors import ModelUnavailable
-from isthmus.engine.pull import pull
+from isthmus.engine.sources import download
+from isthmus.engine.sources.download import Progress
+from isthmus.engine.sources.pull import pull
 from waiting import happens
 
 WHEEL = """
@@ -31,7 +31,7 @@ kind = "hub"
 repo = "someone/demo"
 file = "file.gguf"
 """
-PULL = "import sys; from isthmus.engine.pull import pull; print(pull('demo'))"
+PULL = "import sys; from isthmus.engine.sources.pull import pull; print(pull('demo'))"
 
 
 def write_catalogue(home: Path, *sources: str, sha256: str = SHA256) -> None:

@@ -14,19 +14,20 @@ import pytest
 import tiny_models
 from fake_sources import FakeSources
 from isthmus.cli.main import main
-from isthmus.engine import download, safetensors
-from isthmus.engine.catalogue import catalogue, locate, resolve
-from isthmus.engine.download import Progress
 from isthmus.engine.errors import ModelNotSupported, ModelUnavailable, UnknownModel
-from isthmus.engine.huggingface import read_folder
-from isthmus.engine.pull import pull
-from isthmus.engine.safetensors import Described
+from isthmus.engine.formats import safetensors
+from isthmus.engine.formats.huggingface import read_folder
+from isthmus.engine.formats.safetensors import Described
+from isthmus.engine.sources import download
+from isthmus.engine.sources.catalogue import catalogue, locate, resolve
+from isthmus.engine.sources.download import Progress
+from isthmus.engine.sources.pull import pull
 from waiting import happens
 
 NAME = "someone/tiny"
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 NEEDED = {"config.json", "tokenizer.json", "tokenizer_config.json", safetensors.INDEX, *SHARDS}
-PULL = f"from isthmus.engine.pull import pull; print(pull({NAME!r}))"
+PULL = f"from isthmus.engine.sources.pull import pull; print(pull({NAME!r}))"
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

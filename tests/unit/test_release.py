@@ -68,7 +68,7 @@ SDIST = {
     "edge/isthmus/edge/page/package-lock.json": b"{}",
     "edge/isthmus/edge/page/web/index.html": b"",
     "edge/isthmus/edge/page/web/lib/scope-marked/LICENSE": b"MIT",
-    "edge/isthmus/engine/catalogue.toml": b"",
+    "edge/isthmus/engine/sources/catalogue.toml": b"",
     "kernels/isthmus/kernels/cl/gemv.cl": b"",
     "kernels/native/cpu.cpp": b"",
     "router/isthmus/router/learned/shipped.router": b"",

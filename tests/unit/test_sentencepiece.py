@@ -16,15 +16,15 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 import tiny_sentencepiece
 from gguf_files import write_tiny
 from isthmus.core.chat import Message, Role, TextPart
-from isthmus.engine.bpe import PlainBpe
 from isthmus.engine.errors import ModelDamaged, ModelNotSupported
-from isthmus.engine.gguf import read_gguf
-from isthmus.engine.hf_tokenizer import tokenizer_spec as spec_of_folder
-from isthmus.engine.hub_tokenizer import tokenizer_json
+from isthmus.engine.formats.gguf import read_gguf
+from isthmus.engine.formats.hf_tokenizer import tokenizer_spec as spec_of_folder
+from isthmus.engine.formats.tokenizer_json import tokenizer_json
+from isthmus.engine.formats.vocabulary import tokenizer_spec
 from isthmus.engine.model import TokenizerSpec
 from isthmus.engine.template import ChatTemplate
-from isthmus.engine.tokenizer import Segment, StreamDecoder, Tokenizer
-from isthmus.engine.vocabulary import tokenizer_spec
+from isthmus.engine.tokens.bpe import PlainBpe
+from isthmus.engine.tokens.tokenizer import Segment, StreamDecoder, Tokenizer
 
 VOCAB = tiny_sentencepiece.VOCAB
 THEIRS = tiny_sentencepiece.processor()

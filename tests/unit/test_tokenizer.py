@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 import tiny_qwen2
 from isthmus.core.errors import InvalidRequest
 from isthmus.engine.errors import ModelDamaged, ModelNotSupported
-from isthmus.engine.hub_tokenizer import tokenizer_json
+from isthmus.engine.formats.tokenizer_json import tokenizer_json
+from isthmus.engine.formats.vocabulary import tokenizer_spec
 from isthmus.engine.model import ModelFile
-from isthmus.engine.tokenizer import Segment, StreamDecoder, Tokenizer
-from isthmus.engine.vocabulary import tokenizer_spec
-from isthmus.engine.words import PRE_TOKENIZERS
+from isthmus.engine.tokens.tokenizer import Segment, StreamDecoder, Tokenizer
+from isthmus.engine.tokens.words import PRE_TOKENIZERS
 
 GOLDEN = Path(__file__).parent.parent / "kernels" / "golden"
 TINY = Tokenizer(tokenizer_spec(tiny_qwen2.header(), vocab=tiny_qwen2.CONFIG.vocab))

@@ -128,9 +128,9 @@ def accuracy(
 
 def _project(device: str, model: str, *, as_json: bool) -> None:
     from isthmus.engine.bench.projection import CHIPS, Shape, assumptions, projections
-    from isthmus.engine.catalogue import locate, resolve
     from isthmus.engine.errors import ModelUnavailable
-    from isthmus.engine.reading import read_model
+    from isthmus.engine.formats.reading import read_model
+    from isthmus.engine.sources.catalogue import locate, resolve
 
     if device not in CHIPS:
         raise InvalidRequest(f"{device!r} is not one of {', '.join(CHIPS)}", field="--project")

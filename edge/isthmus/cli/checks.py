@@ -61,7 +61,7 @@ def home() -> Check:
 def model(name: str) -> Check:
     """Whether the device's model is here."""
     from isthmus.core.errors import IsthmusError
-    from isthmus.engine.catalogue import locate, resolve
+    from isthmus.engine.sources.catalogue import locate, resolve
 
     try:
         path = locate(resolve(name))

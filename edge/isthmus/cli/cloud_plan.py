@@ -117,7 +117,7 @@ def _of_gguf(path: Path) -> Model:
     import math
 
     from isthmus.cloud.planning.models import Model
-    from isthmus.engine.gguf_header import read_header
+    from isthmus.engine.formats.gguf_header import read_header
 
     with path.open("rb") as file:
         start = file.read(_HEADER_BYTES)

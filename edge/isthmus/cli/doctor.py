@@ -241,8 +241,8 @@ def _phases(model: str) -> dict[str, tuple[str, str]]:
     """Of prefill and decode: the backend that `auto` takes, and why."""
     from isthmus.core.errors import IsthmusError
     from isthmus.core.paths import cache_dir
-    from isthmus.engine.catalogue import locate, resolve
     from isthmus.engine.phases import candidates, preferred
+    from isthmus.engine.sources.catalogue import locate, resolve
     from isthmus.kernels import create
 
     try:

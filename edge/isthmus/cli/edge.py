@@ -80,7 +80,7 @@ def check_backend(settings: EdgeConfig) -> None:
 def _check_model(settings: EdgeConfig) -> None:
     """Raise now what would make the agent useless later."""
     from isthmus.core.errors import Unavailable
-    from isthmus.engine.catalogue import locate, resolve
+    from isthmus.engine.sources.catalogue import locate, resolve
 
     missing = locate(resolve(settings.model)) is None
     if missing and settings.gateway_address is None:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from isthmus.engine.catalogue import Entry
-    from isthmus.engine.download import Report
     from isthmus.engine.model import ModelFile
+    from isthmus.engine.sources.catalogue import Entry
+    from isthmus.engine.sources.download import Report
 
 app = typer.Typer(no_args_is_help=True, help="List, get, inspect, convert and export models.")
 
@@ -34,7 +34,7 @@ def model() -> None:
 @app.command("list", epilog="Example: isthmus model list --json")
 def list_models(as_json: AsJson = False) -> None:
     """Print the catalogue: what can be asked for by name, and what is on this machine."""
-    from isthmus.engine.catalogue import catalogue
+    from isthmus.engine.sources.catalogue import catalogue
 
     models = [_described(entry) for entry in catalogue().values()]
     if as_json:
@@ -69,12 +69,12 @@ def list_models(as_json: AsJson = False) -> None:
 @app.command(epilog="Example: isthmus model pull smollm2-135m")
 def pull(name: Name, as_json: AsJson = False) -> None:
     """Download a model, going on where an earlier pull stopped, and verify it."""
-    from isthmus.engine.pull import pull as pull_model
+    from isthmus.engine.sources.pull import pull as pull_model
 
     with download_bar(name) as report:
         path = pull_model(name, progress=report)
     if as_json:
-        from isthmus.engine.catalogue import size_of
+        from isthmus.engine.sources.catalogue import size_of
 
         print(json.dumps({"name": name, "path": str(path), "size_bytes": size_of(path)}))
     else:
@@ -150,10 +150,10 @@ def convert(
     from isthmus.cli.generate import read_text
     from isthmus.core.errors import InvalidRequest
     from isthmus.core.paths import models_dir
-    from isthmus.engine.catalogue import check_name, resolve
     from isthmus.engine.quantize.convert import Method
     from isthmus.engine.quantize.convert import convert as convert_model
     from isthmus.engine.quantize.text import prepare
+    from isthmus.engine.sources.catalogue import check_name, resolve
 
     if method not in set(Method):
         raise InvalidRequest(f"method {method!r} is not one of {', '.join(Method)}", field="method")
@@ -209,9 +209,9 @@ def _texts(paths: list[Path]) -> dict[str, str]:
 
 
 def _opened(name: str) -> tuple[Path, ModelFile]:
-    from isthmus.engine.catalogue import locate, resolve
     from isthmus.engine.errors import ModelUnavailable
-    from isthmus.engine.reading import read_model
+    from isthmus.engine.formats.reading import read_model
+    from isthmus.engine.sources.catalogue import locate, resolve
 
     path = locate(resolve(name))
     if path is None:
@@ -220,8 +220,8 @@ def _opened(name: str) -> tuple[Path, ModelFile]:
 
 
 def _described(entry: Entry) -> dict[str, Any]:
-    from isthmus.engine.catalogue import locate
-    from isthmus.engine.checksums import NAME
+    from isthmus.engine.sources.catalogue import locate
+    from isthmus.engine.sources.checksums import NAME
 
     path = locate(entry)
     pulled_folder = path is not None and (path / NAME).is_file()
@@ -240,7 +240,7 @@ def _described(entry: Entry) -> dict[str, Any]:
 
 
 def _facts(path: Path, opened: ModelFile) -> dict[str, Any]:
-    from isthmus.engine.catalogue import size_of
+    from isthmus.engine.sources.catalogue import size_of
 
     config, tokenizer = opened.config, opened.tokenizer
     return {
@@ -275,7 +275,7 @@ def download_bar(name: str) -> Iterator[Report]:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 
-    from isthmus.engine.download import Progress as Step
+    from isthmus.engine.sources.download import Progress as Step
 
     console = Console(stderr=True)
     logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -125,10 +125,10 @@ AnyTier = LocalTier | RemoteModel
 
 def local_tier(model: str, *, threads: int | None = None, price: Price | None = None) -> LocalTier:
     """A model of this machine, loaded. Raises the engine's errors."""
-    from isthmus.engine.catalogue import locate, resolve
-    from isthmus.engine.checksums import sha256_of_model
     from isthmus.engine.engine import Engine
     from isthmus.engine.errors import ModelUnavailable
+    from isthmus.engine.sources.catalogue import locate, resolve
+    from isthmus.engine.sources.checksums import sha256_of_model
 
     entry = resolve(model)
     path = locate(entry)

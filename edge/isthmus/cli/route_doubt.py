@@ -125,7 +125,7 @@ def second_look(
     import numpy as np
 
     from isthmus.core.errors import InvalidRequest
-    from isthmus.engine.catalogue import resolve, sha256_known
+    from isthmus.engine.sources.catalogue import resolve, sha256_known
     from isthmus.router.doubt import second_look as doubt
     from isthmus.router.doubt import second_look_fit as doubt_fit
     from isthmus.router.learned.pair import inputs

@@ -221,12 +221,12 @@ def _check_free(flag: str, host: str, port: int) -> None:
 
 def _fetch(name: str) -> None:
     """Pull a model that is not on this machine, with a bar where a person is looking."""
-    from isthmus.engine.catalogue import locate, resolve
+    from isthmus.engine.sources.catalogue import locate, resolve
 
     if locate(resolve(name)) is not None:
         return
     from isthmus.cli.model import download_bar
-    from isthmus.engine.pull import pull
+    from isthmus.engine.sources.pull import pull
 
     typer.echo(f"fetching {name} (once)", err=True)
     with download_bar(name) as report:
@@ -235,7 +235,7 @@ def _fetch(name: str) -> None:
 
 def _cloud_model(device_name: str, wanted: str | None) -> str:
     """The one that is wanted, else the largest of the catalogue that is here and larger."""
-    from isthmus.engine.catalogue import catalogue, locate, resolve
+    from isthmus.engine.sources.catalogue import catalogue, locate, resolve
 
     if wanted is not None:
         _fetch(wanted)

@@ -141,7 +141,7 @@ def build_agent(
 
 
 def _sha256_of(model: str) -> str:
-    from isthmus.engine.catalogue import sha256_known
+    from isthmus.engine.sources.catalogue import sha256_known
 
     return sha256_known(model)
 

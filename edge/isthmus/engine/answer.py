@@ -27,7 +27,7 @@ from isthmus.engine.constraint import Constraint
 from isthmus.engine.kv import Lease
 from isthmus.engine.sampler import Choice, Sampler, first_token
 from isthmus.engine.speculation import Speculator
-from isthmus.engine.tokenizer import Segment, StreamDecoder, Tokenizer
+from isthmus.engine.tokens.tokenizer import Segment, StreamDecoder, Tokenizer
 from isthmus.kernels.base import F32
 
 Sink = Callable[[Event | IsthmusError], None]

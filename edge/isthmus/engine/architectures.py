@@ -2,7 +2,7 @@
 
 All of them are one graph (`isthmus.engine.graph`): qwen2 adds biases to q, k and v; qwen3 norms
 every head of q and k; granite multiplies at four places, which is folded into its weights when the
-file is read (`isthmus.engine.multipliers`), so that it computes as a llama from then on.
+file is read (`isthmus.engine.formats.multipliers`), so that it computes as a llama from then on.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from isthmus.core.chat import ChatRequest, ResponseKind, ToolChoice
 from isthmus.core.errors import InvalidRequest, NotSupported
 from isthmus.engine.calls import BETWEEN, MAX_CALLS, OPEN, around_arguments
 from isthmus.engine.schema import arguments_schema, narrowed, schema_error
-from isthmus.engine.tokenizer import Tokenizer
+from isthmus.engine.tokens.tokenizer import Tokenizer
 
 SCHEMA_FIELD: Final = "response_format.json_schema.schema"
 Schema = dict[str, Any]

@@ -35,7 +35,7 @@ from isthmus.engine.outlet import Outlet
 from isthmus.engine.prepared import LoadedModel
 from isthmus.engine.scheduler import Scheduler
 from isthmus.engine.speculation import PromptLookup, SpeculationCount
-from isthmus.engine.tokenizer import Segment, Tokenizer
+from isthmus.engine.tokens.tokenizer import Segment, Tokenizer
 from isthmus.engine.worker import Worker
 from isthmus.kernels.base import BLOCK_TOKENS, Backend, KVShape, KVType
 

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from isthmus.core.errors import ConfigError
-from isthmus.engine import safetensors
 from isthmus.engine.architectures import expected_tensors, hf_class, hf_name, stem
-from isthmus.engine.hub_tokenizer import tokenizer_json
+from isthmus.engine.formats import safetensors
+from isthmus.engine.formats.safetensors import Described, bfloat16
+from isthmus.engine.formats.tokenizer_json import tokenizer_json
 from isthmus.engine.model import ModelConfig, ModelFile, TokenizerSpec
-from isthmus.engine.safetensors import Described, bfloat16
 from isthmus.kernels.base import F32, RopeStyle
 
 _CHUNK_VALUES = 1 << 22

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from isthmus.engine.radix import Node, Turn
-from isthmus.engine.tokenizer import Segment
+from isthmus.engine.tokens.tokenizer import Segment
 from isthmus.kernels.base import KVShape
 
 

@@ -11,12 +11,12 @@ from itertools import pairwise
 from pathlib import Path
 
 from isthmus.core import paths
-from isthmus.engine.catalogue import locate, resolve, size_of
 from isthmus.engine.errors import ModelUnavailable
 from isthmus.engine.fallback import SLOWLY, Fallback, Loaded, Runner
 from isthmus.engine.model import ModelConfig, TokenizerSpec
 from isthmus.engine.phases import preferred
 from isthmus.engine.prepared import LoadedModel, load
+from isthmus.engine.sources.catalogue import locate, resolve, size_of
 from isthmus.engine.split import SplitBackend
 from isthmus.engine.timing import Phases
 from isthmus.kernels import BACKENDS, LAST_RESORT, create

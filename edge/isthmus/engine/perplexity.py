@@ -12,7 +12,7 @@ import numpy as np
 from isthmus.core.errors import InvalidRequest
 from isthmus.engine.fallback import FallbackPlan, PlanReplaced, Runner, Steps
 from isthmus.engine.prepared import LoadedModel
-from isthmus.engine.tokenizer import Tokenizer
+from isthmus.engine.tokens.tokenizer import Tokenizer
 from isthmus.kernels.base import F32, Backend, Batch, KVShape, KVType
 
 _CHUNK = 128

@@ -65,7 +65,9 @@ def load(path: Path, backend: Backend) -> LoadedModel:
 
 
 def _read(path: Path) -> ModelFile:
-    from isthmus.engine.reading import read_model  # slow to import, not needed once prepared
+    from isthmus.engine.formats.reading import (
+        read_model,  # slow to import, not needed once prepared
+    )
 
     return read_model(path)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import takewhile
 
-from isthmus.engine.tokenizer import Segment
+from isthmus.engine.tokens.tokenizer import Segment
 
 
 @dataclass(frozen=True, slots=True, eq=False)

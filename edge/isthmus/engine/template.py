@@ -23,7 +23,7 @@ from isthmus.core.chat import ImagePart, Message, Role, Tool
 from isthmus.core.errors import NotSupported
 from isthmus.engine import calls
 from isthmus.engine.errors import ModelNotSupported, TemplateRefused
-from isthmus.engine.tokenizer import Segment, Tokenizer
+from isthmus.engine.tokens.tokenizer import Segment, Tokenizer
 
 _CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content"

@@ -32,8 +32,8 @@ class EmbeddedBackend:
 
     async def start(self) -> None:
         """Load the model. Raises the engine's errors when it is not there or not readable."""
-        from isthmus.engine.catalogue import sha256_known
         from isthmus.engine.engine import Engine
+        from isthmus.engine.sources.catalogue import sha256_known
 
         config = self._config
         compute = str(config.options.get("backend", "auto"))

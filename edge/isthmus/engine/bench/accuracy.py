@@ -17,7 +17,7 @@ from isthmus.core.errors import InternalError, InvalidRequest
 from isthmus.engine.bench.compare import model_path, peer_command
 from isthmus.engine.perplexity import WINDOW, all_logits
 from isthmus.engine.prepared import load
-from isthmus.engine.tokenizer import Tokenizer
+from isthmus.engine.tokens.tokenizer import Tokenizer
 from isthmus.kernels.base import F32, KVType
 from isthmus.kernels.native import NativeBackend, default_threads
 from isthmus.kernels.numpy_ref import NumpyBackend

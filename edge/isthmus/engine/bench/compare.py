@@ -17,8 +17,8 @@ from isthmus.core.errors import InternalError, Unavailable
 from isthmus.engine.bench import base
 from isthmus.engine.bench.base import Contender, Hello, Session
 from isthmus.engine.bench.prompts import EDITING
-from isthmus.engine.catalogue import locate, resolve
 from isthmus.engine.errors import ModelUnavailable
+from isthmus.engine.sources.catalogue import locate, resolve
 from isthmus.kernels import bandwidth
 from isthmus.kernels.native import default_threads
 

@@ -20,17 +20,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.core.errors import ConfigError
-from isthmus.engine import awq, safetensors
 from isthmus.engine.architectures import expected_tensors, hf_name
-from isthmus.engine.catalogue import CARD
 from isthmus.engine.errors import ModelNotSupported
 from isthmus.engine.export import chunks, new_folder, vector, write_documents
+from isthmus.engine.formats import awq, safetensors
+from isthmus.engine.formats.safetensors import Described
 from isthmus.engine.model import ModelFile
 from isthmus.engine.quantize.awq_search import Matrices, quantize, quantize_aware
 from isthmus.engine.quantize.layer import Inputs, Weights, read_layer, run_layer
 from isthmus.engine.quantize.text import WINDOW, Texts
 from isthmus.engine.quantize.threads import each
-from isthmus.engine.safetensors import Described
+from isthmus.engine.sources.catalogue import CARD
 from isthmus.kernels.base import F32, QuantizedWeight
 from isthmus.kernels.numpy_ref import rms_norm
 

@@ -9,7 +9,7 @@ from itertools import chain
 
 from isthmus.core.errors import InvalidRequest
 from isthmus.engine.model import ModelFile
-from isthmus.engine.tokenizer import Tokenizer
+from isthmus.engine.tokens.tokenizer import Tokenizer
 
 WINDOW = 512
 """Tokens that are read together."""

@@ -15,12 +15,13 @@ from pathlib import Path
 import httpx
 import huggingface_hub
 
-from isthmus.engine import hub, safetensors
-from isthmus.engine.catalogue import HubSource
-from isthmus.engine.checksums import sha256_of, write_checksums
-from isthmus.engine.download import DownloadFailed, Progress, Report, client, fetch
 from isthmus.engine.errors import ModelDamaged
-from isthmus.engine.huggingface import check_documents
+from isthmus.engine.formats import safetensors
+from isthmus.engine.formats.huggingface import check_documents
+from isthmus.engine.sources import hub
+from isthmus.engine.sources.catalogue import HubSource
+from isthmus.engine.sources.checksums import sha256_of, write_checksums
+from isthmus.engine.sources.download import DownloadFailed, Progress, Report, client, fetch
 
 _NEEDED = ("config.json", "tokenizer.json")
 _USEFUL = ("generation_config.json", "tokenizer_config.json", "chat_template.jinja")

@@ -1,4 +1,4 @@
-"""Read GGUF model files, in the tensor types of `isthmus.engine.blocks`.
+"""Read GGUF model files, in the tensor types of `isthmus.engine.formats.blocks`.
 
 Tensors stay on disk and are read one at a time.
 """
@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from isthmus.engine import architectures, blocks
-from isthmus.engine.bounds import (
+from isthmus.engine import architectures
+from isthmus.engine.errors import ModelDamaged, ModelNotSupported, ModelUnavailable
+from isthmus.engine.formats import blocks
+from isthmus.engine.formats.bounds import (
     FREQUENCY,
     HEAD_DIM,
     MULTIPLIER,
@@ -26,12 +28,11 @@ from isthmus.engine.bounds import (
     STRETCH,
     Bounds,
 )
-from isthmus.engine.errors import ModelDamaged, ModelNotSupported, ModelUnavailable
-from isthmus.engine.gguf_header import Tensor, read_header
+from isthmus.engine.formats.gguf_header import Tensor, read_header
+from isthmus.engine.formats.multipliers import Multipliers, fold
+from isthmus.engine.formats.rope import RopeScaling, rope_scaling
+from isthmus.engine.formats.vocabulary import tokenizer_spec
 from isthmus.engine.model import ModelConfig, ModelFile
-from isthmus.engine.multipliers import Multipliers, fold
-from isthmus.engine.rope import RopeScaling, rope_scaling
-from isthmus.engine.vocabulary import tokenizer_spec
 from isthmus.kernels.base import F32, U8, QuantizedWeight
 
 _MAX_DIMENSION = 1 << 31

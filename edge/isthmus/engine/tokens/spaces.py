@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from isthmus.engine.bpe import bpe
 from isthmus.engine.model import TokenizerSpec
+from isthmus.engine.tokens.bpe import bpe
 from isthmus.kernels.base import I32
 
 SPACE = "\u2581"

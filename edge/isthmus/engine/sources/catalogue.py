@@ -24,8 +24,8 @@ from typing import Any
 
 from isthmus.core.errors import InvalidRequest
 from isthmus.core.paths import home, models_dir
-from isthmus.engine import checksums
 from isthmus.engine.errors import CatalogueError, ModelUnavailable, UnknownModel
+from isthmus.engine.sources import checksums
 
 _log = logging.getLogger(__name__)
 CARD = "conversion.json"

@@ -16,8 +16,8 @@ import huggingface_hub
 from huggingface_hub import errors
 from huggingface_hub.utils import build_hf_headers
 
-from isthmus.engine.catalogue import HubSource
-from isthmus.engine.download import DownloadFailed, Report, client, fetch, shown
+from isthmus.engine.sources.catalogue import HubSource
+from isthmus.engine.sources.download import DownloadFailed, Report, client, fetch, shown
 
 TIMEOUT_S = 10.0
 _Answer = TypeVar("_Answer")
@@ -28,7 +28,7 @@ def from_hub(source: HubSource, scratch: Path, report: Report) -> Path:
 
     HF_ENDPOINT and HF_HUB_OFFLINE are read at the time of the call. Raises `DownloadFailed`.
     """
-    assert source.file is not None  # `isthmus.engine.hub_folder` brings what has none
+    assert source.file is not None  # `isthmus.engine.sources.hub_folder` brings what has none
     cached = huggingface_hub.try_to_load_from_cache(
         source.repo, source.file, revision=source.revision
     )

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from isthmus.core.errors import InvalidRequest
-from isthmus.engine.byte_level import ByteLevel
 from isthmus.engine.model import TokenizerSpec
-from isthmus.engine.spaces import SPACED, Characters
+from isthmus.engine.tokens.byte_level import ByteLevel
+from isthmus.engine.tokens.spaces import SPACED, Characters
 
 
 @dataclass(frozen=True, slots=True)

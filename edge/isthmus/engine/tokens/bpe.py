@@ -1,7 +1,7 @@
 """Byte pair encoding: neighbouring tokens become one, pair by pair in order of rank.
 
 (Sennrich et al., arXiv 1508.07909, over bytes as GPT-2 does it; SentencePiece begins with
-characters, see `isthmus.engine.spaces`.)
+characters, see `isthmus.engine.tokens.spaces`.)
 """
 
 from __future__ import annotations

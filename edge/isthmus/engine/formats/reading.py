@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from isthmus.engine.gguf import read_gguf
-from isthmus.engine.huggingface import read_folder
+from isthmus.engine.formats.gguf import read_gguf
+from isthmus.engine.formats.huggingface import read_folder
 from isthmus.engine.model import ModelFile
 
 

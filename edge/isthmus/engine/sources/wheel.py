@@ -18,8 +18,8 @@ from pathlib import Path
 
 import httpx
 
-from isthmus.engine.catalogue import WheelSource
-from isthmus.engine.download import (
+from isthmus.engine.sources.catalogue import WheelSource
+from isthmus.engine.sources.download import (
     DownloadFailed,
     Report,
     WrongFile,

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from isthmus.engine.bounds import FREQUENCY, MULTIPLIER, POSITIONS, STRETCH
 from isthmus.engine.errors import ModelDamaged, ModelNotSupported
+from isthmus.engine.formats.bounds import FREQUENCY, MULTIPLIER, POSITIONS, STRETCH
 
 SUPPORTED = ("default", "linear", "llama3", "yarn", "longrope")
 

@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from isthmus.engine import architectures, awq, safetensors
+from isthmus.engine import architectures
 from isthmus.engine.architectures import expected_tensors, hf_name
-from isthmus.engine.bounds import (
+from isthmus.engine.errors import ModelDamaged, ModelNotSupported, ModelUnavailable
+from isthmus.engine.formats import awq, safetensors
+from isthmus.engine.formats.bounds import (
     HEAD_DIM,
     MULTIPLIER,
     NORM_EPS,
@@ -24,12 +26,11 @@ from isthmus.engine.bounds import (
     SIZE,
     Bounds,
 )
-from isthmus.engine.errors import ModelDamaged, ModelNotSupported, ModelUnavailable
-from isthmus.engine.hf_tokenizer import tokenizer_spec
+from isthmus.engine.formats.hf_tokenizer import tokenizer_spec
+from isthmus.engine.formats.multipliers import Multipliers, fold
+from isthmus.engine.formats.rope import RopeScaling, rope_scaling
+from isthmus.engine.formats.safetensors import Stored
 from isthmus.engine.model import ModelConfig, ModelFile
-from isthmus.engine.multipliers import Multipliers, fold
-from isthmus.engine.rope import RopeScaling, rope_scaling
-from isthmus.engine.safetensors import Stored
 from isthmus.kernels.base import F32, QuantizedWeight, RopeStyle
 
 _CHUNK_VALUES = 1 << 22

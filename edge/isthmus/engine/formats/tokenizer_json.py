@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from isthmus.engine.formats.vocabulary import BYTE_OF
 from isthmus.engine.model import SpacePrefix, TokenizerSpec
-from isthmus.engine.spaces import METASPACE, SENTENCEPIECE, SPACE, SPACED
-from isthmus.engine.vocabulary import BYTE_OF
+from isthmus.engine.tokens.spaces import METASPACE, SENTENCEPIECE, SPACE, SPACED
 
 _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
 _QWEN2 = (
@@ -46,7 +46,7 @@ _PRE_TOKENIZERS: dict[str, dict[str, Any]] = {
     "dbrx": _split_by(_LLAMA3),
     "smaug-bpe": _split_by(_LLAMA3),
 }
-"""The rules of `isthmus.engine.words` in that form."""
+"""The rules of `isthmus.engine.tokens.words` in that form."""
 _PREPEND = {"type": "Prepend", "prepend": SPACE}
 _REPLACE = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
 _METASPACE = {"type": "Metaspace", "replacement": SPACE, "split": False}
@@ -69,7 +69,7 @@ _SPACES: list[tuple[str, SpacePrefix, dict[str, Any]]] = [
     (METASPACE, "first", {"pre_tokenizer": _METASPACE | {"prepend_scheme": "first"}}),
     (METASPACE, "never", {"pre_tokenizer": _METASPACE | {"prepend_scheme": "never"}}),
 ]
-"""The ways of `isthmus.engine.spaces` in that form."""
+"""The ways of `isthmus.engine.tokens.spaces` in that form."""
 _SPACES_BACK: list[dict[str, Any]] = [
     {"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
     {"type": "ByteFallback"},
@@ -79,7 +79,7 @@ _PREFIX_BACK = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
 
 
 def spaces_of(described: Mapping[str, Any]) -> tuple[str, SpacePrefix] | None:
-    """The same for `isthmus.engine.spaces`, with who gets a space in front."""
+    """The same for `isthmus.engine.tokens.spaces`, with who gets a space in front."""
     wanted = _steps(described, described["model"].get("ignore_merges", False))
     for name, prefix, form in _SPACES:
         if _steps(form, False) == wanted:
@@ -88,7 +88,7 @@ def spaces_of(described: Mapping[str, Any]) -> tuple[str, SpacePrefix] | None:
 
 
 def rules_of(described: Mapping[str, Any]) -> str | None:
-    """The first rules of `isthmus.engine.words` that do what a `tokenizer.json` says, if any do."""
+    """The first of `tokens.words` that do what a `tokenizer.json` says, if any do."""
     wanted = _steps(described, described["model"].get("ignore_merges", False))
     for name, form in _PRE_TOKENIZERS.items():
         if _steps(form, form.get("ignore_merges", False)) == wanted:

@@ -1,13 +1,13 @@
 """Byte-level BPE: a text is split into words, and each is merged from its bytes on.
 
-(As GPT-2 does it; `isthmus.engine.spaces` is the other kind.)
+(As GPT-2 does it; `isthmus.engine.tokens.spaces` is the other kind.)
 """
 
 from __future__ import annotations
 
-from isthmus.engine.bpe import bpe
 from isthmus.engine.model import TokenizerSpec
-from isthmus.engine.words import Words
+from isthmus.engine.tokens.bpe import bpe
+from isthmus.engine.tokens.words import Words
 
 
 class ByteLevel:

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from isthmus.engine import spaces
 from isthmus.engine.errors import ModelDamaged, ModelNotSupported
 from isthmus.engine.model import TokenizerSpec
-from isthmus.engine.spaces import SENTENCEPIECE
-from isthmus.engine.words import PRE_TOKENIZERS
+from isthmus.engine.tokens import spaces
+from isthmus.engine.tokens.spaces import SENTENCEPIECE
+from isthmus.engine.tokens.words import PRE_TOKENIZERS
 from isthmus.kernels.base import I32
 
 

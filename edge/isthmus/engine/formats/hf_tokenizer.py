@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from isthmus.engine import vocabulary
 from isthmus.engine.errors import ModelDamaged, ModelNotSupported, ModelUnavailable
-from isthmus.engine.hub_tokenizer import rules_of, spaces_of
+from isthmus.engine.formats import vocabulary
+from isthmus.engine.formats.tokenizer_json import rules_of, spaces_of
+from isthmus.engine.formats.vocabulary import TokenType
 from isthmus.engine.model import SpacePrefix, TokenizerSpec
-from isthmus.engine.vocabulary import TokenType
-from isthmus.engine.words import PRE_TOKENIZERS
+from isthmus.engine.tokens.words import PRE_TOKENIZERS
 
 
 def tokenizer_spec(folder: Path, *, vocab: int) -> TokenizerSpec:
