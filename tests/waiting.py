@@ -16,7 +16,7 @@ async def eventually(happened: Callable[[], object], within_s: float = PATIENCE_
     while not happened():
         if time.monotonic() > until_s:
             return False
-        await asyncio.sleep(0.002)
+        await asyncio.sleep(0.01)
     return True
 
 
