@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Route, expect
 
 from isthmus.core.chat import RouteMode
 from isthmus.edge.testing import ScriptedEngine, ScriptedTier, running_agent
@@ -123,6 +124,36 @@ async def test_a_tab_shows_what_another_one_has_added_when_it_is_looked_at(
         await expect(page.answers).to_have_count(0)
         await expect(page.page.locator(".conversation")).to_have_count(0)
         page.complaints.clear()  # The 404 that told it.
+
+
+async def test_what_was_sent_is_seen_before_the_agent_says_that_it_has_it(browser: Browser) -> None:
+    async with running_agent(ScriptedEngine()) as agent, shown(browser, agent.url) as page:
+        arrives = asyncio.Event()
+
+        async def slowly(route: Route) -> None:
+            await arrives.wait()
+            await route.continue_()
+
+        await page.page.route("**/turns", slowly)
+        await page.ask("Are you far away?")
+        await expect(page.page.locator(".bubble")).to_have_text("Are you far away?")
+        await expect(page.answers.locator(".waiting")).to_be_visible()
+        arrives.set()
+        await expect(page.answers).to_contain_text(["Hello there."])
+        await expect(page.answers).to_have_attribute("aria-busy", "false")
+        await expect(page.page.locator(".bubble")).to_have_count(1)
+        arrives.clear()
+        await page.button("Answer again").click()
+        await expect(page.answers.locator(".waiting")).to_be_visible()
+        arrives.set()
+        await expect(page.answers).to_contain_text(["Hello there."])
+        await expect(page.answers.locator(".branches")).to_have_text("2/2")
+        arrives.clear()
+        await page.ask("Never mind")
+        await expect(page.answers).to_have_count(2)
+        await page.button("Stop").click()
+        await expect(page.answers).to_have_count(1)
+        arrives.set()
 
 
 async def test_on_a_phone_enter_begins_a_line_and_the_button_sends(browser: Browser) -> None:

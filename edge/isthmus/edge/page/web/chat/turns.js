@@ -7,6 +7,9 @@ import { t } from "../ui/i18n.js";
 
 const DRAW_EVERY_MS = 40;
 const ASK_AGAIN_MS = 250;
+// The messages of a turn that the agent has not given ids yet.
+const SENT = "sent";
+const AWAITED = "awaited";
 
 /**
  * @param {string | null} id the conversation; null begins one
@@ -27,17 +30,19 @@ export async function take(id, turn, onBegun = () => {}) {
   }
 }
 
-/** @param {string} id @param {object} turn */
+/** @param {string} id @param {{ content?: string, parent?: string | null, regenerate?: string }} turn */
 async function run(id, turn) {
   if (conversations.get().runs[id]) return;
   const controller = new AbortController();
   conversations.set({ runs: { ...conversations.get().runs, [id]: controller }, error: null });
   announce(t("live.answering"));
   const answer = new Answer(id);
+  answer.await(turn);
   try {
     for await (const event of turnOf(id, turn, controller.signal)) answer.take(event);
   } catch (error) {
-    if (!controller.signal.aborted) answer.fail(/** @type {any} */ (error));
+    if (controller.signal.aborted) answer.withdraw();
+    else answer.fail(/** @type {any} */ (error));
   } finally {
     answer.draw();
     const { [id]: _, ...runs } = conversations.get().runs;
@@ -52,7 +57,7 @@ async function run(id, turn) {
 async function settle(/** @type {string} */ id, /** @type {Answer} */ answer) {
   for (let attempt = 0; attempt < 8; attempt += 1) {
     const found = await open(id);
-    if (found === null) return;
+    if (found === null || !answer.messageId) return;
     const stored = found?.messages.find((/** @type {any} */ m) => m.id === answer.messageId);
     if (stored && stored.status !== "running") return;
     await new Promise((resolve) => setTimeout(resolve, ASK_AGAIN_MS));
@@ -78,9 +83,27 @@ class Answer {
     /** @type {string | null} */
     this.messageId = null;
     this.whole = false;
+    this.before = {};
     this.pending = "";
     /** @type {number | undefined} */
     this.timer = undefined;
+  }
+
+  /**
+   * Show what is asked until the agent says what it made of it: on a slow network that is seconds.
+   * @param {{ content?: string, parent?: string | null, regenerate?: string }} turn
+   */
+  await({ content, parent = null, regenerate }) {
+    change(this.id, ({ messages, head }) => {
+      // An edit stays in its field until it is taken.
+      if (!regenerate && parent !== head) return {};
+      this.before = { messages, head };
+      const stub = { at_unix_s: 0, error: null, rating: /** @type {const} */ (0), isthmus: null };
+      const above = messages.find((message) => message.id === regenerate)?.parent ?? SENT;
+      const asked = { ...stub, id: SENT, parent, role: "user", content: content ?? "", status: "done" };
+      const awaited = { ...stub, id: AWAITED, parent: above, role: "assistant", content: "", status: "running" };
+      return { messages: /** @type {any} */ ([...messages, ...(regenerate ? [] : [asked]), awaited]), head: AWAITED };
+    });
   }
 
   /** @param {any} event */
@@ -100,7 +123,7 @@ class Answer {
     this.messageId = assistant.id;
     this.whole = assistant.status !== "running";
     change(this.id, (one) => {
-      const ids = new Set([user?.id, assistant.id]);
+      const ids = new Set([user?.id, assistant.id, SENT, AWAITED]);
       const others = one.messages.filter((message) => !ids.has(message.id));
       return { messages: [...others, ...(user ? [user] : []), assistant], head: assistant.id };
     });
@@ -114,8 +137,14 @@ class Answer {
     if (text) this.patch((message) => ({ content: message.content + text }));
   }
 
+  /** What the agent did not take is not shown as if it had. */
+  withdraw() {
+    if (!this.messageId) change(this.id, () => this.before);
+  }
+
   /** @param {ApiError} error */
   fail(error) {
+    this.withdraw();
     if (!this.messageId) throw error;
     this.draw();
     this.patch({ status: "failed", error: { code: error.code, message: error.message } });
