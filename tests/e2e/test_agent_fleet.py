@@ -68,7 +68,7 @@ async def device_of(
         **settings,
     ) as agent:
         assert agent.agent.member is not None
-        agent.agent.member.start()
+        await agent.agent.member.start()
         yield agent
 
 
@@ -188,7 +188,8 @@ async def test_a_device_that_begins_again_keeps_its_bundle_while_the_gateway_is_
             await asyncio.to_thread(operator.publish, 'preset = "offline"')
             assert await eventually(lambda: held(agent)()[0] == 1)
     async with device_of(operator, address) as agent:
-        assert await eventually(lambda: held(agent)() == (1, BundleState.IN_USE))
+        # From its first request on.
+        assert held(agent)() == (1, BundleState.IN_USE)
         assert agent.agent.router.preset == "offline"
 
 

@@ -62,7 +62,7 @@ async def test_without_consent_the_gateway_is_asked_nothing() -> None:
         ) as agent,
         openai_client(agent) as client,
     ):
-        agent.agent.start()
+        await agent.agent.start()
         await client.chat.completions.create(model="isthmus", messages=HELLO)
         assert not await eventually(lambda: agent.agent.tiers.knows_cloud, within_s=0.3)
 

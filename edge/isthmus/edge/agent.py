@@ -231,13 +231,16 @@ class Agent:
         """Forget what is kept of a conversation of this name (`isthmus.conversation`)."""
         self.sessions.forget(self.screen.forget(conversation))
 
-    def start(self) -> None:
-        """Begin to load the model, and to look at sensors and files. Needs a running event loop."""
+    async def start(self) -> None:
+        """Begin to load the model, and to look at sensors and files.
+
+        When it returns the bundle of before is in use: no request is decided without it.
+        """
         self.device.start()
         self.sensors.start()
         self.trained.start()
         if self.member is not None:
-            self.member.start()
+            await self.member.start()
         if self._cloud_may_be_asked:
             self.tiers.learn_of_cloud()
 

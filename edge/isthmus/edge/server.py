@@ -221,7 +221,7 @@ async def serve(
 
     for number in _SIGNALS:
         loop.add_signal_handler(number, stop)
-    agent.start()
+    await agent.start()
     warming = asyncio.create_task(asyncio.to_thread(agent.screen.warm_up))
     announcing = asyncio.create_task(_announce(agent, on_loaded))
     try:

@@ -222,4 +222,8 @@ class Bundles:
 def _keep_choices(text: str) -> None:
     from isthmus.engine.choices import keep_fleet_choices
 
-    keep_fleet_choices(text)
+    try:
+        keep_fleet_choices(text)
+    except ConfigError as error:
+        # They make kernels quicker: the policy that came with them holds without.
+        log.warning("%s", error.message)

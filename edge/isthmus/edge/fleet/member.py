@@ -86,14 +86,13 @@ class Member:
         )
         metrics.watch(self._syncer.offline_s)
 
-    def start(self) -> None:
-        """Use the bundle of before, and begin to sync and to report. Needs a running loop."""
-        if not self._tasks:
-            self._tasks.append(asyncio.create_task(self._run(), name="isthmus-fleet"))
-
-    async def _run(self) -> None:
+    async def start(self) -> None:
+        """Use the bundle of before, and begin to sync and to report."""
         if self.bundles is not None:
             await self.bundles.start()
+        self._tasks.append(asyncio.create_task(self._run(), name="isthmus-fleet"))
+
+    async def _run(self) -> None:
         # So that the first word of the device tells what computes its answers.
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._agent.device.wait(), _LOADING_S)
