@@ -152,6 +152,41 @@ async def test_requests_end_honestly_while_it_is_away_and_go_on_when_it_is_back(
         assert "ERROR" not in gateways.said()
 
 
+@pytest.mark.parametrize("away", [stopped, hanging])
+async def test_where_it_is_wanted_requests_are_served_while_it_is_away(
+    tmp_path: Path, away: Callable[[], AbstractContextManager[None]]
+) -> None:
+    serving = {"wait_s": 1.0, "when_away": "serve", "late_dir": str(tmp_path / "late")}
+    with postgres_database() as url, ExitStack() as stack:
+        gateways = Gateways(tmp_path, url, ledger=serving)
+        stack.callback(gateways.close)
+        await gateways.start()
+        load = Load(gateways.addresses)
+        try:
+            async with asyncio.timeout(2 * PATIENCE_S):
+                await until(lambda: sum(map(is_whole, load.devices)) > 2 * ARRIVALS_PER_S)
+                with away():
+                    began_s, before = time.monotonic(), len(load.devices)
+                    await asyncio.sleep(AWAY_S)
+                    await until(lambda: sum(map(is_whole, load.devices[before:])) > ARRIVALS_PER_S)
+                    away_s = time.monotonic() - began_s
+                await load.end()
+        finally:
+            await load.close()
+        assert away_s < 30
+        assert_sound(load.devices)
+        assert load.refused == [0, 0]
+        assert load.cut_off == 0
+        assert [gateways.stop(number) for number in range(2)] == [0, 0]
+        # What was not brought in before they ended, the next one that starts brings in.
+        await gateways.start()
+        assert [gateways.stop(number) for number in range(2)] == [0, 0]
+        check(url, load.devices, exactly=True)
+        check_counters(url)
+        assert "ERROR" not in gateways.said()
+    assert list((tmp_path / "late").iterdir()) == []
+
+
 async def test_a_gateway_that_is_asked_to_end_does_so_while_the_database_hangs(
     tmp_path: Path,
 ) -> None:

@@ -22,7 +22,7 @@ from isthmus.cloud.ledger.entries import Key
 from isthmus.cloud.ledger.late import LateBook, LateEntry
 from isthmus.cloud.ledger.sql import SqlLedger
 from isthmus.core.decision import Status
-from isthmus.core.errors import ConfigError, Unavailable
+from isthmus.core.errors import ConfigError, QuotaExceeded, Unavailable
 from isthmus.core.money import Usage
 
 WAIT_S = 0.5
@@ -263,6 +263,46 @@ async def test_a_kill_while_it_is_away_loses_no_more_than_another(
         told = [Acknowledged(name, Usage(10, 90)) for name in shown]
         assert (await ledger.reconcile(PHONE, told)).settled == 2
     assert [row["charge_micro_usd"] for row in rows(url)] == [190, 190]
+    dead._late.entries.clear()
+    await killed.aclose()
+
+
+async def test_quotas_count_what_was_served_while_it_was_away(url: sa.URL, tmp_path: Path) -> None:
+    quotas = {"device": {"tokens_per_month": 200}}
+    async with open_ledger(
+        url, wait_s=WAIT_S, timeout_s=0.05, late_dir=tmp_path / "late", quotas=quotas
+    ) as ledger:
+        first = await ledger.open(opening("r1", most=10))
+        await first.settle(Usage(10, 10), Status.OK)
+        with away(url):
+            late = await ledger.open(opening("r2"))
+            late.wrote(Usage(10, 150))
+            await late.settle(Usage(10, 150), Status.OK)
+        await brought_in(ledger)
+        await (await ledger.open(opening("r3", most=10))).settle(Usage(10, 10), Status.OK)
+        with pytest.raises(QuotaExceeded):
+            await ledger.open(opening("r4", most=10))
+
+
+async def test_a_stream_that_a_kill_ended_while_it_was_away_is_free_again(
+    url: sa.URL, tmp_path: Path
+) -> None:
+    late, quotas = tmp_path / "late", {"device": {"streams": 1}}
+    killed = contextlib.AsyncExitStack()
+    settings = {"wait_s": WAIT_S, "timeout_s": 0.05, "quotas": quotas}
+    dead = await killed.enter_async_context(open_ledger(url, late_dir=late, **settings))
+    async with open_ledger(url, **settings) as living:
+        await (await living.open(opening("r0"))).settle(Usage(10, 1), Status.OK)
+        running = await dead.open(opening("r1"))
+        with away(url):
+            running.wrote(Usage(10, 40))
+            await running.catch_up()
+        assert dead._late is not None
+        dead._late._lock.release()
+        async with open_ledger(url, late_dir=late, **settings):
+            pass
+        account = await living.open(opening("r2"))
+        await account.settle(Usage(10, 1), Status.OK)
     dead._late.entries.clear()
     await killed.aclose()
 

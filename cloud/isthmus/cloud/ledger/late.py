@@ -24,8 +24,9 @@ from filelock import FileLock, Timeout
 from isthmus.cloud.ledger.base import CHECKPOINT_TOKENS
 from isthmus.cloud.ledger.counters import Count
 from isthmus.cloud.ledger.database import COME_BACK_S
-from isthmus.cloud.ledger.entries import Key, closed_row, is_row, shown_values
+from isthmus.cloud.ledger.entries import Key, closed_row, counted, is_row, shown_values
 from isthmus.cloud.ledger.memory import shown
+from isthmus.cloud.ledger.quotas import Use
 from isthmus.cloud.ledger.tables import ABANDONED, OPEN, requests
 from isthmus.core.decision import Status
 from isthmus.core.errors import ConfigError, Unavailable
@@ -218,13 +219,17 @@ class LateAccount:
 def bring_in(connection: sa.Connection, count: Count, entries: list[LateEntry]) -> int:
     """Write down what was served meanwhile; how many entries changed the ledger.
 
-    A request that somebody took over or settled since stays as it is: it is charged there.
+    No quota refuses it, and all of them count it. A request that somebody took over or settled
+    since stays as it is: it is charged there.
     """
     changed = 0
     for entry in sorted(entries, key=lambda one: one.key):
         there = sa.select(requests).where(*is_row(entry.key)).with_for_update()
         row = connection.execute(there).one_or_none()
         status = entry.status or ABANDONED
+        told = shown_values(entry.usage, entry.price)
+        now = Use(0, told["prompt_tokens"] + told["completion_tokens"], told["charge_micro_usd"])
+        tenant, device, _ = entry.key
         if row is None:
             if entry.epoch == 0:
                 values = closed_row(
@@ -239,6 +244,7 @@ def bring_in(connection: sa.Connection, count: Count, entries: list[LateEntry]) 
                     now_ms=count.now_ms,
                 )
                 connection.execute(sa.insert(requests).values(values))
+                count.add(tenant, device, entry.opened_ms, now.plus(Use(requests=1)), streams=0)
                 changed += 1
             continue
         mine = row.owner == entry.owner and not row.reconciled
@@ -251,11 +257,11 @@ def bring_in(connection: sa.Connection, count: Count, entries: list[LateEntry]) 
             connection.execute(
                 sa.update(requests)
                 .where(*is_row(entry.key))
-                .values(
-                    status=status,
-                    settled_ms=count.now_ms,
-                    **shown_values(entry.usage, entry.price),
-                )
+                .values(status=status, settled_ms=count.now_ms, **told)
             )
+            was = counted(row)
+            more = Use(0, now.tokens - was.tokens, now.micro_usd - was.micro_usd)
+            streams = -1 if row.status == OPEN else 0
+            count.add(tenant, device, row.opened_ms, more, streams=streams)
             changed += 1
     return changed
