@@ -146,6 +146,7 @@ async def test_a_draft_is_judged_elsewhere_than_where_nobody_can():
     [
         ({}, "url"),
         ({"url": "ftp://x/v1"}, "url"),
+        ({"url": "http://a..b/v1"}, "url"),
         ({"url": "http://a/v1", "urls": ("http://b/v1",)}, "both"),
     ],
 )

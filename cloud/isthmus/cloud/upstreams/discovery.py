@@ -69,6 +69,7 @@ def _parsed(written: str) -> Address:
     try:
         url = urlsplit(written)
         host, port = url.hostname, url.port
+        (host or "").encode("idna")  # as resolving it does
     except ValueError:
         raise _no_address() from None
     if url.scheme not in _PORTS or not host or url.query or url.fragment or url.username:
