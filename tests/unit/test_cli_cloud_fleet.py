@@ -58,6 +58,13 @@ def test_roll_backs_go_further_back_and_end_at_the_devices_own_settings(
     assert back_to == [2, 1, 0, 0]
 
 
+def test_a_roll_back_spreads_no_bundle_that_was_tried_on_a_few(operator: Operator) -> None:
+    operator.publish("answer_tokens = 1")
+    operator.publish("answer_tokens = 2", "--percent", "5")
+    operator.publish("answer_tokens = 3")
+    assert operator.bundle(operator.rollback())["rolls_back_to"] == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

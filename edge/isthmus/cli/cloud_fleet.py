@@ -153,11 +153,11 @@ def rollback(
 ) -> None:
     """Bring back an earlier bundle, for all devices: as a new one, for they take no older ones.
 
-    Without --to it is the one before the latest.
+    Without --to it is the last one before the latest that all devices were to have.
     """
     operator, stage = _key(key), _stage(None, None, None)
     with _store(config) as store:
-        bundle = _brought_back(store, tenant, to)
+        bundle = _brought_back(store, tenant, to, stage)
         _check_key(store, tenant, operator, new_key=new_key)
         _publish(store, tenant, bundle, operator, stage)
     known = {"sequence": bundle.sequence, "version": bundle.version}
@@ -237,8 +237,8 @@ def _check_key(store: FleetStore, tenant: str, key: OperatorKey, *, new_key: boo
         ) from None
 
 
-def _brought_back(store: FleetStore, tenant: str, to: int | None) -> Bundle:
-    """A new bundle with the content of an earlier one."""
+def _brought_back(store: FleetStore, tenant: str, to: int | None, stage: Stage) -> Bundle:
+    """A new bundle with the content of an earlier one: `to`, or the last that went to `stage`."""
     from dataclasses import replace
 
     from isthmus.core.bundle import Bundle
@@ -251,7 +251,9 @@ def _brought_back(store: FleetStore, tenant: str, to: int | None) -> Bundle:
     if to is None:
         # From a roll-back it goes back further, never forth again.
         given_up = latest.sequence if latest.rolls_back_to is None else latest.rolls_back_to
-        to = max((one.sequence for one in published if one.sequence < given_up), default=0)
+        # One that was tried on a few, and went no further, is no way out for all.
+        went = (one for one in published if one.stage == stage)
+        to = max((one.sequence for one in went if one.sequence < given_up), default=0)
     content = Bundle(0, "") if to == 0 else bundle_from_bytes(store.bundle(tenant, to).payload)
     version = "the devices' own settings" if to == 0 else f"back to {content.version}"
     return replace(
