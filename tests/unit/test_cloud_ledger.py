@@ -6,10 +6,12 @@ import asyncio
 
 import pytest
 import sqlalchemy as sa
+from prometheus_client import CollectorRegistry
 
 from cloud_ledgers import PHONE, open_ledger, opening, rows, written
 from isthmus.cloud.identity.base import Caller
 from isthmus.cloud.ledger.base import CHECKPOINT_TOKENS, MAX_ATTEMPTS, Acknowledged
+from isthmus.cloud.ledger.metrics import LedgerMetrics
 from isthmus.core.decision import Status
 from isthmus.core.errors import AlreadyExists, InvalidRequest
 from isthmus.core.money import Usage
@@ -142,6 +144,18 @@ async def test_leaving_an_answer_that_runs_for_another_attempt_takes_nothing_fro
         await written(ledger)
         again = await ledger.open(opening(received=0))
         assert await again.settle(Usage(10, 0), Status.CANCELLED) == 10 + 2 * CHECKPOINT_TOKENS
+
+
+async def test_what_was_spent_counts_a_request_once_however_often_it_goes_on(
+    ledger_url: sa.URL,
+) -> None:
+    registry = CollectorRegistry()
+    async with open_ledger(ledger_url, observer=LedgerMetrics(registry)) as ledger:
+        for tokens in (100, 150, 150):
+            account = await ledger.open(opening(received=tokens - 50))
+            await account.settle(Usage(10, tokens), Status.CANCELLED)
+    spent = registry.get_sample_value("isthmus_cloud_spent_micro_usd_total", {"tenant": "acme"})
+    assert spent == rows(ledger_url)[0]["charge_micro_usd"] == 310
 
 
 async def test_one_request_is_not_attempted_for_ever(ledger_url: sa.URL) -> None:

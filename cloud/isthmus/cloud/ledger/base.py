@@ -120,7 +120,7 @@ class Observer(Protocol):
     """Hears what is worth counting, on the event loop."""
 
     def settled(self, tenant: str, micro_usd: int) -> None:
-        """A request was charged."""
+        """A request was charged so much, beyond what its earlier attempts were."""
         ...
 
     def refused(self, quota: str) -> None:

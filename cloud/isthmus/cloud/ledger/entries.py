@@ -50,6 +50,8 @@ class Lease:
     base: Usage
     """What earlier attempts brought, as the device says."""
     reserved: Use
+    charged_micro_usd: int
+    """What an earlier attempt was settled at."""
     floor: Usage
     """What a gateway has written down of them itself: the device cannot talk that down by asking
     again."""
@@ -75,7 +77,7 @@ def open_row(
     except QuotaExceeded as error:
         refusal = error
     else:
-        lease = Lease(key, owner, 1, price, count.now_ms, Usage(), reserved, Usage())
+        lease = Lease(key, owner, 1, price, count.now_ms, Usage(), reserved, 0, Usage())
         # Asked of the database: what a driver counts of an insert says nothing.
         if _OPEN_ROW.run(connection, _new(lease, opening)).row is not None:
             count.add(key.tenant, key.device, count.now_ms, reserved, streams=1)
@@ -109,7 +111,8 @@ def _take_over(
     streams = 0 if row.status == OPEN else 1
     count.check(key.tenant, key.device, more, streams)
     count.add(key.tenant, key.device, row.opened_ms, more, streams=streams)
-    lease = Lease(key, owner, row.epoch + 1, price, row.opened_ms, base, reserved, floor)
+    charged = 0 if row.status in {OPEN, ABANDONED} else row.charge_micro_usd
+    lease = Lease(key, owner, row.epoch + 1, price, row.opened_ms, base, reserved, charged, floor)
     connection.execute(
         sa.update(requests)
         .where(*is_row(key))
@@ -230,7 +233,7 @@ def closed_row(
 ) -> dict[str, Any]:
     """The columns of a request that ended before its row was made."""
     opening = Opening(Caller(key.tenant, key.device), key.request_id, body_hash, model, 0, 0)
-    lease = Lease(key, owner, 1, price, opened_ms, Usage(), Use(), Usage())
+    lease = Lease(key, owner, 1, price, opened_ms, Usage(), Use(), 0, Usage())
     ended = {"status": status, "settled_ms": now_ms}
     return _new(lease, opening) | ended | shown_values(usage, price)
 

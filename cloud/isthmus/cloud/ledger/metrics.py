@@ -65,7 +65,7 @@ class LedgerMetrics:
             gauge.set_function(functools.partial(_attribute, state, what))
 
     def settled(self, tenant: str, micro_usd: int) -> None:
-        """A request was charged."""
+        """A request was charged so much more."""
         if tenant not in self._tenants and len(self._tenants) >= _MOST_TENANTS:
             tenant = "other"
         else:

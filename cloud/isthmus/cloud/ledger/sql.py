@@ -231,7 +231,9 @@ class SqlLedger:
             charge, ours = result or (account.price.cost_micro_usd(usage), False)
             account.written(usage, error, ours=ours)
             if ours and self._observer is not None:
-                self._observer.settled(account.lease.key.tenant, charge)
+                lease = account.lease
+                more = max(0, charge - lease.charged_micro_usd)
+                self._observer.settled(lease.key.tenant, more)
             done(charge)
 
         self._put(
