@@ -14,6 +14,7 @@ pytestmark = pytest.mark.usefixtures("helm")
 GOOD: dict[str, Any] = {
     "config": {"backend": {"kind": "openai", "url": "http://u/v1", "model": "m"}},
     "tls": {"secretName": "t"},
+    "auth": {"tokenSecretName": "k"},
 }
 
 
@@ -79,6 +80,7 @@ def test_several_gateways_are_refused_without_postgresql(more):
         ({"tls": {"secretName": "t", "plaintext": True}}, "exclude each other"),
         ({"config": {"backend": {"kind": "openai", "url": ""}}}, "names the upstream"),
         ({"vllm": {"enabled": True}}, "vllm.args names the model"),
+        ({"auth": {}}, "nobody is asked who they are"),
         ({"replicas": 0}, "replicas"),
         ({"replcas": 1}, "replcas"),
         ({"image": {"digest": "sha256:12"}}, "digest"),

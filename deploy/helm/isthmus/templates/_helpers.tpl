@@ -50,6 +50,9 @@ capabilities: {drop: [ALL]}
 {{- if and .Values.tls.secretName .Values.tls.plaintext }}
 {{- fail "tls.secretName and tls.plaintext exclude each other" }}
 {{- end }}
+{{- if not (or .Values.auth.jwksConfigMap .Values.auth.tokenSecretName .Values.tls.clientCaSecretName .Values.config.auth .Values.extraEnv) }}
+{{- fail "nobody is asked who they are: set auth.jwksConfigMap, auth.tokenSecretName or tls.clientCaSecretName; config.auth.allow_anonymous=true lets everybody in" }}
+{{- end }}
 {{- if and (eq .Values.config.backend.kind "openai") (not .Values.config.backend.url) (not .Values.config.backend.urls) (not .Values.vllm.enabled) }}
 {{- fail "config.backend.url names the upstream; or vllm.enabled=true makes one" }}
 {{- end }}
