@@ -25,15 +25,8 @@ def plan_on(backend: Backend, kv: KVShape = KV) -> Plan:
     return backend.plan(pack_model(MODEL, backend).ops, kv=kv, max_tokens=128)
 
 
-def batch(tokens: list[int], first: int, table: list[int]) -> Batch:
-    count = len(tokens)
-    return Batch(
-        np.asarray(tokens, np.int32),
-        np.arange(first, first + count, dtype=np.int32),
-        np.zeros(count, np.int32),
-        np.asarray([table], np.int32),
-        np.asarray([count - 1], np.int32),
-    )
+def batch(tokens: list[int], first: int, blocks: list[int]) -> Batch:
+    return Batch.of_one(tokens, blocks, first=first, wanted=1)
 
 
 PROMPT = [int(token) for token in np.random.default_rng(5).integers(0, 250, 70)]

@@ -237,13 +237,7 @@ def test_decoding_token_by_token_agrees_with_one_prefill(isa: str) -> None:
     plan = native.plan(model.ops, kv=shape, max_tokens=40)
     expected = plan.run(whole).logits
     for t in range(40):
-        one = Batch(
-            whole.tokens[t : t + 1],
-            whole.positions[t : t + 1],
-            np.zeros(1, np.int32),
-            whole.block_tables,
-            np.zeros(1, np.int32),
-        )
+        one = Batch.of_one(whole.tokens[t : t + 1], whole.block_tables[0], first=t)
         np.testing.assert_allclose(plan.run(one).logits[0], expected[t], rtol=1e-4, atol=1e-4)
     plan.close()
 
@@ -260,13 +254,7 @@ def test_a_copied_block_serves_as_its_source(
     first = replace(batch(rng, [20], 288, shape=shape), block_tables=np.array([[0]], np.int32))
     expected = plan.run(first).logits[-1]
     plan.copy_block(0, 2)
-    last = Batch(
-        first.tokens[-1:],
-        first.positions[-1:],
-        np.zeros(1, np.int32),
-        np.array([[2]], np.int32),
-        np.zeros(1, np.int32),
-    )
+    last = Batch.of_one(first.tokens[-1:], [2], first=19)
     np.testing.assert_allclose(plan.run(last).logits[0], expected, rtol=1e-4, atol=1e-4)
     plan.close()
 
@@ -309,11 +297,7 @@ def test_a_batch_that_would_leave_its_buffers_is_refused(
 ) -> None:
     model = pack_model(tiny_qwen2.model(), backend)
     plan = backend.plan(model.ops, kv=KVShape(blocks=2), max_tokens=4)
-    good = Batch(
-        *(np.zeros(1, np.int32) for _ in range(3)),
-        np.array([[0, -1]], np.int32),
-        np.zeros(1, np.int32),
-    )
+    good = Batch.of_one([0], [0, -1])
     with pytest.raises(ValueError, match=words):
         plan.run(replace(good, **{field: np.array(value, np.int32)}))
     assert plan.run(good).logits.shape == (1, 288)
@@ -324,13 +308,8 @@ def test_a_plan_takes_weights_of_its_own_backend_only() -> None:
     native, reference = NativeBackend(threads=1), NumpyBackend()
     ops = pack_model(tiny_qwen2.model(), native).ops
     plan = reference.plan(ops, kv=KVShape(blocks=1), max_tokens=1)
-    one = Batch(
-        *(np.zeros(1, np.int32) for _ in range(3)),
-        np.zeros((1, 1), np.int32),
-        np.zeros(1, np.int32),
-    )
     with pytest.raises(TypeError, match="another backend"):
-        plan.run(one)
+        plan.run(Batch.of_one([0], [0]))
     assert isinstance(ops[-1], Head)
 
 

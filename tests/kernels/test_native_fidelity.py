@@ -80,11 +80,8 @@ def test_greedy_continuations_are_the_references_wherever_the_margin_exceeds_the
 
 def _decode(plan: Plan, tokens: list[int]) -> F32:
     """The logits after the last token alone. [1, vocab]"""
-    at = len(tokens) - 1
-    one = np.zeros(1, np.int32)
-    table = np.arange(SHAPE.blocks, dtype=np.int32)[None]
-    batch = Batch(one + tokens[-1], one + at, one, table, one)
-    return plan.run(batch).logits
+    blocks = np.arange(SHAPE.blocks, dtype=np.int32)
+    return plan.run(Batch.of_one(tokens[-1:], blocks, first=len(tokens) - 1)).logits
 
 
 @pytest.mark.parametrize("isa", _native.runnable_kernels().split(","))
@@ -96,17 +93,16 @@ def test_a_greedy_row_has_the_full_heads_best_token_and_its_very_logit_for_fewer
     model = load(model_path, native)
     tokens = Tokenizer(model.tokenizer).encode((GOLDEN / "text.txt").read_text("utf-8"))
     plan = native.plan(model.ops, kv=SHAPE, max_tokens=120)
-    table = np.arange(SHAPE.blocks, dtype=np.int32)[None]
-    index = np.arange(5, dtype=np.int32)
+    blocks = np.arange(SHAPE.blocks, dtype=np.int32)
+    rows = np.arange(5)
     read = np.zeros(2)
     every = 40 if isa == "scalar" else 5  # it takes its time
     for start in range(0, 120, every):  # several rows of a step each look for their own
-        chunk = np.asarray(tokens[start : start + 5], np.int32)
-        batch = Batch(chunk, index + np.int32(start), np.zeros_like(index), table, index)
+        batch = Batch.of_one(tokens[start : start + 5], blocks, first=start)
         full, greedy = plan.run(batch), plan.run(replace(batch, greedy=True))
         best = full.logits.argmax(axis=1)
         np.testing.assert_array_equal(greedy.logits.argmax(axis=1), best)
-        np.testing.assert_array_equal(greedy.logits[index, best], full.logits[index, best])
+        np.testing.assert_array_equal(greedy.logits[rows, best], full.logits[rows, best])
         read += full.weight_bytes, greedy.weight_bytes
     plan.close()
     assert read[1] < 0.95 * read[0]

@@ -42,8 +42,7 @@ def backend(platform: str, *, limited: bool = False) -> OpenCLBackend:
 
 def one(token: int, position: int, table: list[int]) -> Batch:
     """A batch of one token."""
-    single = np.zeros(1, np.int32)
-    return Batch(single + token, single + position, single, np.array([table], np.int32), single)
+    return Batch.of_one([token], table, first=position)
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
@@ -378,9 +377,4 @@ def test_greedy_answers_of_the_small_model_are_the_references(
 
 def prefill(plan: Plan, tokens: list[int]) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
     """The logits after the last of them. [vocab]"""
-    count = len(tokens)
-    ids = np.array(tokens, np.int32)
-    single = np.zeros(count, np.int32)
-    table = np.array([[0, 1]], np.int32)
-    last = np.array([count - 1], np.int32)
-    return plan.run(Batch(ids, np.arange(count, dtype=np.int32), single, table, last)).logits[0]
+    return plan.run(Batch.of_one(tokens, [0, 1], wanted=1)).logits[0]

@@ -196,16 +196,13 @@ async def test_a_watched_answer_tells_its_first_tokens_doubt_and_every_log_proba
     # The reference: all logits of the prompt's last position, computed anew.
     backend = NumpyBackend()
     tokens = engine.tokenizer.encode(engine.prompt(request).segments)
-    index = np.arange(len(tokens), dtype=np.int32)
     plan = backend.plan(
         pack_model(tiny_qwen2.model(), backend).ops,
         kv=KVShape.for_tokens(len(tokens)),
         max_tokens=len(tokens),
     )
-    blocks = np.arange(-(-len(tokens) // 32), dtype=np.int32)[None]
-    step = plan.run(
-        Batch(np.array(tokens, np.int32), index, 0 * index, blocks, index[-1:], capture=True)
-    )
+    blocks = range(-(-len(tokens) // 32))
+    step = plan.run(replace(Batch.of_one(tokens, blocks, wanted=1), capture=True))
     assert step.hidden is not None
     logits = step.logits[0].astype(np.float64)
     logprob = logits - logits.max() - np.log(np.exp(logits - logits.max()).sum())

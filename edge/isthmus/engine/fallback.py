@@ -14,8 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-
 from isthmus.core.errors import IsthmusError
 from isthmus.engine.resident import ResidentPlan
 from isthmus.engine.split import SplitBackend
@@ -291,8 +289,7 @@ def _reload(runner: Runner) -> Callable[[], Sequence[Op]]:
 
 def _one_token() -> Batch:
     """The first token of the vocabulary, in the first block."""
-    zero = np.zeros(1, np.int32)
-    return Batch(zero, zero, zero, np.zeros((1, 1), np.int32), zero, greedy=True)
+    return Batch.of_one([0], [0], greedy=True)
 
 
 def _may_pass(error: Exception) -> bool:

@@ -61,12 +61,10 @@ def measure(
 
 def logits_of(plan: Steps, shape: KVShape, tokens: Sequence[int]) -> Iterator[F32]:
     """The logits after each of `tokens`, in pieces of [chunk, vocab]; the pool is overwritten."""
-    table = np.arange(shape.blocks, dtype=np.int32)[None]
+    blocks = np.arange(shape.blocks, dtype=np.int32)
     for start in range(0, len(tokens), plan.max_tokens):
-        chunk = np.asarray(tokens[start : start + plan.max_tokens], np.int32)
-        index = np.arange(len(chunk), dtype=np.int32)
-        batch = Batch(chunk, index + np.int32(start), np.zeros_like(index), table, index)
-        yield plan.run(batch).logits
+        chunk = tokens[start : start + plan.max_tokens]
+        yield plan.run(Batch.of_one(chunk, blocks, first=start)).logits
 
 
 def all_logits(

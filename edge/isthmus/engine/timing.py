@@ -75,18 +75,10 @@ def choose(timings: Mapping[str, Timing]) -> Phases:
 def time_plan(plan: Plan, vocab: int) -> Timing:
     """Run a chunk and some tokens behind it, some times each; the best counts."""
     tokens = np.arange(CHUNK + _DECODED, dtype=np.int32) % vocab
-    table = np.arange(-(-(CHUNK + _DECODED) // BLOCK_TOKENS), dtype=np.int32)[None]
+    blocks = np.arange(-(-(CHUNK + _DECODED) // BLOCK_TOKENS), dtype=np.int32)
 
     def run_s(first: int, last: int) -> float:
-        count = last - first
-        batch = Batch(
-            tokens[first:last],
-            np.arange(first, last, dtype=np.int32),
-            np.zeros(count, np.int32),
-            table,
-            np.asarray([count - 1], np.int32),
-            greedy=True,
-        )
+        batch = Batch.of_one(tokens[first:last], blocks, first=first, wanted=1, greedy=True)
         began = time.perf_counter()
         plan.run(batch)
         return time.perf_counter() - began

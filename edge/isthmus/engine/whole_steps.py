@@ -20,7 +20,7 @@ class WholeSteps:
 
     def __init__(self, model: LoadedModel, backend: Backend) -> None:
         shape = KVShape.for_tokens(_CONTEXT, KVType.INT8)
-        self._table = np.arange(shape.blocks, dtype=np.int32)[None, :]
+        self._blocks = np.arange(shape.blocks, dtype=np.int32)
         self._vocab = model.config.vocab
         self._plan: Plan = backend.plan(model.ops, kv=shape, max_tokens=CHUNK)
 
@@ -34,12 +34,10 @@ class WholeSteps:
             self._step(_CONTEXT - tokens, tokens, 1)
 
     def _step(self, first: int, tokens: int, wanted: int) -> None:
-        positions = np.arange(first, first + tokens, dtype=np.int32)
-        rows = np.arange(tokens - wanted, tokens, dtype=np.int32)
-        sequence = np.zeros(tokens, np.int32)
+        ids = np.arange(first, first + tokens, dtype=np.int32) % self._vocab
         for greedy in (False, True):
             self._plan.run(
-                Batch(positions % self._vocab, positions, sequence, self._table, rows, greedy)
+                Batch.of_one(ids, self._blocks, first=first, wanted=wanted, greedy=greedy)
             )
 
     def measure(self) -> Timing:

@@ -285,6 +285,30 @@ class Batch:
     capture: bool = False
     """Whether the normed final hidden state of the wanted rows is wanted too."""
 
+    @classmethod
+    def of_one(
+        cls,
+        tokens: Sequence[int] | I32,
+        blocks: Sequence[int] | I32,
+        *,
+        first: int = 0,
+        wanted: int | None = None,
+        greedy: bool = False,
+    ) -> Batch:
+        """Tokens of one sequence, at positions from `first` on, of which the last `wanted` want
+        logits; None: all do. blocks: [blocks] of the pool
+        """
+        count = len(tokens)
+        index = np.arange(count, dtype=np.int32)
+        return cls(
+            tokens=np.asarray(tokens, np.int32),
+            positions=index + np.int32(first),
+            sequence=np.zeros(count, np.int32),
+            block_tables=np.asarray(blocks, np.int32)[None],
+            rows=index if wanted is None else index[count - wanted :],
+            greedy=greedy,
+        )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:

@@ -73,18 +73,8 @@ def _steps(backend: Backend, shape: KVShape, style: RopeStyle) -> tuple[F32, F32
     plan = backend.plan(_graph(backend, rng, style), kv=shape, max_tokens=_TOKENS)
     tokens = rng.integers(0, _VOCAB, _TOKENS).astype(np.int32)
     try:
-        first, last = (
-            plan.run(
-                Batch(
-                    tokens[positions],
-                    positions,
-                    np.zeros(len(positions), np.int32),
-                    np.array([[2, 0]], np.int32),
-                    np.arange(len(positions), dtype=np.int32),
-                )
-            ).logits
-            for positions in np.split(np.arange(_TOKENS, dtype=np.int32), [_TOKENS - 1])
-        )
+        first = plan.run(Batch.of_one(tokens[:-1], [2, 0])).logits
+        last = plan.run(Batch.of_one(tokens[-1:], [2, 0], first=_TOKENS - 1)).logits
     finally:
         plan.close()
     return first, last
