@@ -26,7 +26,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from isthmus.router.simulation.scenario import Gpu
 
@@ -270,20 +270,12 @@ class Cloud:
         return [entry[1] for entry in self.prefilling] + [entry[1] for entry in self.decoding]
 
 
-class Unbounded:
+class Unbounded(Cloud):
     """A cloud in which nobody waits: for the demand that the policy has when all is well."""
-
-    def __init__(self, cloud: Cloud) -> None:
-        self.cloud = cloud
-        self.done: list[Done] = []
 
     def offer(self, jobs: Iterable[Job]) -> None:
         """Answer at once, each on a GPU of its own."""
-        gpu = self.cloud.gpu
-        step_s = (gpu.step_ms + gpu.sequence_ms) / 1e3
+        step_s = (self.gpu.step_ms + self.gpu.sequence_ms) / 1e3
         for job in jobs:
-            first_s = job.arrival_s + job.prefill_tokens / gpu.prefill_tok_s
+            first_s = job.arrival_s + job.prefill_tokens / self.gpu.prefill_tok_s
             self.done.append(Done(job.key, first_s, first_s + (job.answer_tokens - 1) * step_s))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.cloud, name)

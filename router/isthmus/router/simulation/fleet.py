@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
@@ -92,8 +91,7 @@ class _Simulation:
         self.result = Run(scenario, workload.hours, devices, gpus or 0, self.tally, outages)
         self.keep_jobs = keep_jobs
         self.devices = Devices(devices, scenario.devices, self.config.budget)
-        cloud = Cloud(scenario.gpu, gpus or 1)
-        self.cloud: Any = cloud if gpus else Unbounded(cloud)
+        self.cloud = Cloud(scenario.gpu, gpus) if gpus else Unbounded(scenario.gpu, 1)
         self.flight = Flight(_FLIGHT)
         self.worked = (0.0, 0.0)
         """Busy GPU-seconds and sequence-seconds that have been counted."""
