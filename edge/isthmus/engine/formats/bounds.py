@@ -49,3 +49,11 @@ STRETCH = Bounds(1, 1e6)
 """How much longer a context was made."""
 FREQUENCY = Bounds(1e-3, 1e6)
 """What a rotary frequency is divided by, and how often one turns."""
+
+
+def check_heads(where: object, heads: int, kv_heads: int, head_dim: int) -> None:
+    """Raise `ModelDamaged`, which says `where`, for heads that no attention can have."""
+    if heads % kv_heads or head_dim % 2:
+        raise ModelDamaged(
+            f"{where}: {heads} heads of width {head_dim} cannot share {kv_heads} key/value heads"
+        )

@@ -27,6 +27,7 @@ from isthmus.engine.formats.bounds import (
     SIZE,
     STRETCH,
     Bounds,
+    check_heads,
 )
 from isthmus.engine.formats.gguf_header import Tensor, read_header
 from isthmus.engine.formats.multipliers import Multipliers, fold
@@ -116,11 +117,7 @@ def _config(header: _Values, tensors: Mapping[str, Tensor]) -> ModelConfig:
     hidden, heads = header.count("embedding_length"), header.count("attention.head_count")
     kv_heads = header.count("attention.head_count_kv", heads)
     head_dim = header.count("attention.key_length", max(1, hidden // heads), within=HEAD_DIM)
-    if heads % kv_heads or head_dim % 2:
-        raise ModelDamaged(
-            f"{header.path.name}: {heads} heads of width {head_dim} cannot share {kv_heads} "
-            "key/value heads"
-        )
+    check_heads(header.path.name, heads, kv_heads, head_dim)
     for key in ("rope.dimension_count", "attention.value_length"):
         if header.count(key, head_dim) != head_dim:
             raise ModelNotSupported(

@@ -25,6 +25,7 @@ from isthmus.engine.formats.bounds import (
     ROPE_BASE,
     SIZE,
     Bounds,
+    check_heads,
 )
 from isthmus.engine.formats.hf_tokenizer import tokenizer_spec
 from isthmus.engine.formats.multipliers import Multipliers, fold
@@ -135,11 +136,7 @@ def _config(
     hidden, heads = described.count("hidden_size"), described.count("num_attention_heads")
     kv_heads = described.count("num_key_value_heads", heads)
     head_dim = described.count("head_dim", max(1, hidden // heads), within=HEAD_DIM)
-    if heads % kv_heads or head_dim % 2:
-        raise ModelDamaged(
-            f"{described.path}: {heads} heads of width {head_dim} cannot share {kv_heads} "
-            "key/value heads"
-        )
+    check_heads(described.path, heads, kv_heads, head_dim)
     scaling_of = described.mapping("rope_parameters") or described.mapping("rope_scaling")
     theta = scaling_of.get("rope_theta")
     if theta is None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from isthmus.engine.errors import ModelDamaged, ModelNotSupported
 from isthmus.engine.formats.bounds import FREQUENCY, MULTIPLIER, POSITIONS, STRETCH
@@ -77,8 +78,9 @@ class _Numbers:
         return float(within.check(f"the rope scaling's {name}", value))
 
 
-def _frequencies(base: float, pairs: int) -> Any:
-    return base ** (-np.arange(pairs, dtype=np.float64) / pairs)
+def _frequencies(base: float, pairs: int) -> NDArray[np.float64]:
+    turns: NDArray[np.float64] = base ** (-np.arange(pairs, dtype=np.float64) / pairs)
+    return turns
 
 
 def _llama3(numbers: _Numbers, base: float, pairs: int) -> tuple[float, ...]:
