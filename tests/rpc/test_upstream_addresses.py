@@ -101,11 +101,17 @@ async def test_the_last_upstream_is_never_ejected():
         assert sample(pool, STATES, state="ejected") == 0
 
 
+async def _tells_a_queue(upstream, waiting):
+    upstream.queued = waiting
+    # When it is asked the second time, what it said the first time is known.
+    asked_before = upstream.metrics_told
+    assert await eventually(lambda: upstream.metrics_told >= asked_before + 2)
+
+
 async def test_an_upstream_with_a_queue_of_its_own_is_left_for_a_freer_one():
     async with faulty_pair() as (pool, one, other):
-        one.queued = 40
+        await _tells_a_queue(one, 40)
         asked_before = len(other.bodies)
-        await asyncio.sleep(0.15)  # a few probes
         await collected(pool)
         assert not one.bodies
         assert len(other.bodies) == asked_before + 1
@@ -113,8 +119,7 @@ async def test_an_upstream_with_a_queue_of_its_own_is_left_for_a_freer_one():
 
 async def test_the_pool_tells_of_a_queue_once_every_upstream_has_one():
     async with faulty_pair() as (pool, one, other):
-        one.queued = 40
-        await asyncio.sleep(0.15)  # a few probes
+        await _tells_a_queue(one, 40)
         assert pool.load().waiting_requests == 0
         other.queued = 20
         assert await eventually(lambda: pool.load().waiting_requests == 20)

@@ -45,14 +45,12 @@ class ScriptedUpstream:
         faults: Sequence[Fault | None] = (),
         is_vllm: bool = True,
         delay_s: float = 0.0,
-        model: str = "m",
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.words = tuple(words)
         self.faults = list(faults)
         self.is_vllm = is_vllm
         self.delay_s = delay_s
-        self.model = model
         self._tls = tls
         self.healthy = True
         self.queued = 0
@@ -65,6 +63,8 @@ class ScriptedUpstream:
         self.running = 0
         self.connected = 0
         """Connections that were made to it."""
+        self.metrics_told = 0
+        """How often it was asked for its metrics."""
         self._server: asyncio.Server | None = None
         self._connections: dict[asyncio.StreamWriter, asyncio.Task[Any]] = {}
 
@@ -130,11 +130,12 @@ class ScriptedUpstream:
         if not self.healthy:
             writer.write(_plain(503, b"{}"))
         elif path == "/metrics":
+            self.metrics_told += 1
             told = f"vllm:num_requests_running {self.running}\nvllm:num_requests_waiting "
             writer.write(_plain(200, f"{told}{self.queued}\n".encode()))
         else:
             owner = "vllm" if self.is_vllm else "somebody"
-            one = {"id": self.model, "max_model_len": 2048, "owned_by": owner}
+            one = {"id": "m", "max_model_len": 2048, "owned_by": owner}
             writer.write(_plain(200, json.dumps({"data": [one]}).encode()))
         return True
 
