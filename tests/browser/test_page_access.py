@@ -177,6 +177,33 @@ async def test_everything_is_reached_with_a_keyboard_alone(
         await expect(page.page.locator(".welcome")).to_be_visible()
 
 
+async def test_a_field_that_is_left_gives_the_keyboard_back(
+    browser: Browser, agent: RunningAgent
+) -> None:
+    async with shown(browser, agent.url) as page:
+        await page.answer("Where was I?", route="only_on_device")
+        for opener in ("Rename “Where was I?”", "Edit"):
+            button = page.page.get_by_role("button", name=opener, exact=True).first
+            await button.press("Enter")
+            await expect(
+                page.page.locator("input.field:focus, textarea.field:focus")
+            ).to_have_count(1)
+            await page.page.keyboard.press("Escape")
+            await expect(button).to_be_focused()
+
+
+async def test_what_welcomes_is_read_from_its_beginning(
+    browser: Browser, agent: RunningAgent
+) -> None:
+    low = {"width": 740, "height": 360}
+    async with shown(browser, agent.url, size=low) as page:
+        welcome = page.page.locator(".welcome img")
+        await expect(welcome).to_be_in_viewport()
+        await page.answer("Hello", route="only_on_device")
+        await page.go("chat")
+        await expect(welcome).to_be_in_viewport()
+
+
 async def test_words_that_an_input_method_composes_are_not_sent(
     browser: Browser, agent: RunningAgent
 ) -> None:

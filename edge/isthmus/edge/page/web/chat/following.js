@@ -21,8 +21,12 @@ export function useFollowing(content, id) {
     setAway(!following.current);
   };
   useLayoutEffect(() => {
-    if (following.current) place.current.scrollTop = place.current.scrollHeight;
-  }, [content]);
-  useEffect(toEnd, [id]);
-  return { place, onScroll, toEnd, away };
+    // What welcomes is read from its beginning.
+    if (following.current) place.current.scrollTop = id ? place.current.scrollHeight : 0;
+  }, [content, id]);
+  useEffect(() => {
+    following.current = true;
+    if (id) toEnd();
+  }, [id]);
+  return { place, onScroll, toEnd, away: away && id !== null };
 }

@@ -1,5 +1,6 @@
 // One message: what was said, where it was made, and what can be done with it.
 import { html, useRef, useState } from "../ui/dom.js";
+import { focusBack } from "../ui/focus.js";
 import { errorWords, useWords } from "../ui/i18n.js";
 import { Icon } from "../ui/icons.js";
 import { CopyButton, Prose } from "../ui/prose.js";
@@ -29,6 +30,11 @@ function Asked({ message, conversation, siblings, busy }) {
   const { t } = useWords();
   const [draft, setDraft] = useState(/** @type {string | null} */ (null));
   const field = useRef(/** @type {any} */ (null));
+  const opener = useRef(/** @type {any} */ (null));
+  const leave = () => {
+    setDraft(null);
+    focusBack(opener);
+  };
   const send = async () => {
     if (busy) return;
     const content = field.current.value.trim();
@@ -39,7 +45,7 @@ function Asked({ message, conversation, siblings, busy }) {
   };
   const onKeyDown = (/** @type {KeyboardEvent} */ event) => {
     if (event.isComposing) return;
-    if (event.key === "Escape") setDraft(null);
+    if (event.key === "Escape") leave();
     if (event.key === "Enter" && !event.shiftKey) {
       event.preventDefault();
       send();
@@ -60,7 +66,7 @@ function Asked({ message, conversation, siblings, busy }) {
           aria-label=${t("edit.label")}
         ></textarea>
         <div class="choices">
-          <button class="button" onClick=${() => setDraft(null)}>${t("cancel")}</button>
+          <button class="button" onClick=${leave}>${t("cancel")}</button>
           <button class="button primary" onClick=${send} disabled=${busy}>${t("send")}</button>
         </div>
       </div>
@@ -74,6 +80,7 @@ function Asked({ message, conversation, siblings, busy }) {
       <${CopyButton} text=${message.content} label=${t("copy.question")} />
       <button
         class="plain"
+        ref=${opener}
         onClick=${() => setDraft(message.content)}
         disabled=${busy}
         aria-label=${t("edit")}

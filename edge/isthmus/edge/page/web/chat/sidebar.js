@@ -3,7 +3,7 @@ import { html, useEffect, useRef, useState } from "../ui/dom.js";
 import { useWords } from "../ui/i18n.js";
 import { Icon } from "../ui/icons.js";
 import { confirm, showShortcuts } from "../ui/dialogs.js";
-import { focusComposer } from "../ui/focus.js";
+import { focusBack, focusComposer } from "../ui/focus.js";
 import { go } from "../ui/route.js";
 import { conversations, loadList, loadMore, remove, rename } from "./conversations.js";
 
@@ -70,9 +70,14 @@ function Search({ query }) {
 function Row({ one, current, onOpen }) {
   const { t } = useWords();
   const [renaming, setRenaming] = useState(false);
+  const opener = useRef(/** @type {any} */ (null));
   const title = one.title || t("chat.untitled");
   if (renaming) {
-    return html`<li><${Rename} one=${one} onDone=${() => setRenaming(false)} /></li>`;
+    const done = (/** @type {boolean} */ byKey) => {
+      setRenaming(false);
+      if (byKey) focusBack(opener);
+    };
+    return html`<li><${Rename} one=${one} onDone=${done} /></li>`;
   }
   const ask = () =>
     confirm({
@@ -94,7 +99,7 @@ function Row({ one, current, onOpen }) {
       >${title}</a
     >
     <span class="tools">
-      <button class="plain" onClick=${() => setRenaming(true)} aria-label=${t("chat.rename", { title })}>
+      <button class="plain" ref=${opener} onClick=${() => setRenaming(true)} aria-label=${t("chat.rename", { title })}>
         <${Icon} name="edit" size=${15} />
       </button>
       <button class="plain" onClick=${ask} aria-label=${t("chat.delete", { title })}>
@@ -104,15 +109,15 @@ function Row({ one, current, onOpen }) {
   </li>`;
 }
 
-/** @param {{ one: import("./conversations.js").Head, onDone: () => void }} props */
+/** @param {{ one: import("./conversations.js").Head, onDone: (byKey: boolean) => void }} props */
 function Rename({ one, onDone }) {
   const { t } = useWords();
   const place = useRef(/** @type {any} */ (null));
   useEffect(() => place.current.select(), []);
-  const finish = (/** @type {boolean} */ keep) => {
+  const finish = (/** @type {boolean} */ keep, byKey = true) => {
     const title = place.current?.value.trim();
     if (keep && title && title !== one.title) rename(one.id, title);
-    onDone();
+    onDone(byKey);
   };
   const onKeyDown = (/** @type {KeyboardEvent} */ event) => {
     if (event.isComposing) return;
@@ -126,6 +131,6 @@ function Rename({ one, onDone }) {
     maxlength="120"
     aria-label=${t("chat.title")}
     onKeyDown=${onKeyDown}
-    onBlur=${() => finish(true)}
+    onBlur=${() => finish(true, false)}
   />`;
 }
