@@ -71,6 +71,27 @@ async def test_a_new_request_is_refused_within_a_bound_and_charged_nothing(url: 
     assert sum(row["charge_micro_usd"] for row in rows(url)) == 12
 
 
+def move(path: Path, to: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        if Path(f"{path}{suffix}").exists():
+            Path(f"{path}{suffix}").rename(f"{to}{suffix}")
+
+
+async def test_a_file_that_is_moved_away_is_away_until_it_is_back(
+    url: sa.URL, tmp_path: Path
+) -> None:
+    path, elsewhere = tmp_path / "ledger.db", tmp_path / "elsewhere.db"
+    async with open_ledger(url, wait_s=WAIT_S, timeout_s=0.05) as ledger:
+        await (await ledger.open(opening("r1"))).settle(Usage(10, 1), Status.OK)
+        move(path, elsewhere)
+        with pytest.raises(Unavailable):
+            await ledger.open(opening("r2"))
+        move(elsewhere, path)
+        await written(ledger)
+        await (await ledger.open(opening("r3"))).settle(Usage(10, 1), Status.OK)
+    assert [row["request_id"] for row in rows(url) if row["charge_micro_usd"]] == ["r1", "r3"]
+
+
 async def test_it_stays_away_when_everybody_has_given_up(url: sa.URL) -> None:
     async with open_ledger(url, wait_s=WAIT_S, timeout_s=0.05) as ledger:
         with away(url):

@@ -95,6 +95,15 @@ def test_a_wrong_url_is_refused_without_being_shown(url: str) -> None:
     assert "geheim" not in str(refused.value)
 
 
+def test_a_damaged_file_says_so_and_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    path.write_bytes(b"this is no database, and long enough to be looked at" * 40)
+    engine = make_engine(sqlite_url(path))
+    with pytest.raises(Unavailable, match=r"the ledger's file is damaged .*move it away"):
+        migrate(engine)
+    engine.dispose()
+
+
 def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
     path = tmp_path / "a folder, 100% new" / "ledger.db"
     migrated(sqlite_url(path)).dispose()

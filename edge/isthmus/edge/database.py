@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from isthmus.core.errors import ConfigError
-from isthmus.core.paths import make_private
+from isthmus.core.paths import file_at, make_private
 
 _PATIENCE_S: Final = 10.0
 """How long another program that writes is waited for."""
@@ -47,10 +47,10 @@ class Database:
 
     def connection(self) -> sqlite3.Connection:
         """The connection to the file that lies there now. Raises what `opening` raises."""
-        if self._opened is None or self._file != file_at(self._path):
+        if self._opened is None or self._file != self._there():
             self.close()
             self._opened = self._opening()
-            self._file = file_at(self._path)
+            self._file = self._there()
         return self._opened
 
     def close(self) -> None:
@@ -59,14 +59,8 @@ class Database:
         if opened is not None:
             opened.close()
 
-
-def file_at(path: Path | None) -> tuple[int, int] | None:
-    """Which file lies at `path`: another one than before, when it was moved or deleted."""
-    try:
-        status = None if path is None else path.stat()
-    except OSError:
-        return None
-    return None if status is None else (status.st_dev, status.st_ino)
+    def _there(self) -> tuple[int, int] | None:
+        return None if self._path is None else file_at(self._path)
 
 
 def open_database(path: Path, schemas: Sequence[str], what: str) -> sqlite3.Connection:

@@ -44,3 +44,12 @@ def make_private(path: Path) -> None:
     # Nor may another thread lock the new file before its first descriptor is closed.
     with _making, contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+
+
+def file_at(path: Path) -> tuple[int, int] | None:
+    """Which file lies at `path`: not the one that is open, if that was moved or deleted."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

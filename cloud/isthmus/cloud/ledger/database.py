@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -21,9 +22,8 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from isthmus.cloud.ledger.prepared import by_driver
 from isthmus.core.errors import ConfigError, InternalError, IsthmusError, Unavailable
-from isthmus.core.paths import make_private
+from isthmus.core.paths import file_at, make_private
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK: Final = 0x697374686D7573
@@ -40,6 +40,8 @@ _TRANSIENT: Final = frozenset({"08", "28", "3D", "40", "53", "55", "57", "58"})
 serialization and deadlock, resources, locks, an operator's intervention, the system."""
 _SQLITE_OURS: Final = frozenset({"SQLITE_ERROR", "SQLITE_CONSTRAINT", "SQLITE_MISMATCH"})
 """What SQLite says of a statement that no repetition makes right."""
+
+_DAMAGED: Final = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 
 
 def sqlite_url(path: Path) -> sa.URL:
@@ -76,12 +78,16 @@ def make_engine(
 
 
 def _sqlite(url: sa.URL, timeout_s: float, *, writes: bool) -> sa.Engine:
-    engine = sa.create_engine(url, hide_parameters=True, connect_args={"timeout": timeout_s})
-    if writes and url.database:
-        _make_file(Path(url.database))
+    path = Path(url.database or "").absolute()
+    if writes:
+        _make_file(path)
+    # One that is gone is not made again by whoever connects next: it is away until it is back.
+    there = url.set(database=path.as_uri(), query={"mode": "rw", "uri": "true"})
+    engine = sa.create_engine(there, hide_parameters=True, connect_args={"timeout": timeout_s})
 
     @sa.event.listens_for(engine, "connect")
     def _connected(connection: Any, record: Any) -> None:
+        record.info["file"] = file_at(path)
         # The driver's own transactions begin late and leave out the schema.
         connection.isolation_level = None
         if writes:
@@ -91,9 +97,13 @@ def _sqlite(url: sa.URL, timeout_s: float, *, writes: bool) -> sa.Engine:
 
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
+        if connection.info["file"] != file_at(path):
+            # What is written into a file that was moved or deleted is seen by nobody.
+            moved = sqlite3.OperationalError("moved")
+            connection.invalidate()
+            raise OperationalError("BEGIN", {}, moved, connection_invalidated=True)
         # The lock before the first look: a reader that turns into a writer may be refused.
-        text = "BEGIN IMMEDIATE" if writes else "BEGIN"
-        by_driver(connection, text, lambda cursor: cursor.execute(text))
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
 
@@ -208,6 +218,13 @@ def as_ours(error: Exception) -> IsthmusError:
     if isinstance(error, DBAPIError):
         code = _code(error)
         what = f"{type(error.orig).__name__}{f', {code}' if code else ''}"
+    if what.endswith(_DAMAGED):
+        return Unavailable(
+            f"the ledger's file is damaged ({what}): stop the gateway, and put a copy in its place "
+            "or move it away, with the -wal and -shm beside it",
+            field="ledger",
+            retry_after_s=COME_BACK_S,
+        )
     if is_transient(error):
         return Unavailable(
             f"the ledger's database is away ({what}); try again",
