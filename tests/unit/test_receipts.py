@@ -135,8 +135,18 @@ def test_the_key_is_made_once_and_is_for_its_owner_alone(tmp_path: Path) -> None
         thread.join()
     assert len(made) == 8
     assert len(set(made)) == 1
-    assert [file.name for file in (tmp_path / "home").iterdir()] == [KEY_FILE]
+    assert {file.name for file in (tmp_path / "home").iterdir()} == {KEY_FILE, "device_key.lock"}
     assert stat.S_IMODE((tmp_path / "home" / KEY_FILE).stat().st_mode) == 0o600
+
+
+def test_a_folder_without_hard_links_keeps_a_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refused)
+    assert device_key(tmp_path).public == device_key(tmp_path).public
 
 
 def test_a_damaged_key_is_an_error_that_names_the_way_out(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from isthmus.core.errors import ConfigError
 from isthmus.privacy.receipts import START, DeviceKey, Entry, Receipt
 
@@ -57,14 +59,20 @@ def device_key(folder: Path) -> DeviceKey:
 
 def _write_once(path: Path, content: bytes) -> None:
     """Make `path`, whole and for its owner alone, unless another process was quicker."""
-    handle, draft = tempfile.mkstemp(dir=path.parent)  # with mode 0600
-    try:
-        with os.fdopen(handle, "wb") as out:
-            out.write(content)
-        with contextlib.suppress(FileExistsError):
-            os.link(draft, path)
-    finally:
-        Path(draft).unlink()
+    # A lock and no hard link, which Android and FAT refuse.
+    with FileLock(path.with_suffix(".lock")):
+        if path.exists():
+            return
+        handle, draft = tempfile.mkstemp(dir=path.parent)  # with mode 0600
+        try:
+            with os.fdopen(handle, "wb") as out:
+                out.write(content)
+                out.flush()
+                # A key that a power cut empties would keep the agent from starting.
+                os.fsync(out.fileno())
+            Path(draft).replace(path)
+        finally:
+            Path(draft).unlink(missing_ok=True)
 
 
 def append(db: sqlite3.Connection, key: DeviceKey, receipts: Sequence[Receipt]) -> None:
