@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 from dataclasses import dataclass
@@ -96,9 +97,10 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"error: {error.message}{where}", file=sys.stderr)
         sys.exit(2 if isinstance(error, InvalidRequest | ConfigError) else 1)
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno not in {errno.ENOSPC, errno.EDQUOT}:
             raise
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        where = f"{error.filename}: " if error.filename is not None else ""
+        print(f"error: {where}{error.strerror}", file=sys.stderr)
         sys.exit(1)
 
 
