@@ -11,6 +11,7 @@ import pytest
 
 import program
 from isthmus.cli import doctor
+from isthmus.edge.ledger import Ledger
 from isthmus.edge.page import libraries
 
 GATEWAY = ("--gateway", "127.0.0.1:9")
@@ -52,6 +53,15 @@ def test_a_file_where_the_home_should_be_is_the_first_thing(
     assert str(tmp_path / "file") in found["next"]
     monkeypatch.setenv("ISTHMUS_HOME", str(tmp_path / "new"))
     assert look()[0]["next"] == "isthmus model pull smollm2-135m"
+
+
+def test_a_damaged_ledger_is_told_with_its_cure(home: Path) -> None:
+    Ledger(home / "ledger.sqlite").close()
+    assert look()[1]["ledger"]["ok"]
+    (home / "ledger.sqlite").write_bytes(b"this is no database, and long enough" * 40)
+    found, checks = look()
+    assert not checks["ledger"]["ok"]
+    assert "it is damaged; move it away" in found["next"]
 
 
 def test_settings_that_keep_the_agent_from_starting_are_told_with_their_cure(

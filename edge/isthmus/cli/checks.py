@@ -58,6 +58,21 @@ def home() -> Check:
     return Check("home", writable, told, cure)
 
 
+def ledger() -> Check:
+    """Whether the agent can use what it wrote down: it does not start with a damaged ledger."""
+    from isthmus.core.errors import ConfigError
+    from isthmus.edge.ledger import check_ledger, ledger_path
+
+    path = ledger_path()
+    if not path.exists():
+        return Check("ledger", True, "not begun yet")
+    try:
+        check_ledger(path)
+    except ConfigError as error:
+        return Check("ledger", False, "the agent does not start with it", error.message)
+    return Check("ledger", True, str(path))
+
+
 def model(name: str) -> Check:
     """Whether the device's model is here."""
     from isthmus.core.errors import IsthmusError

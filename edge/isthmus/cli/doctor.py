@@ -67,6 +67,7 @@ def doctor(
     # In the order in which what is missing is brought: settings and models need a home.
     looked_at = [
         checks.home(),
+        checks.ledger(),
         of_settings,
         *_machine(),
         *_backends(found.backend if found is not None else "auto"),

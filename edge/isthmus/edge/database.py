@@ -71,7 +71,7 @@ def open_database(path: Path, schemas: Sequence[str], what: str) -> sqlite3.Conn
     try:
         make_private(path)
     except OSError as error:
-        raise _unusable(path, what, error) from None
+        raise _unusable(path, what, name_of(error)) from None
     with mapped(path, what):
         # Only one thread uses it at a time, but not always the one that opened it.
         db = sqlite3.connect(
@@ -89,13 +89,23 @@ def open_database(path: Path, schemas: Sequence[str], what: str) -> sqlite3.Conn
     return db
 
 
+def check_database(path: Path, what: str) -> None:
+    """Read all of the file, and change nothing. Raises `ConfigError` where it is damaged."""
+    with mapped(path, what):
+        address = f"{path.resolve().as_uri()}?mode=ro"
+        with contextlib.closing(sqlite3.connect(address, uri=True)) as db:
+            (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        raise _unusable(path, what, "SQLITE_CORRUPT")
+
+
 @contextlib.contextmanager
 def mapped(path: Path, what: str) -> Iterator[None]:
     """Raise SQLite's errors as a `ConfigError` that says what to do."""
     try:
         yield
     except (sqlite3.Error, UnicodeDecodeError) as error:  # a damaged schema need not be text
-        raise _unusable(path, what, error) from None
+        raise _unusable(path, what, name_of(error)) from None
 
 
 def name_of(error: Exception) -> str:
@@ -146,7 +156,6 @@ def _version(db: sqlite3.Connection) -> int:
     return int(version)
 
 
-def _unusable(path: Path, what: str, error: Exception) -> ConfigError:
-    name = name_of(error)
+def _unusable(path: Path, what: str, name: str) -> ConfigError:
     cure = next((cure for names, cure in _CURES.items() if name.startswith(names)), _CURE)
     return ConfigError(f"cannot use {what} {path} ({name}): {cure}", field="ISTHMUS_HOME")

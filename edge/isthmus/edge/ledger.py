@@ -21,7 +21,7 @@ from isthmus.core.errors import ConfigError
 from isthmus.core.money import Usage
 from isthmus.core.paths import home
 from isthmus.edge import leg_rows, lessons, receipts
-from isthmus.edge.database import Database, mapped, may_pass, name_of, open_database
+from isthmus.edge.database import Database, check_database, mapped, may_pass, name_of, open_database
 from isthmus.edge.fleet import spool
 from isthmus.edge.fleet.spool import SpoolRow
 from isthmus.edge.leg_rows import LegRow
@@ -252,6 +252,13 @@ def read_outcomes(path: Path | None = None, *, limit: int = 100) -> tuple[Outcom
 def ledger_path() -> Path:
     """Where the ledger lies."""
     return home() / "ledger.sqlite"
+
+
+def check_ledger(path: Path) -> None:
+    """Look through the ledger and its key. Raises `ConfigError` where one of them is damaged."""
+    check_database(path, _WHAT)
+    if (path.parent / receipts.KEY_FILE).exists():
+        receipts.device_key(path.parent)
 
 
 @contextlib.contextmanager
