@@ -14,7 +14,7 @@ from isthmus.core.chat import Sampling
 from isthmus.core.deadline import Deadline
 from isthmus.core.errors import DeadlineExceeded
 from isthmus.core.events import Delta
-from isthmus.engine import fallback, watched
+from isthmus.engine import fallback, time_limit
 from isthmus.engine.engine import Engine
 from isthmus.engine.fallback import RECOVERED, Fallback, Loaded, Runner
 from isthmus.engine.prepared import pack_model
@@ -38,7 +38,7 @@ def forever() -> Iterator[threading.Event]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watched, "LIMIT_S", 0.3)
+    monkeypatch.setattr(time_limit, "LIMIT_S", 0.3)
 
 
 @pytest.fixture

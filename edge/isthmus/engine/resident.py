@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from isthmus.engine.watched import plan_watched
+from isthmus.engine.time_limit import plan_limited
 from isthmus.kernels.base import Backend, Batch, KVShape, Op, Plan, Step
 
 LoadOps = Callable[[], Sequence[Op]]
@@ -73,7 +73,7 @@ class ResidentPlan:
                 if self._reload is None:
                     raise RuntimeError("the plan is closed")
                 self._ops = self._reload()
-            self._plan = plan_watched(
+            self._plan = plan_limited(
                 self._backend, self._ops, kv=self._kv, max_tokens=self._max_tokens
             )
         return self._plan

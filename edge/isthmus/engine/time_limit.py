@@ -63,7 +63,7 @@ class _Caller:
             del call, returned  # the next call may be long in coming
 
 
-class WatchedPlan:
+class LimitedPlan:
     """A plan whose calls end with `DeviceHung` where they would not end."""
 
     def __init__(self, plan: Plan, caller: _Caller) -> None:
@@ -99,14 +99,14 @@ class WatchedPlan:
             self._caller.leave()
 
 
-def plan_watched(backend: Backend, ops: Sequence[Op], *, kv: KVShape, max_tokens: int) -> Plan:
-    """`backend.plan`, watched where it `may_hang`. Raises as it does, and `DeviceHung`."""
+def plan_limited(backend: Backend, ops: Sequence[Op], *, kv: KVShape, max_tokens: int) -> Plan:
+    """`backend.plan`, held to a time where it `may_hang`. Raises as it does, and `DeviceHung`."""
     make = partial(backend.plan, ops, kv=kv, max_tokens=max_tokens)
     if not backend.may_hang:
         return make()
     caller = _Caller(backend.name)
     try:
-        return WatchedPlan(caller.call(make, PLAN_LIMIT_S), caller)
+        return LimitedPlan(caller.call(make, PLAN_LIMIT_S), caller)
     except BaseException:
         caller.leave()
         raise
