@@ -63,3 +63,13 @@ def test_the_file_says_what_was_said(tmp_path: Path) -> None:
     keep_consent(True, path)
     assert json.loads(path.read_text())["cloud"] is True
     assert "share" not in json.loads(path.read_text())
+
+
+def test_two_programs_that_keep_it_at_once_do_not_mix_what_they_write(tmp_path: Path) -> None:
+    path = tmp_path / "consent.json"
+    with path.with_suffix(".new").open("w") as other:
+        other.write('{"cloud": ')
+        other.flush()
+        keep_consent(True, path)
+        other.write("half")
+    assert Consent(path=path).granted

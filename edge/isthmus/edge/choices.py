@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from isthmus.core.errors import ConfigError
-from isthmus.core.paths import home, make_private
+from isthmus.core.paths import home, write_whole
 from isthmus.privacy.policy import PRESETS, PrivacyConfig
 from isthmus.router.config import BudgetLimits, RouterConfig
 from isthmus.router.presets import Preset
@@ -163,11 +163,8 @@ def keep_choices(choices: Choices, path: Path | None = None) -> None:
     lines = ["# Chosen on the page; over the settings file, under the environment."]
     for title, values in tables.items():
         lines += ["", f"[{title}]", *values]
-    new = path.with_suffix(".new")
     try:
-        make_private(new)
-        new.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        new.replace(path)
+        write_whole(path, ("\n".join(lines) + "\n").encode())
     except OSError as error:
         raise ConfigError(
             f"cannot keep what was chosen in {path} ({error.strerror}): make its folder writable, "

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from isthmus.core.errors import ConfigError
-from isthmus.core.paths import home
+from isthmus.core.paths import home, write_whole
 
 _SAYS = {"cloud", "share"}
 
@@ -38,11 +38,8 @@ def keep_consent(
     given = {"cloud": cloud, "share": shared, "at_unix_s": round(time.time())}
     kept = json.dumps({name: value for name, value in given.items() if value is not None})
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         # Whole or not at all: half a file would count as revoked.
-        new = path.with_suffix(".new")
-        new.write_text(kept + "\n", encoding="utf-8")
-        new.replace(path)
+        write_whole(path, f"{kept}\n".encode())
     except OSError as error:
         raise ConfigError(
             f"cannot keep the consent in {path} ({error.strerror}): make its folder writable, or "

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 from filelock import FileLock
 
 from isthmus.core.errors import ConfigError
+from isthmus.core.paths import write_whole
 from isthmus.privacy.receipts import START, DeviceKey, Entry, Receipt
 
 SCHEMA = """
@@ -61,18 +60,8 @@ def _write_once(path: Path, content: bytes) -> None:
     """Make `path`, whole and for its owner alone, unless another process was quicker."""
     # A lock and no hard link, which Android and FAT refuse.
     with FileLock(path.with_suffix(".lock")):
-        if path.exists():
-            return
-        handle, draft = tempfile.mkstemp(dir=path.parent)  # with mode 0600
-        try:
-            with os.fdopen(handle, "wb") as out:
-                out.write(content)
-                out.flush()
-                # A key that a power cut empties would keep the agent from starting.
-                os.fsync(out.fileno())
-            Path(draft).replace(path)
-        finally:
-            Path(draft).unlink(missing_ok=True)
+        if not path.exists():
+            write_whole(path, content)
 
 
 def append(db: sqlite3.Connection, key: DeviceKey, receipts: Sequence[Receipt]) -> None:

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from isthmus.core.bundle import BundleState, SignedBundle
 from isthmus.core.errors import ConfigError
+from isthmus.core.paths import write_whole
 from isthmus.core.wire.fleet import signed_from_wire, signed_to_wire
 from isthmus.v1 import fleet_pb2
 
@@ -63,11 +64,10 @@ class HeldBundles:
     def write(self, held: Held, *, new: SignedBundle | None = None) -> None:
         """Write `held` down, and `new`, the bundle in use, before it."""
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
             if new is not None:
-                _write_whole(self._path(held.sequence), signed_to_wire(new).SerializeToString())
+                write_whole(self._path(held.sequence), signed_to_wire(new).SerializeToString())
             text = TypeAdapter(dict[str, object]).dump_json(asdict(held))
-            _write_whole(self._folder / "held.json", text)
+            write_whole(self._folder / "held.json", text)
             wanted = {self._path(held.sequence), self._path(held.previous)}
             for path in self._folder.glob("bundle-*.pb"):
                 if path not in wanted:
@@ -90,10 +90,3 @@ class HeldBundles:
 
     def _path(self, sequence: int) -> Path:
         return self._folder / f"bundle-{sequence}.pb"
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """A reader sees the old file or the new one."""
-    new = path.with_suffix(".new")
-    new.write_bytes(content)
-    new.replace(path)
