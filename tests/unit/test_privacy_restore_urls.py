@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -115,3 +116,12 @@ def test_a_tool_is_not_told_to_fetch_a_value_into_a_foreign_url() -> None:
     }
     own = json.dumps({"url": f"https://own.test/?q={PHONE}", "n": PHONE})
     assert in_answer(own, ASKED, in_json=True) == own.replace(PHONE, "555-0100")
+
+
+def test_a_long_word_is_looked_through_once_for_hosts() -> None:
+    text = "1" * 200_000 + " own.test"
+    asked = ChatRequest("r", (Message(Role.USER, (TextPart(text),)),))
+    started = time.process_time()
+    assert OwnHosts.of(asked).hosts == {"own.test"}
+    # Once from each letter takes more than a minute; the bound leaves room for a slow machine.
+    assert time.process_time() - started < 10

@@ -20,7 +20,8 @@ _RECENT_CHARS = 40
 _MOST_OPEN = 16
 
 _WRITTEN_BY_PEOPLE = {Role.SYSTEM, Role.DEVELOPER, Role.USER}
-_HOST = re.compile(r"(?:[\w-]+\.)+[\w-]+|(?<=://)[\w-]+")
+# Begun at a word's beginning alone: a long word is not looked through again from each letter.
+_HOST = re.compile(r"(?<![\w-])(?:[\w-]+\.)+[\w-]+|(?<=://)[\w-]+")
 _SCHEME = re.compile(
     r"(?:(?<![a-z0-9])(?:https?|ftp|wss?|javascript|vbscript|blob|file):"
     r"|[a-z][a-z0-9+.-]{1,20}:(?:\\?[/\\]){2}"
