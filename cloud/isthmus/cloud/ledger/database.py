@@ -22,6 +22,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from isthmus.cloud.ledger.prepared import by_driver
 from isthmus.core.errors import ConfigError, InternalError, IsthmusError, Unavailable
 from isthmus.core.paths import file_at, make_private
 
@@ -78,16 +79,18 @@ def make_engine(
 
 
 def _sqlite(url: sa.URL, timeout_s: float, *, writes: bool) -> sa.Engine:
-    path = Path(url.database or "").absolute()
-    if writes:
-        _make_file(path)
-    # One that is gone is not made again by whoever connects next: it is away until it is back.
-    there = url.set(database=path.as_uri(), query={"mode": "rw", "uri": "true"})
-    engine = sa.create_engine(there, hide_parameters=True, connect_args={"timeout": timeout_s})
+    path = Path(url.database).absolute() if url.database else None  # one in memory has none
+    if path is not None:
+        if writes:
+            _make_file(path)
+        # One that is gone is not made again by whoever connects next: it is away until it is back.
+        url = url.set(database=path.as_uri(), query={"mode": "rw", "uri": "true"})
+    engine = sa.create_engine(url, hide_parameters=True, connect_args={"timeout": timeout_s})
+    begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
 
     @sa.event.listens_for(engine, "connect")
     def _connected(connection: Any, record: Any) -> None:
-        record.info["file"] = file_at(path)
+        record.info["file"] = path and file_at(path)
         # The driver's own transactions begin late and leave out the schema.
         connection.isolation_level = None
         if writes:
@@ -97,13 +100,13 @@ def _sqlite(url: sa.URL, timeout_s: float, *, writes: bool) -> sa.Engine:
 
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
-        if connection.info["file"] != file_at(path):
+        if connection.info["file"] != (path and file_at(path)):
             # What is written into a file that was moved or deleted is seen by nobody.
             moved = sqlite3.OperationalError("moved")
             connection.invalidate()
             raise OperationalError("BEGIN", {}, moved, connection_invalidated=True)
         # The lock before the first look: a reader that turns into a writer may be refused.
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        by_driver(connection, begin, lambda cursor: cursor.execute(begin))
 
     return engine
 
