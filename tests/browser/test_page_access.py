@@ -192,6 +192,16 @@ async def test_a_field_that_is_left_gives_the_keyboard_back(
             await expect(button).to_be_focused()
 
 
+async def test_asking_again_leaves_the_keyboard_where_one_writes(
+    browser: Browser, agent: RunningAgent
+) -> None:
+    async with shown(browser, agent.url) as page:
+        answer = await page.answer("Is anybody there?", route="only_on_device")
+        await page.button("Answer again", answer).press("Enter")
+        await expect(page.answers.locator(".branches")).to_have_text("2/2")
+        await expect(page.composer).to_be_focused()
+
+
 async def test_what_welcomes_is_read_from_its_beginning(
     browser: Browser, agent: RunningAgent
 ) -> None:

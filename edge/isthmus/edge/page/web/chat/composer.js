@@ -20,6 +20,10 @@ export function Composer({ id, running, onSend, onStop }) {
   useEffect(() => {
     if (hasKeyboard()) place.current.focus();
   }, [id]);
+  // What was used to ask again or to edit is gone from the page, and the keyboard with it.
+  useEffect(() => {
+    if (hasKeyboard() && document.activeElement === document.body) place.current.focus();
+  }, [running]);
 
   const send = () => {
     if (!text.trim() || running) return;
